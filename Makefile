@@ -1,0 +1,38 @@
+# Everything runs in .venv, which is made once and again whenever pyproject.toml changes.
+# ARGS goes to the program:  make train ARGS="--data path/to/folder --labeled 15"   make test ARGS="-k metrics"
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test lint lab clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: $(STAMP)  ## make .venv and install the package with its extras
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 10) else "found Python %d.%d, expected 3.10 or newer: run make PYTHON=python3.12, say" % v[:2])'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[course,dev,volumes]'
+	touch $(STAMP)
+
+train: $(STAMP)  ## train the whole method on the embedded data
+	$(BIN)/knowsam-lite train $(ARGS)
+
+lint: $(STAMP)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint  ## lint, then every test
+	$(BIN)/pytest $(ARGS)
+
+lab: $(STAMP)  ## open the notebooks in JupyterLab
+	cd notebooks && ../$(BIN)/jupyter lab
+
+clean:  ## remove caches and build output; .venv and runs stay
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

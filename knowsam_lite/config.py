@@ -1,0 +1,116 @@
+"""Every choice of a run in one frozen dataclass, and two recipes by name."""
+
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+from knowsam_lite.errors import UserError
+
+
+@dataclass(frozen=True)
+class Config:
+    """One training run. The defaults are the recipe `laptop`: short, small, for a CPU."""
+
+    # What is learned, from what
+    data: str = "synthetic:colonoscopy"  # a folder in the layout of the README, or synthetic:KIND[:N[:SEED]]
+    method: str = "knowsam"  # a name in METHODS
+    labeled: str = "8"  # labelled training images: "15" images, "10%" or "3groups"
+    image_size: int = 64  # pixels a side for training; a multiple of 16
+    val: float = 0.2  # fraction of images for validation, where the folder has no index.csv
+    test: float = 0.2  # fraction for the test, likewise
+    seed: int = 0  # choice of labelled images, start weights, order, augmentation
+
+    # How long and how
+    steps: int = 400  # optimizer steps, t_max
+    batch_labeled: int = 4  # images of the labelled half
+    batch_unlabeled: int = 4  # images of the unlabelled half
+    optimizer: Literal["adamw", "published"] = "adamw"  # "published": SGD for the students, Adam for SAM
+    learning_rate: float = 1e-3  # of the students; falls linearly to 0
+    teacher_learning_rate: float = 1e-3  # of SAM's adapters and prompts; falls linearly to 0
+    weight_decay: float = 1e-2  # of the students
+    labeled_aug: Literal["none", "weak", "strong"] = "weak"  # augmentation of the labelled half
+    unlabeled_aug: Literal["none", "weak", "strong"] = "strong"  # and of the unlabelled half
+
+    # The method's own numbers
+    teacher: str = "sam_mini"  # a name in BACKBONES
+    checkpoint: Path | None = None  # its pretrained weights, where the package has none
+    consistency_weight: float = 1.0  # what w(t) = weight exp(-5 (1 - t)^2) rises to
+    entropy_weight: float = 0.9
+    distillation_weight: float = 1.0
+    temperature: float = 10.0  # T of the distillation
+    mix_start: float = 0.24  # fraction of the run after which UGDA begins (12,000 of 50,000 steps)
+    mix_grid: int = 4  # UGDA divides each image into grid x grid cells
+    mix_count: int = 5  # cells that change places
+    mix_most: Literal["uncertain", "certain"] = "uncertain"  # which cells
+
+    # Where and how it runs
+    out: Path = Path("runs/knowsam")  # run folder
+    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps ...
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 only where the GPU has it
+    workers: int = 0  # processes that prepare batches; the batches do not depend on it
+    log_every: int = 20  # steps between rows of log.jsonl
+    val_every: int = 100  # steps between validations, each followed by a save
+
+    def __post_init__(self) -> None:
+        for name in (
+            "image_size",
+            "steps",
+            "batch_labeled",
+            "mix_grid",
+            "mix_count",
+            "log_every",
+            "val_every",
+        ):
+            if getattr(self, name) < 1:
+                raise UserError(f"found {name} {getattr(self, name)}, expected at least 1: change --{name}")
+        if not 1 <= self.mix_count <= self.mix_grid**2:
+            raise UserError(
+                f"found {self.mix_count} regions of {self.mix_grid**2}, expected at most all: lower mix_count"
+            )
+
+    def to_json(self) -> str:
+        """The configuration as JSON text; `from_json` reads it back."""
+        return json.dumps(
+            {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}, indent=1
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> "Config":
+        """Read what `to_json` wrote. Raises UserError if a name is missing or unknown."""
+        try:
+            values: dict[str, Any] = json.loads(text)
+        except ValueError as error:
+            raise UserError(
+                f"found a configuration that is no JSON ({error}), expected config.json of a run"
+            ) from None
+        names = {f.name for f in fields(cls)}
+        odd = sorted(names ^ set(values))
+        if odd:
+            raise UserError(
+                f"found a configuration with missing or unknown fields {odd}, expected those of this version"
+            )
+        hints = get_type_hints(cls)
+        for name, value in values.items():
+            if value is not None and hints[name] in (Path, Path | None):
+                values[name] = Path(value)
+        return cls(**values)
+
+
+LAPTOP = Config()
+PAPER = replace(
+    LAPTOP,
+    image_size=256,
+    steps=50_000,
+    batch_labeled=12,
+    batch_unlabeled=12,
+    optimizer="published",
+    learning_rate=0.01,
+    teacher_learning_rate=1e-4,
+    weight_decay=1e-4,
+    teacher="sam_vit_b",
+    labeled="10%",
+    log_every=50,
+    val_every=200,
+)
+RECIPES = {"laptop": LAPTOP, "paper": PAPER}

@@ -1,0 +1,141 @@
+"""Two-stream batches, one item per training step, and whole cases for evaluation."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from knowsam_lite.data.records import Record, SegmentationData
+from knowsam_lite.data.transforms import Augment, resize, resize_mask, to_tensor
+from knowsam_lite.errors import UserError
+
+CACHE_BYTES = 2 * 1024**3  # resized pictures kept in memory, per process
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's images, the labelled ones first.
+
+    x (N, 3, H, W) float32 in [0, 1]; y (N, H, W) int64, -1 where the label is unknown; `n_labeled` images are
+    labelled.
+    """
+
+    x: torch.Tensor
+    y: torch.Tensor
+    n_labeled: int
+    ids: list[str]
+
+    def to(self, device: torch.device | str) -> "Batch":
+        return replace(self, x=self.x.to(device), y=self.y.to(device))
+
+
+class Stream:
+    """An endless walk through records: one seeded shuffle after another, each without replacement."""
+
+    def __init__(self, records: list[Record], seed: int, name: int) -> None:
+        self.records, self.seed, self.name = records, seed, name
+
+    def __getitem__(self, position: int) -> Record:
+        """The record at any position from 0, a pure function of seed and position."""
+        epoch, place = divmod(position, len(self.records))
+        order = np.random.default_rng([self.seed, self.name, epoch]).permutation(len(self.records))
+        return self.records[order[place]]
+
+
+class StepBatches(Dataset):
+    """Item `step` is the whole batch of that training step, a pure function of (seed, step).
+
+    `labeled_ids` are the training images whose masks are read; the other training images are the unlabelled
+    stream, and their masks are never opened. `size` is in pixels; `labeled_aug` and `unlabeled_aug` name
+    kinds of `Augment`. Use as `DataLoader(batches, sampler=range(first_step, steps), batch_size=None,
+    num_workers=...)`. UserError if nothing is labelled, an id is no training image with a mask, or there are
+    too few images.
+    """
+
+    def __init__(
+        self,
+        dataset: SegmentationData,
+        labeled_ids: Collection[str],
+        *,
+        seed: int,
+        batch_labeled: int,
+        batch_unlabeled: int,
+        size: int,
+        labeled_aug: str = "weak",
+        unlabeled_aug: str = "weak",
+    ) -> None:
+        train = dataset.split("train")
+        labeled = [record for record in train if record.id in labeled_ids]
+        unlabeled = [record for record in train if record.id not in labeled_ids]
+        _check_streams(labeled, unlabeled, labeled_ids, batch_labeled, batch_unlabeled)
+        self.dataset, self.seed, self.size = dataset, seed, size
+        self.batch_labeled, self.batch_unlabeled = batch_labeled, batch_unlabeled
+        self.streams = Stream(labeled, seed, 0), Stream(unlabeled, seed, 1)
+        self.augments = Augment(labeled_aug, size), Augment(unlabeled_aug, size)
+        self._cache: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}
+        self._cached_bytes = 0
+
+    def __getitem__(self, step: int) -> Batch:
+        images, labels, ids = [], [], []
+        for place in range(self.batch_labeled + self.batch_unlabeled):
+            labeled = place < self.batch_labeled
+            if labeled:
+                record = self.streams[0][step * self.batch_labeled + place]
+            else:
+                record = self.streams[1][step * self.batch_unlabeled + place - self.batch_labeled]
+            image, mask = self._load(record, labeled)
+            seed = int(np.random.SeedSequence([self.seed, step, place]).generate_state(1)[0])
+            x, y = self.augments[0 if labeled else 1](image, mask, seed)
+            images.append(x)
+            labels.append(torch.full((self.size, self.size), -1) if y is None else y)
+            ids.append(record.id)
+        return Batch(torch.stack(images), torch.stack(labels), self.batch_labeled, ids)
+
+    def _load(self, record: Record, labeled: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        """Image and, only if labelled, mask at `size`, decoded once as long as the cache has room."""
+        if record.id in self._cache:
+            return self._cache[record.id]
+        image = resize(self.dataset.image(record), self.size)
+        mask = resize_mask(self.dataset.mask(record), self.size) if labeled else None
+        needed = image.nbytes + (0 if mask is None else mask.nbytes)
+        if self._cached_bytes + needed <= CACHE_BYTES:
+            self._cache[record.id] = (image, mask)
+            self._cached_bytes += needed
+        return image, mask
+
+
+def _check_streams(
+    labeled: list[Record],
+    unlabeled: list[Record],
+    labeled_ids: Collection[str],
+    batch_labeled: int,
+    batch_unlabeled: int,
+) -> None:
+    strangers = sorted(set(labeled_ids) - {record.id for record in labeled if record.mask is not None})
+    if strangers:
+        raise UserError(
+            f"found labelled id {strangers[0]!r}, expected a training image with a mask; use choose_labeled"
+        )
+    if not labeled or batch_labeled < 1:
+        raise UserError(
+            f"found {len(labeled)} labelled images and {batch_labeled} of them per batch, "
+            "expected at least 1 each; ask for more labelled images"
+        )
+    images, needed = len(labeled) + len(unlabeled), batch_labeled + batch_unlabeled
+    if images < needed:
+        raise UserError(
+            f"found {images} training images, expected at least one batch of {batch_labeled} labelled and "
+            f"{batch_unlabeled} unlabelled; make the batch smaller or add images"
+        )
+    if batch_unlabeled and not unlabeled:
+        raise UserError(
+            f"found no unlabelled image among {images} training images, expected some for "
+            f"{batch_unlabeled} per batch; label fewer images, or set the unlabelled batch to 0"
+        )
+
+
+def load_case(dataset: SegmentationData, record: Record, size: int) -> tuple[torch.Tensor, np.ndarray]:
+    """One image for evaluation: x float32 (3, size, size) in [0, 1], and its mask, uint8, at native size."""
+    return to_tensor(resize(dataset.image(record), size)), dataset.mask(record)

@@ -1,0 +1,8 @@
+"""The one exception for what a user can mend."""
+
+
+class UserError(Exception):
+    """A mistake in the input: one line that says what was found, what was expected and what to do.
+
+    The command line prints the message without a traceback and exits with code 2.
+    """

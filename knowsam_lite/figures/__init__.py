@@ -1,0 +1,7 @@
+"""Every plot of the library, in one grammar."""
+
+from knowsam_lite.figures.look import COLORS, color, style
+from knowsam_lite.figures.sheet import prediction_sheet
+from knowsam_lite.figures.training import curves
+
+__all__ = ["COLORS", "color", "curves", "prediction_sheet", "style"]

@@ -1,0 +1,78 @@
+"""Sizes, fonts and colours, fixed once: a colour per network for life.
+
+The colours follow Okabe and Ito (2008) and Tol's muted set, which people with any colour vision tell apart.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from knowsam_lite.errors import UserError
+from knowsam_lite.files import write_aside
+
+INK = "#1A1A1A"
+QUIET = "#6B6B6B"
+COLORS = {"U-Net": "#0072B2", "V-Net": "#D55E00", "fused": "#009E73", "SAM": "#B8559A", "truth": INK}
+# Loss terms, and views that are not one of the four networks.
+OTHERS = ("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499")
+# Foreground classes, where one colour per network is not enough; none of them is a network's.
+CLASSES = ("#56B4E9", "#F0E442", "#E69F00", "#44AA99", "#CC6677", "#DDCC77", "#AA4499", "#BBBBBB")
+
+RC: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same on every machine
+    "font.size": 8,
+    "text.color": INK,
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelcolor": INK,
+    "axes.edgecolor": QUIET,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#E3E3E3",
+    "grid.linewidth": 0.5,
+    "xtick.color": QUIET,
+    "ytick.color": QUIET,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "lines.linewidth": 1.4,
+    "lines.solid_capstyle": "round",
+    "figure.dpi": 110,
+    "figure.facecolor": "white",
+    "savefig.dpi": 220,
+    "savefig.facecolor": "white",
+    "svg.fonttype": "none",
+}
+
+
+def style() -> dict[str, Any]:
+    """Make the library's sizes, fonts and colours matplotlib's defaults for your own plots; returns them."""
+    matplotlib.rcParams.update(RC)
+    return dict(RC)
+
+
+def color(name: str, position: int = 0) -> str:
+    """The colour #RRGGBB of a network ("U-Net", "V-Net", "fused", "SAM") or of "truth".
+
+    Any other name gets one by its `position` among its like.
+    """
+    return COLORS.get(name, OTHERS[position % len(OTHERS)])
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a figure beside its target and rename it, so that no reader sees half a picture.
+
+    The ending of `path` names the format (none: PNG). Raises `UserError` if the file cannot be written.
+    """
+    target = Path(path)
+    ending = target.suffix.lstrip(".") or "png"
+    known = figure.canvas.get_supported_filetypes()
+    if ending not in known:
+        raise UserError(f"found ending .{ending} in {target}, expected one of {', '.join(sorted(known))}")
+    write_aside(target, partial(figure.savefig, format=ending))

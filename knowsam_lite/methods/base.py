@@ -1,0 +1,78 @@
+"""What a method is: networks, named loss terms, optimizers, and the map that counts as its prediction."""
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from knowsam_lite.config import Config
+from knowsam_lite.data.sampler import Batch
+
+
+def ramp(progress: float) -> float:
+    """exp(-5 (1 - t/t_max)^2): from 0.007 at the start to 1 at the end (Laine and Aila, 2017). `progress` in
+    [0, 1].
+    """
+    return math.exp(-5 * (1 - progress) ** 2)
+
+
+class Method(nn.Module):
+    """The contract with the training loop, which never asks which method it runs.
+
+    A subclass sets `name`, and `uses_unlabeled` if it learns from unlabelled images; it defines `losses` and
+    `predict`; the rest has defaults.
+    """
+
+    name: ClassVar[str]
+    uses_unlabeled: ClassVar[bool] = True
+    prediction_view: ClassVar[str] = "fused"  # which of `views` is `predict`
+
+    def __init__(self, config: Config, num_classes: int):
+        super().__init__()
+        self.config = config
+        self.num_classes = num_classes
+
+    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """The terms of this step's loss by name, already weighted: the loop adds them up and runs one
+        backward.
+        """
+        raise NotImplementedError
+
+    def predict(self, x: Tensor) -> Tensor:
+        """What is tested: image (N, 3, H, W) -> logits (N, C, H, W)."""
+        raise NotImplementedError
+
+    def views(self, x: Tensor) -> dict[str, Tensor]:
+        """Every map worth scoring, by name, each as `predict` gives it; by default the prediction alone."""
+        return {self.prediction_view: self.predict(x)}
+
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """The optimizers; the loop lets the learning rate of each fall linearly to 0."""
+        return [students_optimizer(self, self.config)]
+
+    def after_step(self, step: int) -> None:
+        """What has to happen after the optimizers' step, such as a moving average."""
+
+    def frozen_names(self) -> set[str]:
+        """Names in `state_dict()` that never change and so are not saved with a run."""
+        return set()
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """What a checkpoint of this method holds: its state without the frozen tensors."""
+        frozen = self.frozen_names()
+        return {name: tensor for name, tensor in self.state_dict().items() if name not in frozen}
+
+    def progress(self, step: int) -> float:
+        """t / t_max in [0, 1): all ramps and starts are fractions of the run."""
+        return step / self.config.steps
+
+
+def students_optimizer(module: nn.Module, config: Config) -> torch.optim.Optimizer:
+    """AdamW, or SGD with momentum 0.9 as published, over what is trainable in `module`."""
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    if config.optimizer == "published":
+        return torch.optim.SGD(
+            parameters, config.learning_rate, momentum=0.9, weight_decay=config.weight_decay
+        )
+    return torch.optim.AdamW(parameters, config.learning_rate, weight_decay=config.weight_decay)

@@ -1,0 +1,96 @@
+"""KnowSAM: the students prompt SAM, SAM teaches the students, and uncertain regions change places."""
+
+import torch
+from torch import Tensor, nn
+
+from knowsam_lite.config import Config
+from knowsam_lite.data.sampler import Batch
+from knowsam_lite.losses import distillation_loss, supervised_loss
+from knowsam_lite.methods.base import ramp, students_optimizer
+from knowsam_lite.methods.multi_view import MultiView
+from knowsam_lite.mixing import Mixed, choose_regions, mix, uncertainty_map
+from knowsam_lite.sam import SamTeacher, load_pretrained
+from knowsam_lite.sam.weights import pretrained_names
+from knowsam_lite.students import StudentOutput
+
+
+class KnowSam(MultiView):
+    """MC + LPS with adapters + SKD + UGDA (Huang et al., IEEE TMI 2025).
+
+    SAM learns from the labelled images alone, so the unlabelled half passes through it without a graph. z_f
+    is detached on its way into SAM and z_s on its way back: one backward serves both, and neither reaches
+    into the other. `net_a`, `net_b`: own modules for F_a and F_b; `teacher`: an own SamTeacher, already
+    loaded.
+    """
+
+    name = "knowsam"
+
+    def __init__(
+        self,
+        config: Config,
+        num_classes: int,
+        net_a: nn.Module | None = None,
+        net_b: nn.Module | None = None,
+        teacher: SamTeacher | None = None,
+    ):
+        super().__init__(config, num_classes, net_a, net_b)
+        if teacher is None:
+            teacher = SamTeacher(config.teacher, num_classes, config.image_size)
+            load_pretrained(teacher, config.checkpoint)
+        self.teacher = teacher
+
+    def ask_teacher(self, batch: Batch, z_f: Tensor) -> tuple[Tensor, Tensor]:
+        """SAM's logits z_s: of the labelled half with a graph, of the unlabelled half without."""
+        n = batch.n_labeled
+        labeled = self.teacher(batch.x[:n], z_f[:n]).logits
+        with torch.no_grad():
+            unlabeled = self.teacher(batch.x[n:], z_f[n:]).logits
+        return labeled, unlabeled
+
+    def mixed_batch(self, batch: Batch, z_f: Tensor, pseudo: Tensor) -> Mixed:
+        """UGDA: exchange the chosen cells; `pseudo` (N_u, H, W) labels the unlabelled half."""
+        n, config = batch.n_labeled, self.config
+        regions = choose_regions(
+            uncertainty_map(z_f.detach(), config.mix_grid), config.mix_count, config.mix_most
+        )
+        return mix(batch.x[:n], batch.y[:n], batch.x[n:], pseudo, regions[:n], regions[n:])
+
+    def mixed_losses(self, z: StudentOutput, y: Tensor, n: int, progress: float) -> dict[str, Tensor]:
+        """The students' terms on the mixed batch, and each subnet against the fused argmax of the unlabelled
+        half.
+        """
+        w = self.config.consistency_weight * ramp(progress)
+        terms = self.pair_losses(z, y, progress)
+        own = z.logits_f[n:].argmax(dim=1)
+        terms["a/pseudo"] = 0.5 * w * supervised_loss(z.logits_a[n:], own)
+        terms["b/pseudo"] = 0.5 * w * supervised_loss(z.logits_b[n:], own)
+        return {f"mixed/{name}": term for name, term in terms.items()}
+
+    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        progress, n = self.progress(step), batch.n_labeled
+        z = self.students(batch.x)
+        z_s_labeled, z_s_unlabeled = self.ask_teacher(batch, z.logits_f)
+        z_s = torch.cat([z_s_labeled.detach(), z_s_unlabeled])
+        terms = self.pair_losses(z, batch.y, progress)
+        terms["sam/supervised"] = supervised_loss(z_s_labeled, batch.y[:n])
+        for k, z_k in (("a", z.logits_a), ("b", z.logits_b)):
+            skd = distillation_loss(z_k, z_s, self.config.temperature)
+            terms[f"{k}/distillation"] = 0.5 * self.config.distillation_weight * skd
+        if progress >= self.config.mix_start:
+            mixed = self.mixed_batch(batch, z.logits_f, z_s_unlabeled.argmax(dim=1))
+            terms |= self.mixed_losses(self.students(mixed.x), mixed.y, n, progress)
+        return terms
+
+    def views(self, x: Tensor) -> dict[str, Tensor]:
+        views = super().views(x)
+        return {**views, "SAM": self.teacher(x, views["fused"]).logits}
+
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        trained = [p for p in self.teacher.parameters() if p.requires_grad]
+        return [
+            students_optimizer(self.students, self.config),
+            torch.optim.Adam(trained, self.config.teacher_learning_rate),
+        ]
+
+    def frozen_names(self) -> set[str]:
+        return {f"teacher.{name}" for name in pretrained_names(self.teacher)}

@@ -1,0 +1,87 @@
+"""What a finished run leaves behind: scores as a table and as JSON, curves, and a sheet of predictions."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from knowsam_lite.evaluation import Case, at_native_size, case_dice, predicted, score_split, summary
+from knowsam_lite.files import write_text
+from knowsam_lite.runs import Run
+from knowsam_lite.uncertainty import entropy_map
+
+SHEET_CASES = 6
+
+
+def score_run(run: Run, split: str = "test") -> dict:
+    """Score every view of a run's method on a split: ids, cases and summaries, as written to metrics.json."""
+    config, data = run.config, run.dataset
+    scores = score_split(run.method, data, split, config.image_size, run.device, run.bf16)
+    return {
+        "data": data.name,
+        "split": split,
+        "method": run.method.name,
+        "prediction": run.method.prediction_view,
+        "step": run.step,
+        "unit": "pixels" if data.spacing_mm is None else "mm",
+        "labeled": run.labeled_ids,
+        "ids": [record.id for record in data.split(split)],
+        "summary": {view: summary(cases, data.classes) for view, cases in scores.items()},
+        "cases": scores,
+    }
+
+
+def table(result: dict) -> str:
+    """The summary as text: one line per view and class, mean +- std and the 95 % interval of Dice."""
+    unit = "px" if result["unit"] == "pixels" else "mm"
+    lines = [f"{'map':8} {'class':18} {'Dice':>13} {'95 %':>15} {'IoU':>6} {'HD95':>9} {'ASD':>9}"]
+    for view, classes in result["summary"].items():
+        names = [name for name in classes if name != "mean"]
+        for name in names if len(names) == 1 else [*names, "mean"]:
+            m = classes[name]
+            d = m["dice"]
+            lines.append(
+                f"{view:8} {name:18} {d['mean']:.3f} +- {d['std']:.3f} [{d['low']:.3f}, {d['high']:.3f}]"
+                f" {m['iou']['mean']:6.3f} {m['hd95']['mean']:6.1f} {unit} {m['asd']['mean']:6.1f} {unit}"
+            )
+    return "\n".join(lines)
+
+
+def sheet_cases(run: Run, split: str, scores: dict[str, list[Case]]) -> list[dict]:
+    """Cases for the prediction sheet, from the worst to the best by the method's own prediction."""
+    data, view = run.dataset, run.method.prediction_view
+    records = data.split(split)
+    order = np.argsort(case_dice(scores[view]), kind="stable")
+    chosen = order[np.linspace(0, len(order) - 1, min(SHEET_CASES, len(order))).round().astype(int)]
+    cases = []
+    rows = [records[i] for i in chosen]
+    shown = predicted(run.method, data, rows, run.config.image_size, run.device, run.bf16)
+    for i, (record, _, truth, views) in zip(chosen, shown, strict=True):
+        size = (truth.shape[0], truth.shape[1])
+        h = torch.nn.functional.interpolate(entropy_map(views[view][None])[None], size, mode="bilinear")[0, 0]
+        cases.append(
+            {
+                "id": record.id,
+                "image": data.image(record),
+                "truth": truth,
+                "maps": {name: at_native_size(z, size) for name, z in views.items()},
+                "uncertainty": h.cpu().numpy(),
+                "dice": {name: float(case_dice([scores[name][i]])[0]) for name in views},
+            }
+        )
+    return cases
+
+
+def write_report(run: Run, split: str = "test") -> tuple[dict, list[Path]]:
+    """Score a split, write metrics.json, curves.png and predictions.png; returns the scores and the paths."""
+    from knowsam_lite.figures import curves, prediction_sheet  # matplotlib is not needed to train
+
+    folder = run.path
+    result = score_run(run, split)
+    paths = [folder / "metrics.json", folder / "curves.png", folder / "predictions.png"]
+    write_text(paths[0], json.dumps(result, indent=1))
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    curves(rows, paths[1])
+    prediction_sheet(sheet_cases(run, split, result["cases"]), paths[2], classes=run.dataset.classes)
+    return result, paths

@@ -1,0 +1,62 @@
+"""LPS, the learnable prompt strategy: what SAM is asked, learned from SAM's own features and the students'
+map.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from knowsam_lite.subnets import ConvBlock
+
+
+class ClassPrompt(nn.Sequential):
+    """The prompt tokens of one class: embedding (N, D, g, g) -> (N, tokens, D); grid from 4 x 4."""
+
+    def __init__(self, dim: int, tokens: int):
+        super().__init__(
+            ConvBlock(dim, dim, 0.1),
+            nn.MaxPool2d(2),
+            ConvBlock(dim, dim, 0.1),
+            ConvBlock(dim, dim, 0.1),
+            nn.MaxPool2d(2),
+            ConvBlock(dim, dim, 0.1),
+            nn.Conv2d(dim, dim, 1),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(dim, 4 * dim),
+            nn.GELU(),
+            nn.Dropout(0.1),
+            nn.Linear(4 * dim, tokens * dim),
+            nn.Dropout(0.1),
+            nn.Unflatten(1, (tokens, dim)),
+        )
+
+
+class LearnablePrompts(nn.Module):
+    """psi: one small network per class turns SAM's embedding (N, D, g, g) into prompt tokens (N, C, tokens,
+    D).
+
+    They take the place of a clicked point or a drawn box: no user is asked at training time.
+    """
+
+    def __init__(self, num_classes: int, dim: int = 256, tokens: int = 2):
+        super().__init__()
+        self.classes = nn.ModuleList(ClassPrompt(dim, tokens) for _ in range(num_classes))
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        return torch.stack([prompt(embedding) for prompt in self.classes], dim=1)
+
+
+def mask_prompts(z_f: Tensor, size: tuple[int, int]) -> Tensor:
+    """Turn the fused logits into one mask prompt per class: log p_c / (1 - p_c), without gradient.
+
+    `z_f` (N, C, H, W) -> (N, C, *size). SAM expects the logits of a yes-or-no mask; a softmax channel alone
+    means nothing (adding a constant to all channels changes it), its log-odds against all other classes do.
+    The authors hand over the raw channel.
+    """
+    z = F.interpolate(z_f.detach().float(), size, mode="bilinear", align_corners=False)
+    itself = torch.eye(z.shape[1], dtype=torch.bool, device=z.device)[:, :, None, None]
+    others = (
+        z.unsqueeze(1).masked_fill(itself, -torch.inf).logsumexp(dim=2)
+    )  # (N, C, C, h, w) -> (N, C, h, w)
+    return z - others

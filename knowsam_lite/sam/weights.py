@@ -1,0 +1,92 @@
+"""Pretrained weights into a SAM: every tensor must find its place."""
+
+from collections.abc import Mapping
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from knowsam_lite.errors import UserError
+from knowsam_lite.sam.adapter import Adapter
+from knowsam_lite.sam.encoder import resize_absolute, resize_relative
+from knowsam_lite.sam.prompts import LearnablePrompts
+from knowsam_lite.sam.teacher import PromptedSam
+
+
+def pretrained_names(sam: PromptedSam) -> set[str]:
+    """Names of the tensors of the plain SAM: all but adapters and learnable prompts."""
+    added = tuple(f"{n}." for n, m in sam.named_modules() if isinstance(m, Adapter | LearnablePrompts))
+    return {name for name in sam.state_dict() if not name.startswith(added)}
+
+
+def fit_positions(tensors: dict[str, Tensor], sam: PromptedSam) -> dict[str, Tensor]:
+    """Resize the position tables of a checkpoint, once, to the image size for which `sam` was built."""
+    own = sam.state_dict()
+    fitted = dict(tensors)
+    for name in tensors.keys() & own.keys():
+        if name.endswith("pos_embed"):
+            fitted[name] = resize_absolute(tensors[name], (own[name].shape[1], own[name].shape[2]))
+        elif "rel_pos" in name:
+            fitted[name] = resize_relative(tensors[name], (own[name].shape[0] + 1) // 2)
+    return fitted
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a .safetensors or .pth file of tensors as float32. Raises UserError if it is missing, truncated or
+    no such file.
+    """
+    if not path.is_file():
+        raise UserError(
+            f"found no checkpoint at {path}, expected a .safetensors or .pth file: check the path"
+        )
+    try:
+        tensors = (
+            load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        )
+        return {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
+    except Exception as error:  # each format fails in its own way; for the user it is one thing
+        reason = str(error).splitlines()[0][:120]
+        raise UserError(
+            f"found an unreadable checkpoint {path} ({reason}), expected tensors: fetch it again"
+        ) from error
+
+
+def misfits(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """What is missing, unexpected or of another shape, counted and the first few named; "" if all fits."""
+    faults = [f"missing {name}" for name in sorted(wanted.keys() - given.keys())]
+    faults += [f"unexpected {name}" for name in sorted(given.keys() - wanted.keys())]
+    faults += [
+        f"{name} has shape {tuple(given[name].shape)} instead of {tuple(wanted[name].shape)}"
+        for name in sorted(wanted.keys() & given.keys())
+        if given[name].shape != wanted[name].shape
+    ]
+    return f"{len(faults)} faults: {'; '.join(faults[:4])}" if faults else ""
+
+
+def load_pretrained(sam: PromptedSam, checkpoint: Path | None = None) -> None:
+    """Load a plain SAM's weights into `sam`, in place, relative positions included.
+
+    `checkpoint`: a file with segment_anything's names; by default the weights that ship with the package.
+    Raises UserError if there are none or if a tensor is missing, unexpected or of another shape; it names
+    them.
+    """
+    if checkpoint is not None:
+        tensors = read_tensors(checkpoint)
+    elif sam.backbone.packaged is not None:
+        with as_file(files("knowsam_lite") / "weights" / sam.backbone.packaged) as path:
+            tensors = read_tensors(path)
+    else:
+        raise UserError(
+            f"found no checkpoint for this teacher: download {sam.backbone.url} and give it with --checkpoint"
+        )
+    tensors = fit_positions(tensors, sam)
+    own, names = sam.state_dict(), pretrained_names(sam)
+    faults = misfits(tensors, {name: own[name] for name in names})
+    if faults:
+        raise UserError(
+            f"found a checkpoint that does not fit the teacher ({faults}), "
+            "expected exactly its tensors: choose the teacher that belongs to the checkpoint"
+        )
+    sam.load_state_dict({**own, **tensors}, strict=True)

@@ -1,0 +1,271 @@
+"""The one training loop, for every method."""
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from knowsam_lite.checkpoints import Progress, load_last, save_best, save_last
+from knowsam_lite.config import Config
+from knowsam_lite.data import SegmentationData, choose_labeled
+from knowsam_lite.data.sampler import Batch, StepBatches
+from knowsam_lite.errors import UserError
+from knowsam_lite.evaluation import mean_dice, score_split
+from knowsam_lite.files import write_text
+from knowsam_lite.methods import Method
+from knowsam_lite.runs import Run, build_method, choose_device, use_bf16
+from knowsam_lite.subnets import check_size
+
+
+@dataclass
+class Window:
+    """The loss terms since the last row of the log, kept on the device: reading them is what would wait for
+    it.
+    """
+
+    steps: list[int] = field(default_factory=list)
+    ids: list[list[str]] = field(default_factory=list)
+    terms: list[dict[str, Tensor]] = field(default_factory=list)
+
+    def add(self, step: int, ids: list[str], terms: dict[str, Tensor]) -> None:
+        self.steps.append(step)
+        self.ids.append(ids)
+        self.terms.append({name: term.detach() for name, term in terms.items()})
+
+    def read(self) -> dict[str, float]:
+        """Mean of each term over the window. Raises UserError if one was not finite, with its name, steps and
+        samples.
+        """
+        names = list(dict.fromkeys(name for terms in self.terms for name in terms))
+        flat = (
+            torch.stack([term for terms in self.terms for term in terms.values()]).tolist() if names else []
+        )
+        values: dict[str, list[float]] = {name: [] for name in names}
+        at = 0
+        bad: dict[str, list[int]] = {}
+        for i, terms in enumerate(self.terms):
+            for name in terms:
+                value = flat[at]
+                at += 1
+                values[name].append(value)
+                if not abs(value) < float("inf"):
+                    bad.setdefault(name, []).append(i)
+        if bad:
+            name, where = next(iter(bad.items()))
+            samples = sorted({sample for i in where for sample in self.ids[i]})
+            raise UserError(
+                f"found a non-finite loss term {name!r} first at step {self.steps[where[0]]} (window "
+                f"{self.steps[0]} to {self.steps[-1]}; samples {', '.join(samples[:12])}), expected finite "
+                "losses: lower the learning rate or look at these images; nothing non-finite was saved"
+            )
+        return {name: sum(v) / len(v) for name, v in values.items()}
+
+
+class Interrupt:
+    """Ctrl-C asks for a stop after the current step; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def ask(self, *_: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    @contextmanager
+    def listening(self) -> Iterator["Interrupt"]:
+        if threading.current_thread() is not threading.main_thread():  # signals reach the main thread alone
+            yield self
+            return
+        before = signal.signal(signal.SIGINT, self.ask)
+        try:
+            yield self
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+class Trainer:
+    """Trains one method on one data set into one run folder.
+
+    `dataset`: anything with the members of `SegmentationData`. `method`: by default the one that `config`
+    names. After `fit`, `method` holds the last weights and the run folder `config.json`, `log.jsonl`,
+    `last.pt` and, where there are val masks, `best.safetensors`. Raises UserError for data that cannot be
+    trained on and for an output folder that is in use.
+    """
+
+    def __init__(self, dataset: SegmentationData, config: Config, method: Method | None = None):
+        self.dataset, self.config, self.run = dataset, config, config.out
+        check_size(config.image_size, config.image_size)
+        self.device = choose_device(config.device)
+        self.bf16 = use_bf16(config.precision, self.device)
+        self.labeled_ids = sorted(choose_labeled(dataset.records, config.labeled, config.seed))
+        self.method = (build_method(config, dataset.num_classes) if method is None else method).to(
+            self.device
+        )
+        self.batches = StepBatches(
+            dataset,
+            self.labeled_ids,
+            seed=config.seed,
+            batch_labeled=config.batch_labeled,
+            batch_unlabeled=config.batch_unlabeled if self.method.uses_unlabeled else 0,
+            size=config.image_size,
+            labeled_aug=config.labeled_aug,
+            unlabeled_aug=config.unlabeled_aug,
+        )
+        self.optimizers = self.method.optimizers()
+        self.base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
+        self.step, self.best, self.window = 0, -1.0, Window()
+
+    def start(self) -> None:
+        """Make a new run folder. Raises UserError if it cannot be written or already holds a run."""
+        if (self.run / "last.pt").exists():
+            raise UserError(
+                f"found a run in {self.run}, expected a new folder: give another --out or --resume {self.run}"
+            )
+        try:
+            self.run.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"found {self.run} not writable ({error.strerror}), expected a folder: give another --out"
+            ) from None
+        write_text(self.run / "config.json", self.config.to_json())
+        write_text(self.run / "log.jsonl", "")
+        torch.manual_seed(self.config.seed)
+
+    def resume(self) -> None:
+        """Go on from `last.pt`, exactly; rows of the log after it are dropped, for they will be written
+        again.
+        """
+        saved = load_last(self.run / "last.pt", self.method, self.optimizers)
+        if saved.labeled != self.labeled_ids:
+            raise UserError(
+                f"found other labelled images in {self.dataset.name} than {self.run} began with, "
+                "expected the same data: restore it or start anew"
+            )
+        self.step, self.best = saved.step, saved.best
+        rows = [
+            json.loads(line)
+            for line in (self.run / "log.jsonl").read_text().splitlines()
+            if line.endswith("}")
+        ]
+        kept = [json.dumps(row) for row in rows if row["step"] <= self.step]
+        write_text(self.run / "log.jsonl", "".join(f"{row}\n" for row in kept))
+
+    def fit(self, progress: bool = True) -> bool:
+        """Train to the end of the run; returns False if Ctrl-C stopped it before (all is saved then)."""
+        config = self.config
+        steps = range(self.step, config.steps)
+        own = torch.Generator()  # else the loader would draw from the global state, which resuming restores
+        loader = DataLoader(self.batches, None, sampler=steps, num_workers=config.workers, generator=own)
+        self.method.train()
+        with (
+            Interrupt().listening() as interrupt,
+            tqdm(loader, self.method.name, len(steps), disable=not progress, dynamic_ncols=True) as bar,
+        ):
+            began = time.perf_counter()
+            for batch in bar:
+                self.train_step(batch)
+                if self.step % config.log_every == 0 or self.step == config.steps:
+                    row = self.log(time.perf_counter() - began)
+                    bar.set_postfix(loss=f"{row:.3f}", best=f"{max(self.best, 0):.3f}")
+                    began = time.perf_counter()
+                if self.step % config.val_every == 0 or self.step == config.steps:
+                    self.validate()
+                    self.save()
+                    began = time.perf_counter()
+                if interrupt.asked:
+                    self.save()
+                    return False
+        return True
+
+    def train_step(self, batch: Batch) -> None:
+        """One step: losses, one backward, all optimizers. The terms stay on the device."""
+        for optimizer, rates in zip(self.optimizers, self.base_rates, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * (1 - self.step / self.config.steps)
+        batch = batch.to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            terms = self.method.losses(batch, self.step)
+        torch.stack(list(terms.values())).sum().backward()
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.method.after_step(self.step)
+        self.window.add(self.step, batch.ids, terms)
+        self.step += 1
+
+    def write_row(self, row: dict) -> None:
+        with (self.run / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def log(self, seconds: float) -> float:
+        """Read the window, write it to the log and return the mean total loss."""
+        count = len(self.window.steps)
+        losses = self.window.read()
+        self.window = Window()
+        total = sum(losses.values())
+        rate = self.optimizers[0].param_groups[0]["lr"]
+        row = {
+            "kind": "train",
+            "step": self.step,
+            "losses": losses,
+            "total": total,
+            "lr": rate,
+            "seconds": seconds / count,
+        }
+        self.write_row(row)
+        return total
+
+    def validate(self) -> None:
+        """Score the val images, if there are any, and keep the best weights."""
+        if not self.dataset.split("val"):
+            return
+        scores = score_split(
+            self.method, self.dataset, "val", self.config.image_size, self.device, self.bf16, distances=False
+        )
+        dice = {view: mean_dice(cases) for view, cases in scores.items()}
+        self.write_row({"kind": "val", "step": self.step, "dice": dice})
+        chosen = dice[self.method.prediction_view]
+        if chosen > self.best:
+            self.best = chosen
+            save_best(self.run / "best.safetensors", self.method)
+
+    def save(self) -> None:
+        """Save the state after the last step, having made sure that every loss so far was finite."""
+        self.window.read()
+        progress = Progress(self.step, self.best, self.labeled_ids)
+        save_last(self.run / "last.pt", self.method, self.optimizers, progress)
+
+    def result(self) -> Run:
+        """What evaluation and prediction need of this training."""
+        return Run(
+            self.run,
+            self.config,
+            self.dataset,
+            self.method,
+            self.device,
+            self.bf16,
+            self.step,
+            self.labeled_ids,
+        )
+
+
+def fit(
+    dataset: SegmentationData, config: Config, method: Method | None = None, progress: bool = True
+) -> Method:
+    """Train `method` (by default the one that `config` names) on `dataset` and return it, ready to predict.
+
+    The run folder `config.out` is filled as by the command line. Raises UserError as `Trainer` does.
+    """
+    trainer = Trainer(dataset, config, method)
+    trainer.start()
+    trainer.fit(progress)
+    return trainer.method.eval()

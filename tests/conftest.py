@@ -1,0 +1,25 @@
+"""What all tests share: one thread (small tensors are slower with more), and where real data lies."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def shared(variable: str, default: str) -> Path:
+    """A folder that does not come with this repository; the test skips, saying so, where it is absent."""
+    path = Path(os.environ.get(variable, ROOT / default))
+    if not path.is_dir():
+        pytest.skip(f"no {path}: set {variable} to run this test")
+    return path
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of real data sets, one per subfolder."""
+    return shared("KNOWSAM_LITE_TEST_DATA", "../shared/data")

@@ -1,0 +1,166 @@
+"""Figures: what they plot, that they are written whole, and that bad input is named."""
+
+import itertools
+import math
+
+import matplotlib
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from knowsam_lite import figures
+from knowsam_lite.errors import UserError
+from knowsam_lite.figures.training import spread
+
+VIEWS = ["U-Net", "V-Net", "fused", "SAM"]
+
+
+def log_rows(steps: int = 60) -> list[dict]:
+    rows: list[dict] = [{"kind": "start", "seed": 0}]
+    for step in range(steps):
+        losses = {"supervised": math.exp(-step / 30), "mixing": 0.3 if step > 20 else 0.0}
+        if step > 30:
+            losses["late"] = 0.05
+        total = sum(losses.values())
+        rows.append(
+            {"kind": "train", "step": step, "losses": losses, "total": total, "lr": 1e-3, "seconds": 1.0}
+        )
+        if step % 20 == 19:
+            rows.append({"kind": "val", "step": step, "dice": {view: step / 100 for view in VIEWS}})
+    return rows
+
+
+def case(name: str = "case", shape: tuple[int, int] = (48, 64), classes: int = 2) -> dict:
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    distance = np.hypot(rows - shape[0] / 2, columns - shape[1] / 2) / min(shape)
+    truth = sum((distance < 0.4 / label).astype(np.uint8) for label in range(1, classes))
+    return {
+        "id": name,
+        "image": rng.integers(0, 255, (*shape, 3), dtype=np.uint8),
+        "truth": truth,
+        "maps": {view: np.roll(truth, 3 * i, axis=1) for i, view in enumerate(VIEWS)},
+        "uncertainty": np.clip(1 - distance, 0, 1),
+        "dice": dict.fromkeys(VIEWS, 0.8),
+    }
+
+
+def test_curves_plot_what_the_log_holds(tmp_path):
+    plotted = figures.curves(log_rows(), tmp_path / "curves.png")
+    assert list(plotted["losses"]) == ["supervised", "mixing", "late", "total"]
+    steps, values = plotted["losses"]["supervised"]
+    assert steps.tolist() == list(range(60))
+    assert values == pytest.approx(np.exp(-np.arange(60) / 30))
+    assert plotted["losses"]["late"][0].tolist() == list(range(31, 60))
+    assert list(plotted["dice"]) == VIEWS
+    assert plotted["dice"]["SAM"][1].tolist() == [0.19, 0.39, 0.59]
+    with Image.open(tmp_path / "curves.png") as picture:
+        assert min(picture.size) > 600
+    assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]
+
+
+def test_curves_of_a_run_that_has_just_begun(tmp_path):
+    """One step, no validation, a term that is zero and one that is not finite: still a picture."""
+    losses = {"supervised": 0.7, "mixing": 0.0, "broken": float("nan")}
+    row = {"kind": "train", "step": 0, "losses": losses, "total": 0.7}
+    plotted = figures.curves([row], tmp_path / "curves.svg")
+    assert plotted["dice"] == {}
+    text = (tmp_path / "curves.svg").read_text("utf8")
+    assert "not validated yet" in text
+    assert ">supervised<" in text
+    assert ">mixing<" not in text
+
+
+def test_curves_name_views_in_their_networks_colour_and_last_value(tmp_path):
+    figures.curves(log_rows(), tmp_path / "curves.svg")
+    text = (tmp_path / "curves.svg").read_text("utf8")
+    for view in VIEWS:
+        assert f"{view}  0.59" in text
+        assert figures.COLORS[view].lower() in text.lower()
+
+
+@pytest.mark.parametrize(("classes", "shape"), [(2, (48, 64)), (4, (64, 40)), (2, (30, 300))])
+def test_sheet_has_a_row_per_case_and_a_column_per_map(tmp_path, classes, shape):
+    cases = [case("first", shape, classes), case("second", shape, classes)]
+    drawn = figures.prediction_sheet(cases, tmp_path / "sheet.png")
+    assert drawn["columns"] == ["image", "truth", *VIEWS, "uncertainty"]
+    assert drawn["rows"] == ["first", "second"]
+    with Image.open(tmp_path / "sheet.png") as picture:
+        assert picture.size[0] > 1500
+    assert [path.name for path in tmp_path.iterdir()] == ["sheet.png"]
+
+
+def test_sheet_prints_dice_ids_and_class_names(tmp_path):
+    long = "patient101_frame14_slice_003_of_ten"
+    names = ["background", "right ventricle", "myocardium"]
+    figures.prediction_sheet([case(long, classes=4)], tmp_path / "sheet.svg", classes=names)
+    text = (tmp_path / "sheet.svg").read_text("utf8")
+    assert text.count(">0.80<") == len(VIEWS)
+    for name in ("right ventricle", "myocardium", "class 3"):
+        assert f">{name}<" in text
+    assert long not in text  # shortened in the middle, so that it does not leave its row
+    assert ">patient1" in text
+
+
+def test_sheet_takes_the_columns_it_is_given(tmp_path):
+    bare = case()
+    bare["maps"] = {"U-Net": bare["maps"]["U-Net"], "teacher": np.zeros_like(bare["truth"])}
+    del bare["uncertainty"], bare["dice"]
+    drawn = figures.prediction_sheet([bare], tmp_path / "sheet.png")
+    assert drawn["columns"] == ["image", "truth", "U-Net", "teacher"]
+
+
+def changed(**fields) -> dict:
+    return {**case("odd"), **fields}
+
+
+@pytest.mark.parametrize(
+    ("cases", "words"),
+    [
+        ([], "found no case"),
+        ([case(), changed(maps={"U-Net": case()["truth"]})], "in case odd, expected"),
+        ([changed(truth=np.zeros((5, 5), np.uint8))], "found shape (5, 5) for truth of case odd"),
+        ([changed(uncertainty=np.zeros((5, 5)))], "found shape (5, 5) for uncertainty of case odd"),
+    ],
+)
+def test_bad_cases_are_named(tmp_path, cases, words):
+    with pytest.raises(UserError) as caught:
+        figures.prediction_sheet(cases, tmp_path / "sheet.png")
+    assert words in str(caught.value)
+
+
+def test_bad_logs_and_paths_are_named(tmp_path):
+    with pytest.raises(UserError, match="no training row"):
+        figures.curves([{"kind": "val", "step": 1, "dice": {}}], tmp_path / "curves.png")
+    for path in (tmp_path / "nowhere" / "curves.png", tmp_path / "curves.docx"):
+        with pytest.raises(UserError, match="cannot be written"):
+            figures.curves(log_rows(), path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_networks_keep_their_colour_and_others_get_one():
+    assert [figures.color(view, 3) for view in VIEWS] == [figures.COLORS[view] for view in VIEWS]
+    assert len({figures.color(view) for view in VIEWS}) == len(VIEWS)
+    assert figures.color("teacher", 0) != figures.color("teacher", 1)
+
+
+def test_style_is_asked_for_and_plots_do_not_leak_it(tmp_path):
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        before = dict(matplotlib.rcParams)
+        figures.curves(log_rows(), tmp_path / "curves.png")
+        assert dict(matplotlib.rcParams) == before
+        chosen = figures.style()
+        assert matplotlib.rcParams["font.size"] == chosen["font.size"] == 8
+
+
+@given(st.lists(st.floats(0, 1), max_size=25).map(sorted), st.floats(0.001, 0.2))
+def test_spread_labels_are_apart_inside_and_in_order(heights, gap):
+    placed = spread(heights, gap)
+    room = min(gap, 1 / max(len(heights) - 1, 1))
+    assert all(high - low >= room - 1e-9 for low, high in itertools.pairwise(placed))
+    assert all(-1e-9 <= height <= 1 + 1e-9 for height in placed)
+    if all(high - low >= gap for low, high in itertools.pairwise(heights)):
+        assert placed == pytest.approx(heights)

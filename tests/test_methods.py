@@ -1,0 +1,128 @@
+"""Each method: the base test, who learns from whom, and that no named term is there in name only."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from base import check_method, gradient_reach, small_net, tiny_teacher, two_stream_batch
+
+from knowsam_lite.config import Config
+from knowsam_lite.data import Synthetic, choose_labeled
+from knowsam_lite.data.sampler import StepBatches
+from knowsam_lite.methods import METHODS, KnowSam, MultiView, Supervised, SupervisedPair
+from knowsam_lite.methods.base import ramp
+
+CONFIG = replace(Config(), image_size=32, steps=300, learning_rate=1e-2)
+
+
+def pair(cls):
+    return lambda config, classes: cls(config, classes, small_net(classes), small_net(classes))
+
+
+def knowsam(config, classes):
+    nets = small_net(classes), small_net(classes)
+    return KnowSam(config, classes, *nets, teacher=tiny_teacher(classes))
+
+
+BUILDERS = {
+    "supervised": lambda config, classes: Supervised(config, classes, small_net(classes)),
+    "supervised_pair": pair(SupervisedPair),
+    "mc": pair(MultiView),
+    "knowsam": knowsam,
+}
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_contract(name):
+    check_method(BUILDERS[name], CONFIG)
+
+
+def test_registry_is_made_from_the_classes():
+    assert all(METHODS[cls.name] is cls for cls in METHODS.values())
+    assert set(BUILDERS) <= set(METHODS)
+
+
+def test_who_learns_from_whom():
+    method = knowsam(CONFIG, 3).train()
+    torch.nn.init.normal_(method.teacher.mask_decoder.transformer.space_adapter.up.weight)
+    terms = method.losses(two_stream_batch(3), step=290)
+    expected = {
+        "a/supervised": {"students.net_a"},
+        "b/supervised": {"students.net_b"},
+        "fused/supervised": {"students.net_a", "students.net_b", "students.ham"},
+        "a/consistency": {"students.net_a"},  # each subnet from the other, never into it
+        "b/consistency": {"students.net_b"},
+        "a/entropy": {"students.net_a"},
+        "b/entropy": {"students.net_b"},
+        "a/distillation": {"students.net_a"},  # SAM teaches the subnets and learns nothing from that
+        "b/distillation": {"students.net_b"},
+        "sam/supervised": {"teacher"},  # and the students learn nothing from SAM's own loss
+        "mixed/a/supervised": {"students.net_a"},
+        "mixed/b/supervised": {"students.net_b"},
+        "mixed/fused/supervised": {"students.net_a", "students.net_b", "students.ham"},
+        "mixed/a/consistency": {"students.net_a"},
+        "mixed/b/consistency": {"students.net_b"},
+        "mixed/a/entropy": {"students.net_a"},
+        "mixed/b/entropy": {"students.net_b"},
+        "mixed/a/pseudo": {"students.net_a"},
+        "mixed/b/pseudo": {"students.net_b"},
+    }
+    assert {name: gradient_reach(method, term) for name, term in terms.items()} == expected
+
+
+def test_ugda_waits_for_its_fraction_of_the_run():
+    method = knowsam(CONFIG, 2).train()
+    batch = two_stream_batch(2)
+    assert not any(name.startswith("mixed") for name in method.losses(batch, step=71))
+    assert any(name.startswith("mixed") for name in method.losses(batch, step=72))  # 24 % of 300
+
+
+def test_unlabelled_half_leaves_no_graph_in_sam():
+    method = knowsam(CONFIG, 2).train()
+    batch = two_stream_batch(2)
+    labeled, unlabeled = method.ask_teacher(batch, torch.randn(5, 2, 32, 32))
+    assert labeled.requires_grad and len(labeled) == 2
+    assert not unlabeled.requires_grad and len(unlabeled) == 3
+
+
+def test_ramp_goes_from_almost_nothing_to_one():
+    assert ramp(0) == pytest.approx(0.0067, abs=1e-4) and ramp(1) == 1
+
+
+def test_supervised_methods_ignore_the_unlabelled_half():
+    batch = two_stream_batch(2)
+    method = BUILDERS["supervised"](CONFIG, 2).eval()  # without batch statistics the halves cannot touch
+    whole = method.losses(batch, 0)["supervised"]
+    other = replace(batch, x=torch.cat([batch.x[:2], 1 - batch.x[2:]]))
+    torch.testing.assert_close(whole, method.losses(other, 0)["supervised"])
+
+
+@pytest.mark.slow
+def test_every_named_term_matters_in_a_run_of_300_steps():
+    """Each term exceeds 1 % of the total at some step: none is there in name only."""
+    data = Synthetic("dermoscopy", n=40, size=32)
+    config = replace(CONFIG, learning_rate=3e-3)
+    batches = StepBatches(
+        data,
+        choose_labeled(data.records, "4", 0),
+        seed=0,
+        batch_labeled=2,
+        batch_unlabeled=2,
+        size=32,
+        unlabeled_aug="strong",
+    )
+    torch.manual_seed(0)
+    method = knowsam(config, 2).train()
+    optimizers = method.optimizers()
+    largest: dict[str, float] = {}
+    for step in range(config.steps):
+        terms = method.losses(batches[step], step)
+        total = torch.stack(list(terms.values())).sum()
+        total.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        for name, term in terms.items():
+            largest[name] = max(largest.get(name, 0), term.item() / total.item())
+    assert len(largest) == 19
+    assert {name: share for name, share in largest.items() if share < 0.01} == {}

@@ -1,0 +1,229 @@
+"""The loop: exact resume after a kill, Ctrl-C, non-finite losses, and what a run leaves behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from base import small_net, tiny_teacher
+
+from knowsam_lite.checkpoints import load_best, load_last
+from knowsam_lite.config import RECIPES, Config
+from knowsam_lite.data import Synthetic
+from knowsam_lite.errors import UserError
+from knowsam_lite.methods import KnowSam, SupervisedPair
+from knowsam_lite.runs import choose_device, load_run, use_bf16
+from knowsam_lite.training import Trainer
+
+DATA = Synthetic("dermoscopy", n=32, size=32)
+
+
+def config(tmp_path, **changes):
+    few = {"image_size": 32, "steps": 12, "labeled": "4", "batch_labeled": 2, "batch_unlabeled": 2}
+    return replace(
+        Config(),
+        data="synthetic:dermoscopy:32",
+        out=tmp_path / "run",
+        log_every=4,
+        val_every=4,
+        **few | changes,
+    )
+
+
+def trainer(c):
+    torch.manual_seed(0)
+    nets = small_net(2), small_net(2)
+    return Trainer(DATA, c, KnowSam(c, 2, *nets, teacher=tiny_teacher(2)))
+
+
+def last_state(run):
+    return torch.load(run / "last.pt", weights_only=True)
+
+
+def test_a_run_leaves_config_log_and_checkpoints(tmp_path):
+    t = trainer(config(tmp_path))
+    t.start()
+    assert t.fit(progress=False)
+    run = tmp_path / "run"
+    assert sorted(p.name for p in run.iterdir()) == [
+        "best.safetensors",
+        "config.json",
+        "last.pt",
+        "log.jsonl",
+    ]
+    assert Config.from_json((run / "config.json").read_text()) == t.config
+    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [(r["kind"], r["step"]) for r in rows] == [(k, s) for s in (4, 8, 12) for k in ("train", "val")]
+    assert set(rows[1]["dice"]) == {"U-Net", "V-Net", "fused", "SAM"}
+    assert rows[0]["total"] == pytest.approx(sum(rows[0]["losses"].values()))
+
+
+def test_resume_is_exact(tmp_path):
+    whole = trainer(config(tmp_path / "whole"))
+    whole.start()
+    whole.fit(progress=False)
+    first = trainer(config(tmp_path / "cut"))
+    first.start()
+    stop = first.train_step
+    first.train_step = lambda batch: (_ for _ in ()).throw(RuntimeError) if first.step == 9 else stop(batch)
+    with pytest.raises(RuntimeError):  # as good as a kill: nothing is saved on the way out
+        first.fit(progress=False)
+    again = trainer(config(tmp_path / "cut"))
+    again.resume()
+    assert again.step == 8
+    again.fit(progress=False)
+    for part in ("method", "optimizers", "progress", "random"):
+        a, b = last_state(tmp_path / "whole/run")[part], last_state(tmp_path / "cut/run")[part]
+        torch.testing.assert_close(a, b, rtol=0, atol=0) if part == "method" else None
+        assert str(a) == str(b), part
+    seconds = lambda row: {k: v for k, v in json.loads(row).items() if k != "seconds"}  # noqa: E731
+    logs = [
+        [seconds(r) for r in (tmp_path / n / "run/log.jsonl").read_text().splitlines()]
+        for n in ("whole", "cut")
+    ]
+    assert logs[0] == logs[1]
+
+
+def cli(*arguments, **kwargs):
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "knowsam_lite", *map(str, arguments)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, **kwargs
+    )
+
+
+def train_arguments(out, steps):
+    options = {
+        "data": "synthetic:dermoscopy:32",
+        "method": "supervised",
+        "image-size": 16,
+        "labeled": 4,
+        "steps": steps,
+    }
+    options |= {"batch-labeled": 2, "batch-unlabeled": 2, "val-every": 10, "log-every": 10, "out": out}
+    return ["train", *(text for name, value in options.items() for text in (f"--{name}", value))]
+
+
+def wait_for(path, process):
+    for _ in range(600):
+        if path.exists() or process.poll() is not None:
+            return
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_resume_after_sigkill_ends_where_an_undisturbed_run_ends(tmp_path):
+    assert cli(*train_arguments(tmp_path / "whole", 60)).wait() == 0
+    process = cli(*train_arguments(tmp_path / "cut", 60))
+    wait_for(tmp_path / "cut/last.pt", process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    resumed = cli("train", "--resume", tmp_path / "cut")
+    out, err = resumed.communicate()
+    assert resumed.returncode == 0, err
+    a, b = last_state(tmp_path / "whole"), last_state(tmp_path / "cut")
+    assert json.loads(a["progress"]) == json.loads(b["progress"])
+    torch.testing.assert_close(a["method"], b["method"], rtol=0, atol=0)
+    assert (
+        "wrote " in out and "metrics.json" in out and (tmp_path / "cut/predictions.png").stat().st_size > 1000
+    )
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
+    process = cli(*train_arguments(tmp_path / "run", 100_000))
+    wait_for(tmp_path / "run/last.pt", process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in err
+    assert f"go on with: knowsam-lite train --resume {tmp_path / 'run'}" in out
+    step = json.loads(last_state(tmp_path / "run")["progress"])["step"]
+    assert f"stopped after step {step} and saved" in out
+
+
+def test_a_non_finite_loss_names_term_steps_and_samples_and_saves_nothing(tmp_path):
+    c = config(tmp_path)
+    t = Trainer(DATA, c, SupervisedPair(c, 2, small_net(2), small_net(2)))
+    t.start()
+    honest = t.method.losses
+
+    def poisoned(batch, step):
+        terms = honest(batch, step)
+        return {**terms, "b/supervised": terms["b/supervised"] * float("nan")} if step == 5 else terms
+
+    t.method.losses = poisoned
+    with pytest.raises(
+        UserError, match=r"'b/supervised' first at step 5 \(window 4 to 7; samples dermoscopy_"
+    ):
+        t.fit(progress=False)
+    saved = last_state(tmp_path / "run")
+    assert json.loads(saved["progress"])["step"] == 4
+    assert all(v.isfinite().all() for v in saved["method"].values() if v.is_floating_point())
+
+
+def test_best_and_last_load_back_complete(tmp_path):
+    t = trainer(config(tmp_path))
+    t.start()
+    t.fit(progress=False)
+    other = trainer(config(tmp_path / "other"))
+    assert load_last(tmp_path / "run/last.pt", other.method).step == 12
+    torch.testing.assert_close(other.method.state_dict(), t.method.state_dict())
+    load_best(tmp_path / "run/best.safetensors", other.method)
+    with pytest.raises(UserError, match=r"does not fit method 'supervised_pair'.*unexpected teacher"):
+        c = config(tmp_path)
+        load_best(tmp_path / "run/best.safetensors", SupervisedPair(c, 2, small_net(2), small_net(2)))
+
+
+def test_frozen_weights_are_not_saved_and_have_no_optimizer_state(tmp_path):
+    t = trainer(config(tmp_path))
+    names = t.method.trained_state().keys()
+    assert not any(name.endswith("attn.qkv.weight") for name in names)
+    optimized = {id(p) for o in t.optimizers for g in o.param_groups for p in g["params"]}
+    assert optimized == {id(p) for p in t.method.parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint"])
+def test_a_damaged_checkpoint_is_one_clear_line(tmp_path, content):
+    t = trainer(config(tmp_path))
+    t.start()
+    (tmp_path / "run/last.pt").write_bytes(content)
+    with pytest.raises(UserError, match=r"unreadable checkpoint .*last.pt"):
+        t.resume()
+
+
+def test_a_run_folder_in_use_is_not_overwritten(tmp_path):
+    t = trainer(config(tmp_path))
+    t.start()
+    t.fit(progress=False)
+    with pytest.raises(UserError, match="--resume"):
+        trainer(config(tmp_path)).start()
+
+
+def test_recipes_and_devices():
+    paper = RECIPES["paper"]
+    assert (paper.image_size, paper.steps, paper.teacher) == (256, 50_000, "sam_vit_b")
+    assert (paper.batch_labeled, paper.batch_unlabeled, paper.optimizer) == (12, 12, "published")
+    assert not use_bf16("auto", torch.device("cpu")) and use_bf16("bf16", torch.device("cpu"))
+    with pytest.raises(UserError, match="no device 'cuda:99'"):
+        choose_device("cuda:99")
+
+
+def test_published_optimizers_are_sgd_and_adam(tmp_path):
+    t = trainer(config(tmp_path, optimizer="published", learning_rate=0.01, weight_decay=1e-4))
+    students, teacher = t.optimizers
+    assert isinstance(students, torch.optim.SGD) and isinstance(teacher, torch.optim.Adam)
+    group = students.param_groups[0]
+    assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.01, 0.9, 1e-4)
+    t.start()
+    t.fit(progress=False)
+    assert students.param_groups[0]["lr"] == pytest.approx(0.01 * (1 - 11 / 12))  # the rate of the last step
+
+
+def test_a_folder_that_is_no_run(tmp_path):
+    with pytest.raises(UserError, match="expected a run folder"):
+        load_run(tmp_path)
