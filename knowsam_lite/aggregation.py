@@ -36,9 +36,7 @@ class HybridAggregation(nn.Module):
             nn.Conv2d(64, 64, 3, padding=1, bias=False),
             nn.BatchNorm2d(64),
             nn.LeakyReLU(0.2),
-            nn.Conv2d(64, num_classes, 3, padding=1, bias=False),
-            nn.BatchNorm2d(num_classes),
-            nn.LeakyReLU(0.2),
+            nn.Conv2d(64, num_classes, 3, padding=1),
         )
 
     @staticmethod

@@ -13,7 +13,7 @@ class Config:
     """One training run. The defaults are the recipe `laptop`: short, small, for a CPU."""
 
     # What is learned, from what
-    data: str = "synthetic:colonoscopy"  # a folder in the layout of the README, or synthetic:KIND[:N[:SEED]]
+    data: str = "synthetic:dermoscopy"  # a folder in the layout of the README, or synthetic:KIND[:N[:SEED]]
     method: str = "knowsam"  # a name in METHODS
     labeled: str = "8"  # labelled training images: "15" images, "10%" or "3groups"
     image_size: int = 64  # pixels a side for training; a multiple of 16
@@ -22,7 +22,7 @@ class Config:
     seed: int = 0  # choice of labelled images, start weights, order, augmentation
 
     # How long and how
-    steps: int = 400  # optimizer steps, t_max
+    steps: int = 300  # optimizer steps, t_max
     batch_labeled: int = 4  # images of the labelled half
     batch_unlabeled: int = 4  # images of the unlabelled half
     optimizer: Literal["adamw", "published"] = "adamw"  # "published": SGD for the students, Adam for SAM

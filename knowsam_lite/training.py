@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -102,7 +103,7 @@ class Trainer:
     """
 
     def __init__(self, dataset: SegmentationData, config: Config, method: Method | None = None):
-        self.dataset, self.config, self.run = dataset, config, config.out
+        self.dataset, self.config, self.run = dataset, config, Path(config.out)
         check_size(config.image_size, config.image_size)
         self.device = choose_device(config.device)
         self.bf16 = use_bf16(config.precision, self.device)
@@ -187,10 +188,13 @@ class Trainer:
         return True
 
     def train_step(self, batch: Batch) -> None:
-        """One step: losses, one backward, all optimizers. The terms stay on the device."""
+        """One step: losses, one backward, all optimizers. The terms stay on the device.
+
+        After step t = 0, 1, ... each learning rate becomes base x (1 - t / t_max), as the authors do.
+        """
         for optimizer, rates in zip(self.optimizers, self.base_rates, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * (1 - self.step / self.config.steps)
+                group["lr"] = rate * (1 - max(self.step - 1, 0) / self.config.steps)
         batch = batch.to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             terms = self.method.losses(batch, self.step)

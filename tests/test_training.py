@@ -221,7 +221,7 @@ def test_published_optimizers_are_sgd_and_adam(tmp_path):
     assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.01, 0.9, 1e-4)
     t.start()
     t.fit(progress=False)
-    assert students.param_groups[0]["lr"] == pytest.approx(0.01 * (1 - 11 / 12))  # the rate of the last step
+    assert students.param_groups[0]["lr"] == pytest.approx(0.01 * (1 - 10 / 12))  # the rate of the last step
 
 
 def test_a_folder_that_is_no_run(tmp_path):

@@ -3,8 +3,11 @@
 from knowsam_lite.methods.base import Method
 from knowsam_lite.methods.knowsam import KnowSam
 from knowsam_lite.methods.multi_view import MultiView
+from knowsam_lite.methods.official import Official
 from knowsam_lite.methods.supervised import Supervised, SupervisedPair
 
-METHODS: dict[str, type[Method]] = {m.name: m for m in (Supervised, SupervisedPair, MultiView, KnowSam)}
+METHODS: dict[str, type[Method]] = {
+    m.name: m for m in (Supervised, SupervisedPair, MultiView, KnowSam, Official)
+}
 
-__all__ = ["METHODS", "KnowSam", "Method", "MultiView", "Supervised", "SupervisedPair"]
+__all__ = ["METHODS", "KnowSam", "Method", "MultiView", "Official", "Supervised", "SupervisedPair"]

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from knowsam_lite.errors import UserError
+from knowsam_lite.sam.weights import misfits
 
 _DOWN = ("one", "two", "three", "four", "five")  # the V-Net's stages, full size first
 _UP = ("six", "seven", "eight", "nine")
@@ -102,17 +103,10 @@ def load_official(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
     Raises UserError if a tensor is missing, unexpected or of another shape; it names them.
     """
-    own, renamed = module.state_dict(), {from_official(name): tensor for name, tensor in tensors.items()}
-    faults = [f"missing {to_official(name)}" for name in own if name not in renamed]
-    faults += [f"unexpected {to_official(name)}" for name in renamed if name not in own]
-    faults += [
-        f"{to_official(name)} has shape {tuple(renamed[name].shape)} instead of {tuple(tensor.shape)}"
-        for name, tensor in own.items()
-        if name in renamed and renamed[name].shape != tensor.shape
-    ]
+    faults = misfits(tensors, official_state(module))
     if faults:
         raise UserError(
-            f"found an official checkpoint that does not fit ({len(faults)} faults: "
-            f"{'; '.join(faults[:4])}), expected exactly the model's tensors: give its class count"
+            f"found an official checkpoint that does not fit ({faults}), "
+            "expected exactly the model's tensors: give its class count"
         )
-    module.load_state_dict(renamed)
+    module.load_state_dict({from_official(name): tensor for name, tensor in tensors.items()})

@@ -1,6 +1,6 @@
-"""The authors' students: the taught subnets, and a HAM whose entropies are not divided by log C."""
+"""The authors' students: the taught subnets, and a HAM with other entropies and another last layer."""
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from knowsam_lite.aggregation import HybridAggregation
 from knowsam_lite.official.losses import entropy
@@ -8,7 +8,15 @@ from knowsam_lite.students import Students
 
 
 class OfficialHybridAggregation(HybridAggregation):
-    """HAM with certainty 1 - H in natural units: below 0 where H exceeds 1, which needs three classes."""
+    """HAM with certainty 1 - H in natural units (below 0 where H exceeds 1, which needs three classes).
+
+    Its fused logits pass through a last BatchNorm and LeakyReLU, which hold them near unit size.
+    """
+
+    def __init__(self, num_classes: int = 2):
+        super().__init__(num_classes)
+        last = nn.Conv2d(64, num_classes, 3, padding=1, bias=False)
+        self.fuse = nn.Sequential(*self.fuse[:-1], last, nn.BatchNorm2d(num_classes), nn.LeakyReLU(0.2))
 
     @staticmethod
     def entropy(z: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The authors' SAM: no mean/std, no relative positions, adapters that start at random, a changed decoder."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import torch.nn.functional as F
 from segment_anything.modeling.image_encoder import window_partition, window_unpartition
@@ -13,7 +13,7 @@ from knowsam_lite.sam.backbones import BACKBONES, Backbone
 from knowsam_lite.sam.decoder import AdapterTwoWay, AdapterTwoWayBlock, PromptDecoder
 from knowsam_lite.sam.encoder import AdapterBlock, AdapterEncoder
 from knowsam_lite.sam.teacher import SamTeacher
-from knowsam_lite.sam.weights import pretrained_names, read_tensors
+from knowsam_lite.sam.weights import misfits, pretrained_names
 
 
 class OfficialBlock(AdapterBlock):
@@ -114,20 +114,19 @@ def never_loaded(name: str) -> bool:
     return "rel_pos" in name or (name.startswith("mask_decoder.transformer.layers.") and ".mlp." in name)
 
 
-def load_sam(teacher: OfficialTeacher, checkpoint: Path) -> None:
-    """Load a plain SAM's checkpoint as the authors do, in place: 32 of ViT-B's 314 tensors are dropped.
+def load_sam(teacher: OfficialTeacher, tensors: Mapping[str, Tensor]) -> None:
+    """Load a plain SAM's tensors as the authors do, in place: 32 of ViT-B's 314 are dropped.
 
     The decoder's MLPs so stay frozen at random values. Raises UserError if any other tensor is missing,
     unexpected or of another shape.
     """
-    tensors = {name: t for name, t in read_tensors(checkpoint).items() if not never_loaded(name)}
+    kept = {name: t for name, t in tensors.items() if not never_loaded(name)}
     own = teacher.state_dict()
-    wanted = {name for name in pretrained_names(teacher) if not never_loaded(name)}
-    faults = sorted(wanted ^ tensors.keys())
-    faults += sorted(name for name in wanted & tensors.keys() if own[name].shape != tensors[name].shape)
+    wanted = {name: own[name] for name in pretrained_names(teacher) if not never_loaded(name)}
+    faults = misfits(kept, wanted)
     if faults:
         raise UserError(
-            f"found a checkpoint that does not fit the official teacher ({len(faults)} faults: "
-            f"{'; '.join(faults[:4])}), expected SAM ViT-B's: choose sam_vit_b_01ec64.pth"
+            f"found a checkpoint that does not fit the official teacher ({faults}), "
+            "expected exactly its tensors: choose the teacher that belongs to the checkpoint"
         )
-    teacher.load_state_dict({**own, **tensors})
+    teacher.load_state_dict({**own, **kept})

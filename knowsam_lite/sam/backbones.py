@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from knowsam_lite.errors import UserError
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -63,3 +65,10 @@ BACKBONES: dict[str, Backbone] = {
         sha256="a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
     ),
 }
+
+
+def backbone_named(name: str) -> Backbone:
+    """The backbone of that name. Raises UserError if there is none."""
+    if name not in BACKBONES:
+        raise UserError(f"found teacher {name!r}, expected one of {', '.join(BACKBONES)}")
+    return BACKBONES[name]

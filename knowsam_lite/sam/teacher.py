@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from knowsam_lite.errors import UserError
 from knowsam_lite.sam.adapter import Adapter
-from knowsam_lite.sam.backbones import BACKBONES, Backbone
+from knowsam_lite.sam.backbones import Backbone, backbone_named
 from knowsam_lite.sam.decoder import PromptDecoder
 from knowsam_lite.sam.encoder import AdapterEncoder
 from knowsam_lite.sam.prompts import LearnablePrompts, mask_prompts
@@ -119,10 +119,7 @@ class SamTeacher(PromptedSam):
     """
 
     def __init__(self, backbone: str | Backbone, num_classes: int, image_size: int):
-        if isinstance(backbone, str):
-            if backbone not in BACKBONES:
-                raise UserError(f"found teacher {backbone!r}, expected one of {', '.join(BACKBONES)}")
-            backbone = BACKBONES[backbone]
+        backbone = backbone_named(backbone) if isinstance(backbone, str) else backbone
         super().__init__(backbone, image_size)
         self.requires_grad_(False)
         for module in self.modules():

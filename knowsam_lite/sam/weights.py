@@ -10,6 +10,7 @@ from torch import Tensor
 
 from knowsam_lite.errors import UserError
 from knowsam_lite.sam.adapter import Adapter
+from knowsam_lite.sam.backbones import Backbone
 from knowsam_lite.sam.encoder import resize_absolute, resize_relative
 from knowsam_lite.sam.prompts import LearnablePrompts
 from knowsam_lite.sam.teacher import PromptedSam
@@ -65,23 +66,29 @@ def misfits(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
     return f"{len(faults)} faults: {'; '.join(faults[:4])}" if faults else ""
 
 
+def pretrained_tensors(backbone: Backbone, checkpoint: Path | None = None) -> dict[str, Tensor]:
+    """The plain SAM's tensors: from the file `checkpoint`, else those that ship with the package.
+
+    Raises UserError if the file is unreadable or if there is none.
+    """
+    if checkpoint is not None:
+        return read_tensors(checkpoint)
+    if backbone.packaged is None:
+        raise UserError(
+            f"found no checkpoint for this teacher, expected one: download {backbone.url} "
+            "and give it with --checkpoint"
+        )
+    with as_file(files("knowsam_lite") / "weights" / backbone.packaged) as path:
+        return read_tensors(path)
+
+
 def load_pretrained(sam: PromptedSam, checkpoint: Path | None = None) -> None:
     """Load a plain SAM's weights into `sam`, in place, relative positions included.
 
     `checkpoint`: a file with segment_anything's names; by default the weights that ship with the package.
-    Raises UserError if there are none or if a tensor is missing, unexpected or of another shape; it names
-    them.
+    Raises UserError if there are none or if a tensor is missing, unexpected or of another shape.
     """
-    if checkpoint is not None:
-        tensors = read_tensors(checkpoint)
-    elif sam.backbone.packaged is not None:
-        with as_file(files("knowsam_lite") / "weights" / sam.backbone.packaged) as path:
-            tensors = read_tensors(path)
-    else:
-        raise UserError(
-            f"found no checkpoint for this teacher: download {sam.backbone.url} and give it with --checkpoint"
-        )
-    tensors = fit_positions(tensors, sam)
+    tensors = fit_positions(pretrained_tensors(sam.backbone, checkpoint), sam)
     own, names = sam.state_dict(), pretrained_names(sam)
     faults = misfits(tensors, {name: own[name] for name in names})
     if faults:

@@ -1,0 +1,43 @@
+"""The method `official` in the one loop: what is saved of it, and that it prefers the authors' own rates."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from base import TINY_SAM, two_stream_batch
+from safetensors.torch import save_file
+
+from knowsam_lite.config import Config
+from knowsam_lite.methods import Official
+from knowsam_lite.sam import BACKBONES, PromptedSam
+from knowsam_lite.sam.weights import pretrained_names
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    monkeypatch.setitem(BACKBONES, "tiny", TINY_SAM)
+    torch.manual_seed(3)
+    sam = PromptedSam(TINY_SAM, TINY_SAM.pretrained_size)
+    names = pretrained_names(sam)
+    save_file({n: t for n, t in sam.state_dict().items() if n in names}, tmp_path / "tiny.safetensors")
+    few = {"image_size": 32, "steps": 100, "teacher": "tiny", "checkpoint": tmp_path / "tiny.safetensors"}
+    return replace(Config(), **few)
+
+
+def test_trains_predicts_and_saves_the_decoders_random_mlps(config):
+    method = Official(config, 3).train()
+    batch = two_stream_batch(3, labeled=2, unlabeled=2)
+    before, late = method.losses(batch, 24), method.losses(batch, 25)
+    assert set(late) - set(before) == {"mixed"}  # the authors begin once the step exceeds 24 % of the run
+    torch.stack(list(late.values())).sum().backward()
+    students, teacher = method.optimizers()
+    assert isinstance(students, torch.optim.SGD) and students.param_groups[0]["lr"] == 0.01
+    assert isinstance(teacher, torch.optim.Adam) and teacher.param_groups[0]["lr"] == 1e-4
+    views = method.eval().views(batch.x)
+    assert set(views) == {"U-Net", "V-Net", "fused", "SAM"}
+    torch.testing.assert_close(views["fused"], method.predict(batch.x))
+    other = Official(config, 3).eval()
+    other.load_state_dict({**other.state_dict(), **method.trained_state()}, strict=True)
+    torch.testing.assert_close(other.views(batch.x)["SAM"], views["SAM"])
+    saved = method.trained_state()
+    assert any(".mlp.lin1" in name for name in saved) and not any("patch_embed" in name for name in saved)
