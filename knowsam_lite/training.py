@@ -165,7 +165,14 @@ class Trainer:
         config = self.config
         steps = range(self.step, config.steps)
         own = torch.Generator()  # else the loader would draw from the global state, which resuming restores
-        loader = DataLoader(self.batches, None, sampler=steps, num_workers=config.workers, generator=own)
+        loader = DataLoader(
+            self.batches,
+            batch_size=None,  # an item is a whole batch
+            sampler=steps,
+            num_workers=config.workers,
+            generator=own,
+            pin_memory=self.device.type == "cuda",
+        )
         self.method.train()
         with (
             Interrupt().listening() as interrupt,

@@ -85,6 +85,17 @@ def test_unlabelled_half_leaves_no_graph_in_sam():
     assert not unlabeled.requires_grad and len(unlabeled) == 3
 
 
+@pytest.mark.parametrize("name", BUILDERS)
+def test_bfloat16_keeps_every_loss_finite_and_in_float32(name):
+    method = BUILDERS[name](CONFIG, 3).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = method.losses(two_stream_batch(3), step=150)
+    assert all(term.dtype == torch.float32 and term.isfinite() for term in terms.values())
+    torch.stack(list(terms.values())).sum().backward()
+    grads = [p.grad for p in method.parameters() if p.grad is not None]
+    assert grads and all(grad.isfinite().all() for grad in grads)
+
+
 def test_ramp_goes_from_almost_nothing_to_one():
     assert ramp(0) == pytest.approx(0.0067, abs=1e-4) and ramp(1) == 1
 

@@ -33,6 +33,16 @@ def test_a_mask_prompt_mends_a_spoiled_mask(sam_mini):
     assert s["mask prompt"] - s["spoiled mask"] >= 0.10
 
 
+@pytest.mark.slow
+def test_200_unseen_pictures_at_its_own_size():
+    sam = PromptedSam(BACKBONES["sam_mini"], 128).eval()
+    load_pretrained(sam)
+    s = score(sam, shapes_cases(200, 128), spoiled=0.7, seed=0)
+    assert s["images"] == 200
+    assert s["box prompt"] - max(s["filled box"], s["ellipse"]) >= 0.05
+    assert s["mask prompt"] - s["spoiled mask"] >= 0.10
+
+
 @pytest.mark.parametrize("size", [64, 96, 128])
 @torch.inference_mode()
 def test_prompts_of_every_kind_at_every_size(size):

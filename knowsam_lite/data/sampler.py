@@ -28,7 +28,12 @@ class Batch:
     ids: list[str]
 
     def to(self, device: torch.device | str) -> "Batch":
-        return replace(self, x=self.x.to(device), y=self.y.to(device))
+        """The batch on another device; from pinned memory the copy does not wait."""
+        return replace(self, x=self.x.to(device, non_blocking=True), y=self.y.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Batch":
+        """The batch in pinned memory; the DataLoader calls this for a CUDA device."""
+        return replace(self, x=self.x.pin_memory(), y=self.y.pin_memory())
 
 
 class Stream:

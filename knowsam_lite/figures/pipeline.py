@@ -1,6 +1,7 @@
 """The method as a map, with the block that a chapter teaches lit."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -23,16 +24,16 @@ BLOCKS: dict[str, tuple[float, float, str, str]] = {
     "SKD": (9.55, 2.0, "distillation", "#DD9C00"),
     "UGDA": (5.4, 0.45, "regions swapped", "#332288"),
 }
-# From, to, what flows, how far the arrow bends, and where the word stands relative to its middle.
-ARROWS: tuple[tuple[str, str, str, float, tuple[float, float]], ...] = (
-    ("images", "U-Net", "x", 0.0, (-0.12, 0.16)),
-    ("images", "V-Net", "x", 0.0, (-0.12, -0.16)),
-    ("U-Net", "HAM", "z_a", 0.0, (0.08, 0.18)),
-    ("V-Net", "HAM", "z_b", 0.0, (0.08, -0.18)),
-    ("HAM", "SAM", "z_f", 0.0, (0.0, 0.15)),
-    ("LPS", "SAM", "tokens", 0.0, (0.38, 0.0)),
-    ("SAM", "SKD", "z_s", 0.0, (0.0, 0.15)),
-    ("HAM", "UGDA", "h_f", 0.0, (0.2, 0.0)),
+# From, to, what flows, and where the word stands relative to the middle of the arrow.
+ARROWS: tuple[tuple[str, str, str, tuple[float, float]], ...] = (
+    ("images", "U-Net", "x", (-0.12, 0.16)),
+    ("images", "V-Net", "x", (-0.12, -0.16)),
+    ("U-Net", "HAM", "z_a", (0.08, 0.18)),
+    ("V-Net", "HAM", "z_b", (0.08, -0.18)),
+    ("HAM", "SAM", "z_f", (0.0, 0.15)),
+    ("LPS", "SAM", "tokens", (0.38, 0.0)),
+    ("SAM", "SKD", "z_s", (0.0, 0.15)),
+    ("HAM", "UGDA", "h_f", (0.2, 0.0)),
 )
 
 
@@ -51,8 +52,8 @@ def pipeline(lit: str, path: str | Path) -> dict[str, list[str]]:
         axes = figure.add_axes((0, 0, 1, 1))
         axes.set(xlim=(0, WIDTH), ylim=(0, HEIGHT))
         axes.set_axis_off()
-        for start, end, word, bend, shift in ARROWS:
-            _arrow(axes, BLOCKS[start][:2], BLOCKS[end][:2], word, bend, shift)
+        for start, end, word, shift in ARROWS:
+            _arrow(axes, BLOCKS[start][:2], BLOCKS[end][:2], word, shift)
         _teach(axes)
         for name in BLOCKS:
             _block(axes, name, name in names)
@@ -63,11 +64,11 @@ def pipeline(lit: str, path: str | Path) -> dict[str, list[str]]:
 def _block(axes: Axes, name: str, lit: bool) -> None:
     x, y, says, paint = BLOCKS[name]
     corner = (x - BOX[0] / 2, y - BOX[1] / 2)
-    look = {"boxstyle": "round,pad=0,rounding_size=0.1", "zorder": 3}
+    look: dict[str, Any] = {"boxstyle": "round,pad=0,rounding_size=0.1", "zorder": 3}
     face, edge, width = (paint, paint, 0.0) if lit else ("#F6F6F6", paint, 1.1)
     axes.add_patch(FancyBboxPatch(corner, *BOX, facecolor=face, edgecolor=edge, linewidth=width, **look))
     ink = "white" if lit else INK
-    middle = {"ha": "center", "va": "center", "zorder": 4}
+    middle: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 4}
     lines = says.count("\n")
     axes.text(x, y + 0.13 + 0.07 * lines, name, color=ink, fontsize=8.5, fontweight="bold", **middle)
     axes.text(x, y - 0.15 - 0.02 * lines, says, color=ink if lit else QUIET, fontsize=6.5, **middle)
@@ -78,13 +79,18 @@ def _arrow(
     start: tuple[float, float],
     end: tuple[float, float],
     word: str,
-    bend: float,
     shift: tuple[float, float],
 ) -> None:
     """An arrow between the borders of two blocks, and the symbol of what flows."""
     a, b = _border(start, end), _border(end, start)
-    look = {"arrowstyle": "-|>", "mutation_scale": 8, "color": QUIET, "linewidth": 1.0, "zorder": 2}
-    axes.add_patch(FancyArrowPatch(a, b, connectionstyle=f"arc3,rad={bend}", shrinkA=1, shrinkB=1, **look))
+    look: dict[str, Any] = {
+        "arrowstyle": "-|>",
+        "mutation_scale": 8,
+        "color": QUIET,
+        "linewidth": 1.0,
+        "zorder": 2,
+    }
+    axes.add_patch(FancyArrowPatch(a, b, shrinkA=1, shrinkB=1, **look))
     x, y = (a[0] + b[0]) / 2 + shift[0], (a[1] + b[1]) / 2 + shift[1]
     axes.text(x, y, word, ha="center", va="center", fontsize=7, style="italic", color=INK, zorder=4)
 
@@ -98,11 +104,17 @@ def _border(start: tuple[float, float], end: tuple[float, float]) -> tuple[float
 
 def _teach(axes: Axes) -> None:
     """The way back: SKD teaches both subnets (dashed, above), UGDA makes new images (dashed, below)."""
-    look = {"color": QUIET, "linewidth": 0.9, "linestyle": (0, (4, 3)), "zorder": 1}
+    look: dict[str, Any] = {"color": QUIET, "linewidth": 0.9, "linestyle": (0, (4, 3)), "zorder": 1}
     x, y = BLOCKS["SKD"][:2]
     top = 3.84
     axes.plot([x, x, 3.2], [y + BOX[1] / 2, top, top], **look)
-    head = {"arrowstyle": "-|>", "mutation_scale": 8, "color": QUIET, "linewidth": 0.9, "zorder": 2}
+    head: dict[str, Any] = {
+        "arrowstyle": "-|>",
+        "mutation_scale": 8,
+        "color": QUIET,
+        "linewidth": 0.9,
+        "zorder": 2,
+    }
     axes.add_patch(FancyArrowPatch((3.2, top), (3.2, 2.85 + BOX[1] / 2), shrinkA=0, shrinkB=1, **head))
     axes.text(5.4, top - 0.13, "teaches both subnets", ha="center", fontsize=6.5, color=QUIET, va="center")
     low = BLOCKS["UGDA"][1]

@@ -19,9 +19,10 @@ class MultiView(SupervisedPair):
     uses_unlabeled = True
 
     def pair_losses(self, z: StudentOutput, y: Tensor, progress: float) -> dict[str, Tensor]:
-        w = self.config.consistency_weight * ramp(progress)
+        rise = ramp(progress)
+        w, v = rise * self.config.consistency_weight, rise * self.config.entropy_weight
         terms = super().pair_losses(z, y, progress)
         for k, z_k, z_j in (("a", z.logits_a, z.logits_b), ("b", z.logits_b, z.logits_a)):
             terms[f"{k}/consistency"] = 0.5 * w * consistency_loss(z_k, z_j)
-            terms[f"{k}/entropy"] = 0.5 * self.config.entropy_weight * entropy_loss(z_k)
+            terms[f"{k}/entropy"] = 0.5 * v * entropy_loss(z_k)
         return terms

@@ -12,6 +12,7 @@ from knowsam_lite.sam.adapter import Adapter
 from knowsam_lite.sam.backbones import BACKBONES, Backbone
 from knowsam_lite.sam.decoder import AdapterTwoWay, AdapterTwoWayBlock, PromptDecoder
 from knowsam_lite.sam.encoder import AdapterBlock, AdapterEncoder
+from knowsam_lite.sam.prompts import ClassPrompt
 from knowsam_lite.sam.teacher import SamTeacher
 from knowsam_lite.sam.weights import misfits, pretrained_names
 
@@ -102,6 +103,8 @@ class OfficialTeacher(SamTeacher):
         for module in self.modules():
             if isinstance(module, Adapter):
                 module.up.reset_parameters()  # a random start disturbs the pretrained SAM from step 0
+            if isinstance(module, ClassPrompt):
+                module.last.reset_parameters()
 
     def mask_prompts(self, z_f: Tensor) -> Tensor:
         """The raw channel of each class as mask prompt: (N, C, H, W) -> (N, C, 4g, 4g), without gradient."""

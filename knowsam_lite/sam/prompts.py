@@ -30,13 +30,23 @@ class ClassPrompt(nn.Sequential):
             nn.Dropout(0.1),
             nn.Unflatten(1, (tokens, dim)),
         )
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    @property
+    def last(self) -> nn.Linear:
+        """The layer that gives the tokens."""
+        layer = self[-3]
+        assert isinstance(layer, nn.Linear)
+        return layer
 
 
 class LearnablePrompts(nn.Module):
     """psi: one small network per class turns SAM's embedding (N, D, g, g) into prompt tokens (N, C, tokens,
     D).
 
-    They take the place of a clicked point or a drawn box: no user is asked at training time.
+    They take the place of a clicked point or a drawn box: no user is asked at training time. The tokens start
+    at zero, so that step 0 is SAM's answer to the mask prompt alone; the authors' start at random.
     """
 
     def __init__(self, num_classes: int, dim: int = 256, tokens: int = 2):

@@ -1,0 +1,138 @@
+"""The committed notebooks: guarded, run, compared; and what makes each of these red."""
+
+import copy
+import re
+import shutil
+import subprocess
+
+import pytest
+from chapters import NAMES, chapter, code_cells, committed, environment, exercise_cells, nbval
+from guard import faults, looks, prose_words
+
+from knowsam_lite.course.builder import ROOT, execute
+
+# One change of a library function per chapter, which nbval must see: file, before, after.
+PERTURBED = {"05": ("uncertainty.py", "log_softmax(dim=1)", "log_softmax(dim=2)")}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_guard(name):
+    assert faults(committed("solutions", name)) == []
+    assert looks(committed("notebooks", name)) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_chapter_has_the_size_of_a_chapter(name):
+    notebook = chapter(name)
+    assert 45 <= len(notebook.cells) <= 80
+    assert 2000 <= prose_words(notebook) <= 3500
+    assert 4 <= len(exercise_cells(name)) <= 6
+    text = "\n".join(cell.source for cell in notebook.cells)
+    assert text.count("<details><summary>Hint") == len(exercise_cells(name))
+    assert len(re.findall(r"Difficulty \d of 5 · importance \d of 5 · \d+ minutes", text)) == len(
+        exercise_cells(name)
+    )
+
+
+def stripped(notebook):
+    for cell in code_cells(notebook):
+        cell.outputs, cell.execution_count = [], None
+
+
+def renumbered(notebook):
+    code_cells(notebook)[3].execution_count = 99
+
+
+def warned(notebook):
+    code_cells(notebook)[0].outputs.append(
+        {"output_type": "stream", "name": "stderr", "text": "FutureWarning"}
+    )
+
+
+def with_widgets(notebook):
+    notebook.metadata["widgets"] = {}
+
+
+def with_a_path(notebook):
+    code_cells(notebook)[0].outputs[0].text += "/".join(["wrote ", "home", "someone", "file.png"])
+
+
+def without_alt(notebook):
+    picture = next(o for c in code_cells(notebook) for o in c.outputs if "image/png" in o.get("data", {}))
+    picture.metadata = {}
+
+
+def with_a_bare_picture(notebook):
+    notebook.cells[0].source += "\n![](picture.png)"
+
+
+def too_large(notebook):
+    notebook.cells[0].source += "x" * 1024**2
+
+
+def untagged(notebook):
+    for cell in code_cells(notebook)[:-3]:
+        cell.metadata = {}
+
+
+SPOILERS = [
+    (stripped, "execution counts"),
+    (renumbered, "execution counts"),
+    (warned, "stderr"),
+    (with_widgets, "widget"),
+    (with_a_path, "absolute path"),
+    (without_alt, "alt text"),
+    (with_a_bare_picture, "alt text"),
+    (too_large, "bytes"),
+    (untagged, "are compared"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "says"), SPOILERS, ids=[spoil.__name__ for spoil, _ in SPOILERS])
+def test_the_guard_goes_red(spoil, says):
+    notebook = copy.deepcopy(committed("solutions", NAMES[0]))
+    spoil(notebook)
+    assert any(says in fault for fault in faults(notebook))
+
+
+@pytest.mark.slow
+def test_solutions_under_nbval():
+    """Runs at "ci"; what is committed ran at "laptop": so the compared cells agree at both."""
+    paths = [ROOT / "solutions" / f"{name}.ipynb" for name in NAMES]
+    outcome = subprocess.run(nbval(paths), cwd=ROOT, env=environment("ci"), capture_output=True, text=True)
+    assert outcome.returncode == 0, outcome.stdout[-4000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_nbval_sees_a_wrong_library(name, tmp_path):
+    shutil.copytree(ROOT / "knowsam_lite", tmp_path / "knowsam_lite")
+    file, before, after = PERTURBED[name[:2]]
+    path = tmp_path / "knowsam_lite" / file
+    text = path.read_text("utf8")
+    assert before in text
+    path.write_text(text.replace(before, after), encoding="utf-8")
+    shutil.copy(ROOT / "solutions" / f"{name}.ipynb", tmp_path)
+    command = nbval([tmp_path / f"{name}.ipynb"])
+    outcome = subprocess.run(
+        command, cwd=tmp_path, env=environment("smoke", tmp_path), capture_output=True, text=True
+    )
+    assert outcome.returncode == 1, outcome.stdout[-4000:]
+    failed = int(re.search(r"(\d+) failed", outcome.stdout).group(1))
+    assert 1 <= failed < len(code_cells(chapter(name))) / 2, "some compared cells, not the whole notebook"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_the_student_notebook_runs_to_its_end(name, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    notebook = execute(committed("notebooks", name), ROOT / "notebooks", "smoke")
+    said = {}
+    for cell in code_cells(notebook):
+        text = "".join(output.get("text", "") for output in cell.outputs)
+        if cell.source.startswith(("check(", "quiz(")):
+            said[cell.source] = text.strip()
+        else:
+            assert "not started" not in text or cell.source.startswith("check.report")
+    assert len(said) == len(exercise_cells(name)) + 1
+    assert all(text.endswith(": not started") for text in said.values()), said
