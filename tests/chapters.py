@@ -4,6 +4,7 @@ import ast
 import os
 import sys
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -35,7 +36,7 @@ def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
 def exercise_cells(name: str) -> dict[str, tuple[str, str]]:
     """Exercise number -> (name of the answer, source of the cell), from each exercise and its check."""
     cells, found = code_cells(chapter(name)), {}
-    for cell, after in zip(cells, cells[1:], strict=False):
+    for cell, after in pairwise(cells):
         if "blank" in cell.metadata:
             call = ast.parse(after.source).body[0].value
             number, answer = call.args

@@ -8,7 +8,9 @@ from nbformat import NotebookNode
 
 LIMIT = 1024**2  # bytes
 # A path of one machine, not an address and not a relative path.
-ABSOLUTE = re.compile(r"(?<![\w./~$}):-])/(?:home|root|work|Users|opt|tmp|usr|mnt|content)/\w|[A-Z]:\\\\?Users")
+ABSOLUTE = re.compile(
+    r"(?<![\w./~$}):-])/(?:home|root|work|Users|opt|tmp|usr|mnt|content)/\w|[A-Z]:\\\\?Users"
+)
 
 
 def faults(notebook: NotebookNode) -> list[str]:

@@ -67,18 +67,31 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, object]]:
     if isinstance(node, ast.Attribute) and node.attr in PARTNERS:
         yield f".{node.attr} -> .{PARTNERS[node.attr]}", put("attr", PARTNERS[node.attr])
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in DROPPED:
-        yield f".{node.func.attr}() dropped", lambda target: setattr(target, "dropped", True)
+        yield f".{node.func.attr}() dropped", put("instead", "object")
+    if isinstance(node, ast.Call) and node.args:
+        yield f"{ast.unparse(node.func)}(x) -> x", put("instead", "argument")
+    if isinstance(node, ast.Call) and len(node.args) > 2:
+        yield "last argument dropped", put("args", node.args[:-1])
+    if isinstance(node, ast.Assign | ast.Expr) and not isinstance(node.value, ast.Constant):
+        yield "statement dropped", put("instead", "nothing")
 
 
 def _is_annotation(node: ast.BinOp) -> bool:
     return isinstance(node.op, ast.BitOr)
 
 
-class _Drop(ast.NodeTransformer):
-    def visit_Call(self, node: ast.Call) -> ast.AST:
+class _Replace(ast.NodeTransformer):
+    """Puts what its mark says in place of a marked node."""
+
+    def visit(self, node: ast.AST) -> ast.AST:
         self.generic_visit(node)
-        return node.func.value if getattr(node, "dropped", False) else node  # type: ignore[attr-defined]
+        instead = getattr(node, "instead", None)
+        if instead == "object":
+            return node.func.value
+        if instead == "argument":
+            return node.args[0]
+        return ast.Pass() if instead == "nothing" else node
 
 
 def _drop_marks(tree: ast.Module) -> ast.Module:
-    return _Drop().visit(tree)
+    return _Replace().visit(tree)

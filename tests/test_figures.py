@@ -135,7 +135,7 @@ def test_bad_logs_and_paths_are_named(tmp_path):
     with pytest.raises(UserError, match="no training row"):
         figures.curves([{"kind": "val", "step": 1, "dice": {}}], tmp_path / "curves.png")
     for path in (tmp_path / "nowhere" / "curves.png", tmp_path / "curves.docx"):
-        with pytest.raises(UserError, match="cannot be written"):
+        with pytest.raises(UserError, match=r"not writable|ending \.docx"):
             figures.curves(log_rows(), path)
     assert list(tmp_path.iterdir()) == []
 

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 
+import nbformat
 import pytest
 from chapters import NAMES, chapter, code_cells, committed, environment, exercise_cells, nbval
 from guard import faults, looks, prose_words
@@ -44,9 +45,8 @@ def renumbered(notebook):
 
 
 def warned(notebook):
-    code_cells(notebook)[0].outputs.append(
-        {"output_type": "stream", "name": "stderr", "text": "FutureWarning"}
-    )
+    noise = nbformat.v4.new_output("stream", name="stderr", text="FutureWarning")
+    code_cells(notebook)[0].outputs.append(noise)
 
 
 def with_widgets(notebook):

@@ -1,0 +1,198 @@
+"""From one source, `solutions/NN_topic.py`, both notebooks of a chapter.
+
+Cells may carry these tags in the source: `setup` (filled with the first cell), `exercise` (blanked for
+students), `compare` (its output is compared by nbval). Comments at the top of an exercise say more:
+`# library: MODULE.NAME` fills in the library's own source, `# blank: NAME` empties that function or method.
+"""
+
+import ast
+import importlib
+import inspect
+import os
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+from knowsam_lite import __version__
+from knowsam_lite.errors import UserError
+from knowsam_lite.files import write_text
+
+ROOT = Path(__file__).resolve().parents[2]
+MARKER = re.compile(r"^# (library|blank): (\S+)\n?", re.MULTILINE)
+KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
+SETUP = """\
+import importlib.util, os, subprocess, sys; URL = "{url}"
+if not importlib.util.find_spec("knowsam_lite"): subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", os.getenv("KNOWSAM_LITE_WHEEL", URL)], check=True)
+from knowsam_lite.course import budget, check, quiz, setup, show; setup()"""  # noqa: E501
+BADGES = """\
+[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab}/notebooks/{name}.ipynb)
+[![Solution](https://img.shields.io/badge/solution-executed-0072B2)]({repository}/blob/v{version}/solutions/{name}.ipynb)"""
+
+
+def repository(root: Path) -> str:
+    """The address under [project.urls], of which every other address is made."""
+    found = re.search(r'^Repository = "(\S+)"', (root / "pyproject.toml").read_text("utf8"), re.MULTILINE)
+    if found is None:
+        raise UserError("found no Repository in pyproject.toml, expected one under [project.urls]: add it")
+    return found.group(1)
+
+
+def first_cell(root: Path) -> str:
+    """The three lines with which every notebook begins."""
+    return SETUP.format(url=f"{repository(root)}/archive/refs/tags/v{__version__}.tar.gz")
+
+
+def library_source(address: str) -> str:
+    """The source of a function or class of the library, as it stands there."""
+    module, _, name = address.rpartition(".")
+    return inspect.getsource(getattr(importlib.import_module(module), name)).rstrip()
+
+
+def blanked(source: str, names: Iterable[str]) -> str:
+    """Empty the bodies of functions `f` and methods `C.m`; signature and docstring stay."""
+    lines = source.splitlines()
+    bodies: dict[str, list[ast.stmt]] = {}
+    for node in ast.parse(source).body:
+        for item, prefix in [(node, "")] + [
+            (n, f"{node.name}.") for n in getattr(node, "body", []) if isinstance(node, ast.ClassDef)
+        ]:
+            if isinstance(item, ast.FunctionDef):
+                bodies[prefix + item.name] = item.body
+    unknown = sorted(set(names) - set(bodies))
+    if unknown:
+        raise UserError(f"found # blank: {unknown[0]}, expected one of {', '.join(bodies)}: correct it")
+    for body in sorted((bodies[name] for name in names), key=lambda body: -body[0].lineno):
+        has_docstring = isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant)
+        rest = body[1:] if has_docstring else body
+        start, indent = (rest[0].lineno, rest[0].col_offset)
+        stub = ["# Your code here, in place of the next line.", "raise NotImplementedError"]
+        lines[start - 1 : rest[-1].end_lineno] = [" " * indent + line for line in stub]
+    return "\n".join(lines)
+
+
+def solution(source: Path, root: Path) -> NotebookNode:
+    """The complete notebook of a chapter, not executed."""
+    notebook = jupytext.reads(source.read_text("utf8"), fmt="py:percent")
+    address = repository(root)
+    colab = f"https://colab.research.google.com/github{address.removeprefix('https://github.com')}"
+    badges = BADGES.format(
+        colab=f"{colab}/blob/v{__version__}", repository=address, version=__version__, name=source.stem
+    )
+    for number, cell in enumerate(notebook.cells):
+        tags = set(cell.metadata.get("tags", []))
+        markers = MARKER.findall(cell.source) if cell.cell_type == "code" else []
+        if markers:
+            library = [library_source(name) for kind, name in markers if kind == "library"]
+            cell.source = "\n\n\n".join(filter(None, [*library, MARKER.sub("", cell.source).strip()]))
+        if "setup" in tags:
+            cell.source = first_cell(root)
+        if "compare" in tags or cell.source.startswith(("check", "quiz")):
+            tags = (tags - {"compare"}) | {"nbval-check-output"}
+        cell.source = cell.source.replace("{{badges}}", badges)
+        cell.metadata = nbformat.from_dict({"tags": sorted(tags)} if tags else {})
+        blanks = [name for kind, name in markers if kind == "blank"]
+        if blanks:
+            cell.metadata["blank"] = blanks
+        cell.id = f"cell-{number:02d}"
+    notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    return notebook
+
+
+def student(executed: NotebookNode) -> NotebookNode:
+    """The learner's notebook: exercises and quiz answers open, no output but the expected figures."""
+    cells = []
+    for cell in nbformat.from_dict(executed).cells:
+        if cell.cell_type == "code":
+            outputs = [o for o in cell.outputs if "image/png" in o.get("data", {})]
+            cell.outputs, cell.execution_count = [], None
+            if "blank" in cell.metadata:
+                fence = f"<details><summary>Solution</summary>\n\n```python\n{cell.source}\n```\n\n</details>"
+                cells.append(nbformat.v4.new_markdown_cell(fence, id=f"{cell.id}-solution"))
+                cell.source = blanked(cell.source, cell.metadata.pop("blank"))
+            else:
+                cell.outputs = outputs
+            if cell.source.startswith("quiz"):
+                cell.source = re.sub(r'"[a-d]"', '"?"', cell.source)
+        cells.append(cell)
+    return nbformat.from_dict({**executed, "cells": cells})
+
+
+def execute(notebook: NotebookNode, folder: Path, budget: str = "laptop") -> NotebookNode:
+    """Run a notebook in `folder`. Raises UserError if it writes to stderr."""
+    environment = {**os.environ, "KNOWSAM_LITE_BUDGET": budget}
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    client = NotebookClient(
+        notebook, timeout=600, resources={"metadata": {"path": str(folder)}}, record_timing=False
+    )
+    client.execute(env=environment)
+    loud = [o.text for cell in notebook.cells for o in cell.get("outputs", []) if o.get("name") == "stderr"]
+    if loud:
+        raise UserError(f"found {loud[0].strip()!r} on stderr, expected a quiet notebook: mend the cell")
+    notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
+    return notebook
+
+
+def paths(source: Path, root: Path) -> tuple[Path, Path]:
+    """Where a source's two notebooks lie."""
+    return source.with_suffix(".ipynb"), root / "notebooks" / f"{source.stem}.ipynb"
+
+
+def sources(root: Path) -> list[Path]:
+    """The sources of all chapters, in order."""
+    return sorted((root / "solutions").glob("[0-9][0-9]_*.py"))
+
+
+def without_outputs(notebook: NotebookNode) -> list[tuple[str, str, str, dict]]:
+    """What of a notebook comes from its source."""
+    return [(cell.cell_type, cell.id, cell.source, dict(cell.metadata)) for cell in notebook.cells]
+
+
+def text(notebook: NotebookNode) -> str:
+    """A notebook as the text of its file."""
+    return nbformat.writes(notebook, version=nbformat.NO_CONVERT) + "\n"
+
+
+def current(source: Path, root: Path) -> NotebookNode | None:
+    """The committed solution, if its cells are those of the source."""
+    path = paths(source, root)[0]
+    if not path.is_file():
+        return None
+    old = nbformat.read(path, as_version=4)
+    return old if without_outputs(old) == without_outputs(solution(source, root)) else None
+
+
+def build(root: Path = ROOT, force: bool = False) -> list[Path]:
+    """Make both notebooks of every chapter and return the files; executes a chapter only if it changed."""
+    written = []
+    for source in sources(root):
+        complete, open_ = paths(source, root)
+        executed = None if force else current(source, root)
+        if executed is None:
+            print(f"executing {source.name}", file=sys.stderr)
+            executed = execute(solution(source, root), source.parent)
+            write_text(complete, text(executed))
+            written.append(complete)
+        if not open_.is_file() or open_.read_text("utf8") != text(student(executed)):
+            write_text(open_, text(student(executed)))
+            written.append(open_)
+    return written
+
+
+def stale(root: Path = ROOT) -> list[Path]:
+    """The notebooks that a build would write anew; executes nothing."""
+    old = []
+    for source in sources(root):
+        complete, open_ = paths(source, root)
+        executed = current(source, root)
+        if executed is None:
+            old.append(complete)
+        elif not open_.is_file() or open_.read_text("utf8") != text(student(executed)):
+            old.append(open_)
+    return old

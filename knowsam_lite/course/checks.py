@@ -1,0 +1,165 @@
+"""Checks that teach: one fixed line per property, and for a wrong answer the name of the mistake.
+
+An exercise's own numbers never appear in what is printed, so the text is the same on every machine.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from knowsam_lite.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Property:
+    """Something that a right answer has: `says` is printed, `holds(answer)` decides; an exception is a no."""
+
+    name: str
+    says: str
+    holds: Callable[[Any], bool]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong answer that learners give: what it is, which hint helps, and the answer itself."""
+
+    name: str
+    says: str
+    hint: str
+    answer: Any
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """`number` is "CC.E": chapter, exercise. `probe(answer)` gives tensors that tell two answers apart."""
+
+    number: str
+    title: str
+    probe: Callable[[Any], Sequence["Tensor"]]
+    properties: tuple[Property, ...]
+    mistakes: tuple[Mistake, ...]
+
+
+def find_exercise(number: str) -> Exercise:
+    """The exercise of this number. Raises UserError if there is none."""
+    chapter = number.split(".")[0]
+    try:
+        exercises: Sequence[Exercise] = import_module(f"knowsam_lite.course.chapters.ch{chapter}").EXERCISES
+        return next(exercise for exercise in exercises if exercise.number == number)
+    except (ModuleNotFoundError, StopIteration):
+        raise UserError(f'found exercise {number!r}, expected a number such as "05.1": correct it') from None
+
+
+def is_librarys(answer: Any) -> bool:
+    """Whether the answer is an object of this library, or a class that inherits from one."""
+    kinds = inspect.getmro(answer) if inspect.isclass(answer) else (answer,)
+    return any(str(getattr(kind, "__module__", "")).split(".")[0] == "knowsam_lite" for kind in kinds)
+
+
+def fingerprint(exercise: Exercise, answer: Any) -> "list[Tensor] | str":
+    """What the answer computes on the probes, or the name of the exception that it raises."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        try:
+            return [tensor.detach().clone() for tensor in exercise.probe(answer)]
+        except Exception as error:
+            return type(error).__name__
+
+
+def alike(a: "list[Tensor] | str", b: "list[Tensor] | str") -> bool:
+    """Whether two fingerprints are the same: shapes, types, and values within rounding."""
+    import torch
+
+    if isinstance(a, str) or isinstance(b, str):
+        return a == b
+    return len(a) == len(b) and all(
+        s.shape == t.shape
+        and s.dtype == t.dtype
+        and torch.allclose(s.double(), t.double(), rtol=1e-4, atol=1e-5, equal_nan=True)
+        for s, t in zip(a, b, strict=True)
+    )
+
+
+def diagnose(exercise: Exercise, answer: Any) -> Mistake | None:
+    """The catalogued mistake that computes the same as the answer, if there is one."""
+    made = fingerprint(exercise, answer)
+    return next((m for m in exercise.mistakes if alike(made, fingerprint(exercise, m.answer))), None)
+
+
+def failures(exercise: Exercise, answer: Any) -> dict[str, str]:
+    """Property -> why it does not hold ("" if it computes something else). NotImplementedError passes
+    through.
+    """
+    import torch
+
+    failed = {}
+    for prop in exercise.properties:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            try:
+                if not prop.holds(answer):
+                    failed[prop.name] = ""
+            except NotImplementedError:
+                raise
+            except Exception as error:
+                first = (str(error).strip() or "no message").splitlines()[0]
+                failed[prop.name] = f"{type(error).__name__}: {first}"
+    return failed
+
+
+class Checker:
+    """`check("05.1", entropy_map)` checks an answer; `check.report()` tells how far you are."""
+
+    def __init__(self) -> None:
+        self.results: dict[str, str] = {}
+
+    def __call__(self, number: str, answer: Any) -> None:
+        exercise = find_exercise(number)
+        self.results[number] = "to mend"
+        if is_librarys(answer):
+            print(f"{number}  {exercise.title}: this is the library's own, and no answer of yours;")
+            print("      run the cell that defines yours, then this one again")
+            return
+        try:
+            failed = failures(exercise, answer)
+        except NotImplementedError:
+            self.results[number] = "not started"
+            print(f"{number}  {exercise.title}: not started")
+            return
+        print(f"{number}  {exercise.title}")
+        for prop in exercise.properties:
+            print(f"  {'no' if prop.name in failed else 'ok'}  {prop.name:<10}  {prop.says}")
+        if not failed:
+            self.results[number] = "done"
+            print("  All properties hold.")
+            return
+        self._explain(exercise, answer, failed)
+
+    def _explain(self, exercise: Exercise, answer: Any, failed: dict[str, str]) -> None:
+        mistake = diagnose(exercise, answer)
+        if mistake is not None:
+            print(f"  What happened: {mistake.says}")
+            print(f"  What helps: {mistake.hint}")
+            return
+        for error in dict.fromkeys(filter(None, failed.values())):
+            print(f"  Your code raised {error}")
+        print(f"  Begin with the first line that says no; the hints stand above exercise {exercise.number}.")
+
+    def report(self) -> None:
+        """Print the state of every exercise of the chapters checked in this session."""
+        for chapter in sorted({number.split(".")[0] for number in self.results}):
+            module = import_module(f"knowsam_lite.course.chapters.ch{chapter}")
+            states = [self.results.get(exercise.number, "not started") for exercise in module.EXERCISES]
+            for exercise, state in zip(module.EXERCISES, states, strict=True):
+                print(f"{exercise.number}  {exercise.title:<36}  {state}")
+            print(f"chapter {chapter}: {states.count('done')} of {len(states)} done")
+
+
+check = Checker()

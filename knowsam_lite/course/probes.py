@@ -1,0 +1,39 @@
+"""What the properties of all chapters are made of: fixed inputs, gradients, and "is it the same"."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from knowsam_lite.course.checks import alike
+
+
+def noise(*shape: int, seed: int = 0, scale: float = 2.0) -> Tensor:
+    """The same logits every time, large enough for networks that are sure of themselves in places."""
+    return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two tensors, or two sequences of tensors, are alike."""
+    return alike([a] if isinstance(a, Tensor) else list(a), [b] if isinstance(b, Tensor) else list(b))
+
+
+def gradients(f: Callable[..., Tensor], *inputs: Tensor) -> list[Tensor]:
+    """d sum(w f) / d input for fixed random w, zeros where no gradient arrives."""
+    leaves = [tensor.clone().requires_grad_() for tensor in inputs]
+    out = f(*leaves)
+    if not out.requires_grad:
+        return [torch.zeros_like(leaf) for leaf in leaves]
+    found = torch.autograd.grad((out * noise(*out.shape, seed=9)).sum(), leaves, allow_unused=True)
+    return [torch.zeros_like(leaf) if g is None else g for g, leaf in zip(found, leaves, strict=True)]
+
+
+def takes(answer: Any, count: int) -> bool:
+    """Whether something can be called with `count` positional arguments."""
+    try:
+        inspect.signature(answer).bind(*range(count))
+    except TypeError:
+        return False
+    return True

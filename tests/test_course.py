@@ -1,0 +1,303 @@
+"""The course's engine: checks, mistakes, quiz, budget, the first cell and the builder."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from chapters import NAMES, SOURCES, answer, chapter, code_cells, environment, exercise_cells
+
+from knowsam_lite import uncertainty
+from knowsam_lite.course import budget, builder, check, quiz, show, start
+from knowsam_lite.course.checks import Checker, diagnose, failures, find_exercise
+from knowsam_lite.errors import UserError
+from knowsam_lite.figures import panels
+
+EXERCISES = [(name, number) for name in NAMES for number in exercise_cells(name)]
+MISTAKES = [
+    pytest.param(number, mistake, id=f"{number} {mistake.name}")
+    for _, number in EXERCISES
+    for mistake in find_exercise(number).mistakes
+]
+
+
+# ---------------------------------------------------------------- checks and mistakes
+
+
+@pytest.mark.parametrize(("name", "number"), EXERCISES)
+def test_the_solution_passes_every_check(name, number, capsys):
+    one = Checker()
+    one(number, answer(name, number))
+    text = capsys.readouterr().out
+    assert "  no  " not in text and "All properties hold." in text
+    assert one.results[number] == "done"
+
+
+@pytest.mark.parametrize(("name", "number"), EXERCISES)
+def test_an_untouched_stub_is_not_started(name, number, capsys):
+    what, source = exercise_cells(name)[number]
+    blanks = next(c.metadata.blank for c in code_cells(chapter(name)) if c.source == source)
+    stub = answer(name, number, builder.blanked(source, blanks))
+    one = Checker()
+    one(number, stub)
+    assert capsys.readouterr().out == f"{number}  {find_exercise(number).title}: not started\n"
+    assert one.results[number] == "not started"
+    assert stub.__doc__, f"{what} has lost its docstring"
+
+
+@pytest.mark.parametrize(("number", "mistake"), MISTAKES)
+def test_a_catalogued_mistake_fails_with_its_own_message(number, mistake, capsys, monkeypatch):
+    exercise = find_exercise(number)
+    assert failures(exercise, mistake.answer)
+    assert diagnose(exercise, mistake.answer) is mistake
+    monkeypatch.setattr("knowsam_lite.course.checks.is_librarys", lambda _: False)  # they are made of it
+    Checker()(number, mistake.answer)
+    text = capsys.readouterr().out
+    assert f"What happened: {mistake.says}" in text and f"What helps: {mistake.hint}" in text
+    assert [m.says for m in exercise.mistakes].count(mistake.says) == 1
+
+
+def test_every_exercise_has_a_chapter_a_catalogue_and_an_equation():
+    for _, number in EXERCISES:
+        assert len(find_exercise(number).mistakes) >= 3
+    for name in NAMES:
+        module = __import__(f"knowsam_lite.course.chapters.ch{name[:2]}", fromlist=["EXERCISES"])
+        assert {e.number for e in module.EXERCISES} == set(exercise_cells(name))
+        assert len(module.QUIZ) == 5
+
+
+def test_the_librarys_own_object_is_no_answer(capsys):
+    from knowsam_lite.aggregation import HybridAggregation
+
+    one = Checker()
+    one("05.1", uncertainty.entropy_map)
+    one("05.4", type("Mine", (HybridAggregation,), {"__module__": "__main__"}))
+    assert capsys.readouterr().out.count("is the library's own") == 2
+    assert set(one.results.values()) == {"to mend"}
+
+
+def test_an_unknown_mistake_is_met_with_the_error_and_the_hints(capsys):
+    def broken(z):
+        return z.nothing_of_the_kind
+
+    Checker()("05.1", broken)
+    text = capsys.readouterr().out
+    assert "Your code raised AttributeError" in text and "hints stand above exercise 05.1" in text
+
+
+def test_a_check_leaves_the_random_state_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    failures(find_exercise("05.4"), torch.nn.Identity)
+    assert torch.rand(1) == expected
+
+
+def test_the_report_lists_every_exercise(capsys):
+    one = Checker()
+    one("05.2", answer("05_uncertainty_and_ham", "05.2"))
+    capsys.readouterr()
+    one.report()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 6 and lines[1].endswith("done") and lines[0].endswith("not started")
+    assert lines[-1] == "chapter 05: 1 of 5 done"
+
+
+def test_unknown_numbers_are_named():
+    with pytest.raises(UserError, match=r"found exercise '05[.]9'"):
+        check("05.9", print)
+    with pytest.raises(UserError, match=r"found exercise '77[.]1'"):
+        check("77.1", print)
+
+
+# ---------------------------------------------------------------- quiz, budget, show
+
+
+def test_quiz_marks_each_answer(capsys):
+    quiz("05", ["B", "c", "a", "?", "d"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:8] for line in lines[:5]] == ["1  right", "2  right", "3  right", "4  open", "5  not d"]
+    assert lines[-1] == "quiz 05: 3 of 5 right"
+    quiz("05", ["?"] * 5)
+    assert capsys.readouterr().out == "quiz 05: not started\n"
+    with pytest.raises(UserError, match="found 2 answers, expected 5"):
+        quiz("05", ["a", "b"])
+    with pytest.raises(UserError, match="found chapter '77'"):
+        quiz("77", [])
+
+
+def test_budget_is_read_from_the_environment(monkeypatch):
+    sizes = {"smoke": 0, "ci": 1, "laptop": 2, "gpu": 3}
+    for name, size in sizes.items():
+        monkeypatch.setenv("KNOWSAM_LITE_BUDGET", name)
+        assert budget(**sizes) == size and budget.name == name
+    monkeypatch.delenv("KNOWSAM_LITE_BUDGET")
+    assert budget.name == "laptop"
+    monkeypatch.setenv("KNOWSAM_LITE_BUDGET", "huge")
+    with pytest.raises(UserError, match="found KNOWSAM_LITE_BUDGET=huge"):
+        budget(**sizes)
+
+
+def test_show_displays_a_small_picture_with_its_text(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, **how: shown.append((data, how)))
+    data = show(panels, [{"doubt": torch.rand(8, 8)}], alt="One map of doubt, drawn at random.")
+    assert list(data) == ["doubt"]
+    picture, how = shown[0]
+    assert picture["image/png"].startswith(b"\x89PNG") and picture["text/plain"].startswith("One map")
+    assert how["metadata"]["image/png"]["alt"] == picture["text/plain"]
+
+
+# ---------------------------------------------------------------- the first cell
+
+
+def run_first_two_lines(monkeypatch) -> list[str]:
+    """The command that the first cell would run where the package is missing."""
+    commands = []
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(subprocess, "run", lambda command, check: commands.append(command))
+    exec("\n".join(builder.first_cell(builder.ROOT).splitlines()[:2]), {})
+    return commands[0]
+
+
+def test_the_first_cell_installs_from_one_address_or_a_given_wheel(monkeypatch):
+    url = "https://github.com/knowsam-lite/knowsam-lite/archive/refs/tags/v0.1.0.tar.gz"
+    monkeypatch.delenv("KNOWSAM_LITE_WHEEL", raising=False)
+    assert run_first_two_lines(monkeypatch)[1:] == ["-m", "pip", "install", "-q", "--no-deps", url]
+    monkeypatch.setenv("KNOWSAM_LITE_WHEEL", "somewhere/knowsam_lite.whl")
+    assert run_first_two_lines(monkeypatch)[-1] == "somewhere/knowsam_lite.whl"
+
+
+def test_the_first_cell_is_the_same_three_lines_everywhere():
+    first = builder.first_cell(builder.ROOT)
+    assert len(first.splitlines()) == 3
+    assert {code_cells(chapter(name))[0].source for name in NAMES} == {first}
+
+
+def test_the_first_cell_needs_nothing_but_python():
+    program = "import sys, knowsam_lite.course; print([m for m in ('torch', 'numpy') if m in sys.modules])"
+    outcome = subprocess.run(
+        [sys.executable, "-c", program], env=environment("smoke"), capture_output=True, text=True
+    )
+    assert outcome.stdout.strip() == "[]", outcome.stderr
+
+
+def test_setup_installs_what_is_missing_and_holds_torch_and_numpy(monkeypatch, capsys):
+    seen = []
+
+    def pip(command, **_):
+        constraints = command[command.index("-c") + 1]
+        seen.append((command[-1], Path(constraints).read_text("utf8")))
+        return subprocess.CompletedProcess(command, 0)
+
+    declared = ["torch>=2.4", "surely-not-there>=1.0", 'other; extra == "dev"']
+    monkeypatch.setattr(start.importlib.metadata, "requires", lambda name: declared)
+    monkeypatch.setattr(subprocess, "run", pip)
+    start.setup()
+    (asked, held), *rest = seen
+    assert asked == "surely-not-there>=1.0" and not rest
+    assert f"torch=={start.importlib.metadata.version('torch')}" in held and "numpy==" in held
+    printed = capsys.readouterr().out
+    assert [line.split()[0] for line in printed.splitlines()] == ["knowsam_lite", "device", "budget", "data"]
+
+
+def test_a_failing_pip_is_one_message(monkeypatch):
+    failed = subprocess.CompletedProcess([], 1, stderr="noise\nERROR: no network")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(UserError, match="pip failing \\(ERROR: no network\\)"):
+        start.install(["surely-not-there"])
+
+
+# ---------------------------------------------------------------- builder
+
+TINY = '''\
+# %% [markdown]
+# # Title
+#
+# {{badges}}
+
+# %% tags=["setup"]
+
+# %% tags=["exercise"]
+# blank: double
+def double(x: int) -> int:
+    """Twice x."""
+    # a comment of the solution
+    return 2 * x
+
+
+# %% tags=["compare"]
+print(4)
+
+# %%
+quiz("05", ["b", "c"])
+'''
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """A project of one small chapter, built with outputs put in by hand."""
+    for folder in ("solutions", "notebooks"):
+        (tmp_path / folder).mkdir()
+    shutil.copy(builder.ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / "solutions" / "03_tiny.py").write_text(TINY, encoding="utf-8")
+    return tmp_path
+
+
+def test_build_makes_both_notebooks_and_check_tells_what_is_stale(tiny, monkeypatch):
+    runs = []
+    monkeypatch.setattr(builder, "execute", lambda notebook, folder: runs.append(1) or notebook)
+    source = tiny / "solutions" / "03_tiny.py"
+    complete, open_ = builder.paths(source, tiny)
+    assert builder.stale(tiny) == [complete]
+    assert builder.build(tiny) == [complete, open_] and builder.stale(tiny) == []
+    before = complete.read_bytes(), open_.read_bytes()
+    assert builder.build(tiny) == [] and len(runs) == 1, "an unchanged chapter is not executed again"
+    assert (complete.read_bytes(), open_.read_bytes()) == before
+    open_.write_text("{}", encoding="utf-8")
+    assert builder.stale(tiny) == [open_]
+    source.write_text(TINY.replace("print(4)", "print(5)"), encoding="utf-8")
+    assert builder.stale(tiny) == [complete]
+
+
+def test_the_student_notebook_keeps_signature_docstring_and_hides_answers(tiny):
+    whole = builder.solution(tiny / "solutions" / "03_tiny.py", tiny)
+    title, first, task, shown, questions = whole.cells
+    assert "colab.research.google.com/github/knowsam-lite" in title.source and first.source.count("\n") == 2
+    assert "# blank" not in task.source and "nbval-check-output" in shown.metadata.tags
+    student = builder.student(whole)
+    solution, stub = student.cells[2:4]
+    assert solution.source.startswith("<details><summary>Solution") and "return 2 * x" in solution.source
+    assert stub.source.endswith("raise NotImplementedError") and '"""Twice x."""' in stub.source
+    assert "return 2 * x" not in stub.source
+    assert student.cells[-1].source == 'quiz("05", ["?", "?"])'
+    assert questions.source == 'quiz("05", ["b", "c"])', "the solution itself is untouched"
+
+
+def test_a_wrong_marker_is_named():
+    with pytest.raises(UserError, match="found # blank: triple, expected one of double"):
+        builder.blanked("def double(x):\n    return 2 * x", ["triple"])
+
+
+def test_methods_are_blanked_by_their_class():
+    source = (
+        "class A:\n    def f(self):\n        'Doc.'\n        return 1\n\n    def g(self):\n        return 2"
+    )
+    text = builder.blanked(source, ["A.f"])
+    assert "return 1" not in text and "return 2" in text and "Doc." in text
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=NAMES)
+def test_library_code_is_not_written_again_in_a_source(source):
+    text = source.read_text("utf8")
+    for kind, address in builder.MARKER.findall(text):
+        assert kind != "library" or builder.library_source(address) not in text
+
+
+def test_build_check_of_this_repository():
+    command = [sys.executable, "-m", "knowsam_lite.course", "build", "--check"]
+    outcome = subprocess.run(command, env=environment("smoke"), capture_output=True, text=True)
+    assert outcome.returncode == 0, outcome.stderr
+    assert SOURCES

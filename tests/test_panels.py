@@ -1,0 +1,46 @@
+"""The figures of the notebooks: the map of the method, small multiples, lines."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from knowsam_lite import figures
+from knowsam_lite.errors import UserError
+from knowsam_lite.figures.pipeline import ARROWS, BLOCKS
+
+
+def test_the_pipeline_lights_the_named_blocks(tmp_path):
+    drawn = figures.pipeline("SAM, LPS", tmp_path / "a.png")
+    assert drawn["lit"] == ["SAM", "LPS"] and set(drawn["blocks"]) == set(BLOCKS)
+    figures.pipeline("HAM", tmp_path / "b.png")
+    assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
+    with Image.open(tmp_path / "a.png") as picture:
+        assert min(picture.size) > 500
+    with pytest.raises(UserError, match="found block 'CNN', expected one of images, U-Net"):
+        figures.pipeline("CNN", tmp_path / "c.png")
+
+
+def test_every_arrow_of_the_pipeline_joins_two_blocks():
+    assert {name for start, end, *_ in ARROWS for name in (start, end)} <= set(BLOCKS)
+
+
+def test_panels_return_the_means_of_the_maps(tmp_path):
+    image = np.zeros((8, 8, 3), np.uint8)
+    rows = [{"image": image, "doubt": np.full((8, 8), mean)} for mean in (0.25, 0.5)]
+    assert figures.panels(rows, tmp_path / "a.png") == {"doubt": [0.25, 0.5]}
+    for wrong, says in (
+        ([], "found rows titled"),
+        ([{"a": image}, {"b": image}], "found rows titled"),
+        ([{"a": np.zeros((2, 8, 8))}], "found shape"),
+        ([{"a": np.full((8, 8), 2.0)}], "found values outside"),
+    ):
+        with pytest.raises(UserError, match=says):
+            figures.panels(wrong, tmp_path / "b.png")
+
+
+def test_lines_return_their_values(tmp_path):
+    x = np.linspace(0, 1, 5)
+    drawn = figures.lines(x, {"square": x**2}, tmp_path / "a.png", title="Square", xlabel="x")
+    assert drawn["square"] == pytest.approx([0, 1 / 16, 1 / 4, 9 / 16, 1])
+    with pytest.raises(UserError, match="found no curve or one of another length"):
+        figures.lines(x, {"short": x[:2]}, tmp_path / "b.png", title="", xlabel="")
