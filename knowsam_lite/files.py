@@ -8,9 +8,7 @@ from knowsam_lite.errors import UserError
 
 
 def write_aside(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make the file under another name, then rename it: a kill leaves the old file or the new
-    one.
-    """
+    """Let `write` make the file under another name, then rename it. Raises UserError if it cannot."""
     aside = path.with_name(f"{path.name}.part")
     try:
         write(aside)

@@ -41,8 +41,7 @@ def choose_regions(u: Tensor, count: int = 5, most: Literal["uncertain", "certai
 
 
 def mix(x_l: Tensor, y_l: Tensor, x_u: Tensor, y_u: Tensor, regions_l: Tensor, regions_u: Tensor) -> Mixed:
-    """Fill the chosen cells of each image, and its labels, with the same place of its partner in the other
-    half.
+    """Fill the chosen cells of each image, and its labels, from the same place of its partner.
 
     `x_l` (N_l, 3, H, W), `x_u` (N_u, 3, H, W) images; `y_l` labels and `y_u` pseudo-labels (N, H, W);
     `regions_l`, `regions_u` bool (N, grid, grid). Labelled image i pairs with unlabelled image i mod N_u,

@@ -28,9 +28,7 @@ from knowsam_lite.subnets import check_size
 
 @dataclass
 class Window:
-    """The loss terms since the last row of the log, kept on the device: reading them is what would wait for
-    it.
-    """
+    """The loss terms since the last row of the log; they stay on the device until they are read."""
 
     steps: list[int] = field(default_factory=list)
     ids: list[list[str]] = field(default_factory=list)
@@ -42,8 +40,9 @@ class Window:
         self.terms.append({name: term.detach() for name, term in terms.items()})
 
     def read(self) -> dict[str, float]:
-        """Mean of each term over the window. Raises UserError if one was not finite, with its name, steps and
-        samples.
+        """Mean of each term over the window.
+
+        Raises UserError if one was not finite, with its name, steps and samples.
         """
         names = list(dict.fromkeys(name for terms in self.terms for name in terms))
         flat = (
@@ -142,9 +141,7 @@ class Trainer:
         torch.manual_seed(self.config.seed)
 
     def resume(self) -> None:
-        """Go on from `last.pt`, exactly; rows of the log after it are dropped, for they will be written
-        again.
-        """
+        """Go on from `last.pt`, exactly; later rows of the log are dropped, for they come again."""
         saved = load_last(self.run / "last.pt", self.method, self.optimizers)
         if saved.labeled != self.labeled_ids:
             raise UserError(

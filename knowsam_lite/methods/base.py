@@ -34,9 +34,7 @@ class Method(nn.Module):
         self.num_classes = num_classes
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        """The terms of this step's loss by name, already weighted: the loop adds them up and runs one
-        backward.
-        """
+        """The terms of this step's loss by name, already weighted; the loop adds them up."""
         raise NotImplementedError
 
     def predict(self, x: Tensor) -> Tensor:

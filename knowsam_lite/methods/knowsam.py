@@ -56,9 +56,7 @@ class KnowSam(MultiView):
         return mix(batch.x[:n], batch.y[:n], batch.x[n:], pseudo, regions[:n], regions[n:])
 
     def mixed_losses(self, z: StudentOutput, y: Tensor, n: int, progress: float) -> dict[str, Tensor]:
-        """The students' terms on the mixed batch, and each subnet against the fused argmax of the unlabelled
-        half.
-        """
+        """The students' terms on the mixed batch, and each subnet against its own fused pseudo-labels."""
         w = self.config.consistency_weight * ramp(progress)
         terms = self.pair_losses(z, y, progress)
         own = z.logits_f[n:].argmax(dim=1)

@@ -9,8 +9,7 @@ from knowsam_lite.students import StudentOutput
 
 
 class MultiView(SupervisedPair):
-    """The pair, with consistency in both directions (ramped up) and low entropy, on labelled and unlabelled
-    images.
+    """The pair, with consistency in both directions and low entropy on all images, both ramped up.
 
     Without SAM there is no SKD, and no UGDA either, for UGDA's pseudo-labels are SAM's.
     """

@@ -9,8 +9,7 @@ from knowsam_lite.sam.adapter import Adapter
 
 
 class AdapterTwoWayBlock(TwoWayAttentionBlock):
-    """One layer of the decoder's transformer: tokens look at themselves and at the image, the image looks
-    back.
+    """One layer of the decoder's transformer: tokens look at themselves and the image, which looks back.
 
     One space adapter serves the three attentions, another adapter stands beside the MLP. queries (M, T, D),
     keys (M, HW, D), and their positions -> the same two shapes.
@@ -41,8 +40,9 @@ class AdapterTwoWayBlock(TwoWayAttentionBlock):
 
 
 class AdapterTwoWay(TwoWayTransformer):
-    """The decoder's transformer: image (M, D, h, w), its positions (1, D, h, w), tokens (M, T, D) -> tokens,
-    image tokens.
+    """The decoder's transformer.
+
+    Image (M, D, h, w), its positions (1, D, h, w), tokens (M, T, D) -> tokens (M, T, D), image (M, HW, D).
     """
 
     def __init__(self, depth: int, dim: int, num_heads: int, mlp_dim: int):

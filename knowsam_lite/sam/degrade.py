@@ -38,8 +38,7 @@ def spoil_to(mask: np.ndarray, rng: Generator, dice: float) -> np.ndarray:
 
 
 def wobble(masks: Tensor, generator: torch.Generator) -> Tensor:
-    """Mask logits as an uncertain network would give them: (M, H, W) in {0, 1} -> (M, H, W) float, right in
-    most places.
+    """Mask logits as an uncertain network would give them: (M, H, W) in {0, 1} -> (M, H, W) float.
 
     A blurred mask, shifted towards growing or shrinking, plus smooth noise (which makes holes and islands),
     times a random sharpness: quick enough to be drawn anew for every prompt of every step.

@@ -22,9 +22,7 @@ from knowsam_lite.sam.adapter import Adapter
 
 
 def resize_absolute(table: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Resize an absolute position table (1, h, w, D) to (1, *grid, D), bicubic; returned as it is where it
-    fits.
-    """
+    """Resize an absolute position table (1, h, w, D), bicubic, to (1, *grid, D) unless it fits."""
     if table.shape[1:3] == grid:
         return table
     resized = F.interpolate(table.permute(0, 3, 1, 2), grid, mode="bicubic", align_corners=False)
@@ -32,9 +30,7 @@ def resize_absolute(table: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def resize_relative(table: Tensor, size: int) -> Tensor:
-    """Resize a relative position table (2 s - 1, d) to (2 `size` - 1, d), linear; returned as it is where it
-    fits.
-    """
+    """Resize a relative position table (2 s - 1, d), linear, to (2 `size` - 1, d) unless it fits."""
     length = 2 * size - 1
     if table.shape[0] == length:
         return table
@@ -104,10 +100,9 @@ class AdapterBlock(Block):
 
 
 class AdapterEncoder(ImageEncoderViT):
-    """SAM's image encoder with adapters: normalized image (N, 3, S, S) -> embedding (N, D, g, g), g = S /
-    patch.
+    """SAM's image encoder with adapters: normalized image (N, 3, S, S) -> embedding (N, D, g, g).
 
-    Built for `image_size`; another size is served by resizing the position tables on the fly.
+    g = S / patch. Built for `image_size`; another size is served by resizing the position tables on the fly.
     """
 
     def __init__(

@@ -154,9 +154,7 @@ def recolor(images: np.ndarray, which: np.ndarray, rng: np.random.Generator) -> 
 
 
 def batches(recipe: Recipe, start: int) -> Iterator[tuple[int, int, Tensor, Tensor, dict]]:
-    """Yield (step, size, x (N, 3, S, S), truth (N, K, S, S), prompts for `segment`) from `start` on; a
-    function of the step.
-    """
+    """Yield step, size, x (N, 3, S, S), truth (N, K, S, S) and prompts for `segment`, step by step."""
     pools = draw_pool(recipe)
     k = recipe.prompts
     for step in range(start, recipe.steps):

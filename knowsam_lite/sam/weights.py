@@ -35,9 +35,7 @@ def fit_positions(tensors: dict[str, Tensor], sam: PromptedSam) -> dict[str, Ten
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a .safetensors or .pth file of tensors as float32. Raises UserError if it is missing, truncated or
-    no such file.
-    """
+    """Read a .safetensors or .pth file of tensors as float32. Raises UserError if that cannot be done."""
     if not path.is_file():
         raise UserError(
             f"found no checkpoint at {path}, expected a .safetensors or .pth file: check the path"
