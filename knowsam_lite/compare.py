@@ -126,7 +126,8 @@ def table(cells: Sequence[Cell], baseline: str) -> str:
         done = json.loads(next(c for c in mine if c.config.seed == whole[0]).scores.read_text())
         images = len(done["last"]["ids"])
         lines += [
-            f"**{address}**, {spec} labels, {images} test images, seeds {', '.join(map(str, whole))}",
+            f"**{done['last']['data']}**, {spec} labels, {images} test images, "
+            f"seeds {', '.join(map(str, whole))}",
             "",
             f"| method | Dice, last step | each seed | best of {done['val']} val | against `{baseline}` |",
             "|---|---|---|---|---|",

@@ -49,7 +49,7 @@ def test_a_cell_that_fails_says_why_and_stops_no_other(base):
 def fake(cell: Cell, dice: np.ndarray, view: str) -> None:
     cell.config.out.mkdir(parents=True)
     cases = [{"dice": [float(d)]} for d in dice]
-    block = {"ids": [str(i) for i in range(len(dice))], "cases": {view: cases}}
+    block = {"data": "spots", "ids": [str(i) for i in range(len(dice))], "cases": {view: cases}}
     cell.scores.write_text(json.dumps({"val": 5, "last": block, "best": block}))
 
 
@@ -64,7 +64,7 @@ def test_the_table_counts_only_whole_seeds_and_names_ties(base):
         fake(cell, own + gain, "fused")
     text = table(cells, "supervised_pair")
     rows = {line.split("`")[1]: line for line in text.splitlines() if line.startswith("| `")}
-    assert "seeds 0, 1" in text and "40 test images" in text
+    assert "**spots**, 4 labels, 40 test images, seeds 0, 1" in text
     assert "+0.200 [+0.200, +0.200] better" in rows["knowsam"] and "tie" in rows["mc"]
     assert rows["supervised_pair"].endswith("|  |")
     done = [c for c in cells if c.config.method == "supervised_pair" and c.scores.exists()]
