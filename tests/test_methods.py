@@ -96,6 +96,16 @@ def test_bfloat16_keeps_every_loss_finite_and_in_float32(name):
     assert grads and all(grad.isfinite().all() for grad in grads)
 
 
+def test_only_labelled_prompts_are_roughened(monkeypatch):
+    method = knowsam(CONFIG, 2).eval()
+    batch, z_f = two_stream_batch(2), torch.randn(5, 2, 32, 32)
+    asked = []
+    honest = method.teacher.mask_prompts
+    monkeypatch.setattr(method.teacher, "mask_prompts", lambda z: asked.append(z) or honest(z))
+    method.ask_teacher(batch, z_f)
+    assert not torch.allclose(asked[0], z_f[:2]) and torch.equal(asked[1], z_f[2:])
+
+
 def test_ramp_goes_from_almost_nothing_to_one():
     assert ramp(0) == pytest.approx(0.0067, abs=1e-4) and ramp(1) == 1
 

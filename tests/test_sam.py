@@ -10,7 +10,7 @@ from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncode
 
 from knowsam_lite.errors import UserError
 from knowsam_lite.sam import BACKBONES, Backbone, PromptedSam, SamTeacher, load_pretrained
-from knowsam_lite.sam.prompts import LearnablePrompts, mask_prompts
+from knowsam_lite.sam.prompts import LearnablePrompts, mask_prompts, roughen
 from knowsam_lite.sam.weights import pretrained_names
 
 TINY = Backbone(
@@ -191,6 +191,18 @@ def test_mask_prompts_are_log_odds():
     torch.testing.assert_close(prompts, torch.logit(z.softmax(1).detach()), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(prompts, mask_prompts(z + 7, (8, 8)), atol=1e-5, rtol=1e-4)
     assert not prompts.requires_grad
+
+
+def test_roughening_is_smooth_noise_without_bias_or_gradient():
+    z = (3 * torch.randn(64, 2, 64, 64)).requires_grad_()
+    rough = roughen(z)
+    noise = rough - z.detach()
+    assert not rough.requires_grad and rough.shape == z.shape
+    assert abs(noise.mean().item()) < 0.2 and 0.5 < noise.std().item() < 6
+    step = (noise[..., 1:] - noise[..., :-1]).std() / noise.std()
+    assert step < 0.5  # neighbours share their noise; of white noise this would be 1.4
+    spread = noise.flatten(1).std(dim=1)
+    assert spread.min() < 0.3 * spread.max()  # from nearly clean to rough
 
 
 def test_a_sam_without_prompt_is_an_error():

@@ -10,6 +10,7 @@ from knowsam_lite.methods.base import ramp, students_optimizer
 from knowsam_lite.methods.multi_view import MultiView
 from knowsam_lite.mixing import Mixed, choose_regions, mix, uncertainty_map
 from knowsam_lite.sam import SamTeacher, load_pretrained
+from knowsam_lite.sam.prompts import roughen
 from knowsam_lite.sam.weights import pretrained_names
 from knowsam_lite.students import StudentOutput
 
@@ -40,9 +41,9 @@ class KnowSam(MultiView):
         self.teacher = teacher
 
     def ask_teacher(self, batch: Batch, z_f: Tensor) -> tuple[Tensor, Tensor]:
-        """SAM's logits z_s: of the labelled half with a graph, of the unlabelled half without."""
+        """SAM's logits z_s: of the labelled half, roughly prompted, with a graph; of the other without."""
         n = batch.n_labeled
-        labeled = self.teacher(batch.x[:n], z_f[:n]).logits
+        labeled = self.teacher(batch.x[:n], roughen(z_f[:n])).logits
         with torch.no_grad():
             unlabeled = self.teacher(batch.x[n:], z_f[n:]).logits
         return labeled, unlabeled

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from knowsam_lite.subnets import ConvBlock
 
+PROMPT_NOISE = 2.0  # largest strength of `roughen`, in standard deviations of the logits
+
 
 class ClassPrompt(nn.Sequential):
     """The prompt tokens of one class: embedding (N, D, g, g) -> (N, tokens, D); grid from 4 x 4."""
@@ -70,3 +72,20 @@ def mask_prompts(z_f: Tensor, size: tuple[int, int]) -> Tensor:
         z.unsqueeze(1).masked_fill(itself, -torch.inf).logsumexp(dim=2)
     )  # (N, C, C, h, w) -> (N, C, h, w)
     return z - others
+
+
+def roughen(z_f: Tensor) -> Tensor:
+    """Add smooth noise of random strength to logits (N, C, H, W), without gradient.
+
+    The students soon know the labelled images by heart: there their map is nearly the truth, and a SAM that
+    is prompted with it learns to copy, which helps nobody on the unlabelled images. A rough map has to be
+    mended from the image. The noise is ours: features of 1/16, 1/8 and 1/4 of the image.
+    """
+    n, c, height, width = z_f.shape
+    noise = torch.zeros_like(z_f)
+    for part in (16, 8, 4):
+        coarse = torch.randn(n, c, part + 1, part + 1, device=z_f.device, dtype=z_f.dtype)
+        smooth = F.interpolate(coarse, (height, width), mode="bilinear", align_corners=False)
+        noise += torch.rand(n, 1, 1, 1, device=z_f.device) * smooth
+    strength = PROMPT_NOISE * torch.rand(n, 1, 1, 1, device=z_f.device) * z_f.detach().std()
+    return z_f.detach() + strength * noise
