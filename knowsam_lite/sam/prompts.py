@@ -48,7 +48,7 @@ class LearnablePrompts(nn.Module):
     D).
 
     They take the place of a clicked point or a drawn box: no user is asked at training time. The tokens start
-    at zero, so that step 0 is SAM's answer to the mask prompt alone; the authors' start at random.
+    at zero, so that no random prompt disturbs SAM's answer at step 0; the authors' start at random.
     """
 
     def __init__(self, num_classes: int, dim: int = 256, tokens: int = 2):
