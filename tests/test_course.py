@@ -12,6 +12,7 @@ from chapters import NAMES, SOURCES, answer, chapter, code_cells, environment, e
 from knowsam_lite import uncertainty
 from knowsam_lite.course import budget, builder, check, quiz, show, start
 from knowsam_lite.course.checks import Checker, diagnose, failures, find_exercise
+from knowsam_lite.course.pages import pages
 from knowsam_lite.errors import UserError
 from knowsam_lite.figures import panels
 
@@ -251,8 +252,9 @@ def test_build_makes_both_notebooks_and_check_tells_what_is_stale(tiny, monkeypa
     monkeypatch.setattr(builder, "execute", lambda notebook, folder: runs.append(1) or notebook)
     source = tiny / "solutions" / "03_tiny.py"
     complete, open_ = builder.paths(source, tiny)
-    assert builder.stale(tiny) == [complete]
-    assert builder.build(tiny) == [complete, open_] and builder.stale(tiny) == []
+    reference = list(pages(tiny))
+    assert builder.stale(tiny) == [complete, *reference]
+    assert builder.build(tiny) == [complete, open_, *reference] and builder.stale(tiny) == []
     before = complete.read_bytes(), open_.read_bytes()
     assert builder.build(tiny) == [] and len(runs) == 1, "an unchanged chapter is not executed again"
     assert (complete.read_bytes(), open_.read_bytes()) == before

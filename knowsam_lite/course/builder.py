@@ -20,6 +20,7 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 from knowsam_lite import __version__
+from knowsam_lite.course.pages import pages
 from knowsam_lite.errors import UserError
 from knowsam_lite.files import write_text
 
@@ -168,8 +169,16 @@ def current(source: Path, root: Path) -> NotebookNode | None:
     return old if without_outputs(old) == without_outputs(solution(source, root)) else None
 
 
+def old_pages(root: Path) -> dict[Path, str]:
+    """The reference pages that are not as they should be: file -> text."""
+    return {p: words for p, words in pages(root).items() if not p.is_file() or p.read_text("utf8") != words}
+
+
 def build(root: Path = ROOT, force: bool = False) -> list[Path]:
-    """Make both notebooks of every chapter and return the files; executes a chapter only if it changed."""
+    """Make both notebooks of every chapter and the reference pages, and return the files that changed.
+
+    Executes a chapter only if it changed, or with `force`.
+    """
     written = []
     for source in sources(root):
         complete, open_ = paths(source, root)
@@ -182,11 +191,15 @@ def build(root: Path = ROOT, force: bool = False) -> list[Path]:
         if not open_.is_file() or open_.read_text("utf8") != text(student(executed)):
             write_text(open_, text(student(executed)))
             written.append(open_)
+    for page, words in old_pages(root).items():
+        page.parent.mkdir(exist_ok=True)
+        write_text(page, words)
+        written.append(page)
     return written
 
 
 def stale(root: Path = ROOT) -> list[Path]:
-    """The notebooks that a build would write anew; executes nothing."""
+    """The notebooks and pages that a build would write anew; executes nothing."""
     old = []
     for source in sources(root):
         complete, open_ = paths(source, root)
@@ -195,4 +208,4 @@ def stale(root: Path = ROOT) -> list[Path]:
             old.append(complete)
         elif not open_.is_file() or open_.read_text("utf8") != text(student(executed)):
             old.append(open_)
-    return old
+    return [*old, *old_pages(root)]

@@ -1,0 +1,73 @@
+"""The reference pages under docs/, generated from `reference` and from the chapters that exist."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from knowsam_lite.course.reference import CHAPTERS, EQUATIONS, GLOSSARY, SYMBOLS
+
+NOTE = "<!-- Made by `python -m knowsam_lite.course build` from knowsam_lite/course/reference.py. -->"
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def link(chapter: str, names: Sequence[str]) -> str:
+    """A chapter's number and topic, as a link to its student notebook if it is written."""
+    says = f"{chapter} {CHAPTERS[chapter]}"
+    found = next((name for name in names if name.startswith(chapter)), None)
+    return says if found is None else f"[{says}](../notebooks/{found}.ipynb)"
+
+
+def where(address: str) -> str:
+    """A link to the file of a code address; code of PyTorch is only named."""
+    module, _, name = address.rpartition(".")
+    if not module.startswith("knowsam_lite"):
+        return f"`{address}`"
+    return f"[`{name}`](../{module.replace('.', '/')}.py)"
+
+
+def equations(names: Sequence[str]) -> str:
+    """The equation-to-code map: every formula, what computes it, which chapter builds it."""
+    parts = [
+        f"# From equation to code\n\n{NOTE}\n",
+        "Every formula of the method, in the order in which the course builds them. The letters are "
+        "explained in [notation](notation.md).\n",
+    ]
+    for equation in EQUATIONS:
+        code = ", ".join(map(where, equation.code))
+        parts.append(f"## {equation.name[0].upper()}{equation.name[1:]}\n\n$${equation.latex}$$\n")
+        parts.append(f"Code: {code} · chapter {link(equation.chapter, names)} · source: {equation.source}")
+        if equation.terms:
+            parts[-1] += f" · in the log as {', '.join(f'`{term}`' for term in equation.terms)}"
+        parts[-1] += "\n"
+    return "\n".join(parts)
+
+
+def notation() -> str:
+    """The letters, in formulas and in code."""
+    rows = [(f"${s.latex}$", f"`{s.code}`" if s.code else "", s.shape, s.meaning) for s in SYMBOLS]
+    return f"# Notation\n\n{NOTE}\n\nThe paper's letters, in code and notebooks alike.\n\n" + (
+        table(("symbol", "in code", "shape", "meaning"), rows) + "\n"
+    )
+
+
+def glossary() -> str:
+    """The terms, each in one sentence."""
+    rows = [
+        (f"**{term}**", meaning) for term, meaning in sorted(GLOSSARY.items(), key=lambda t: t[0].lower())
+    ]
+    return f"# Glossary\n\n{NOTE}\n\n{table(('term', 'meaning'), rows)}\n"
+
+
+def pages(root: Path) -> dict[Path, str]:
+    """The reference pages of a checkout: file -> text."""
+    names = [path.stem for path in sorted((root / "solutions").glob("[0-9][0-9]_*.py"))]
+    docs = root / "docs"
+    return {
+        docs / "equations.md": equations(names),
+        docs / "notation.md": notation(),
+        docs / "glossary.md": glossary(),
+    }

@@ -1,0 +1,263 @@
+"""The course's reference: every equation of the method with the code that computes it, symbols and terms."""
+
+from dataclasses import dataclass
+
+CHAPTERS = {
+    "00": "the tour",
+    "01": "data and metrics",
+    "02": "the U-Net",
+    "03": "the V-Net",
+    "04": "learning without labels",
+    "05": "uncertainty and HAM",
+    "06": "SAM and its adapter",
+    "07": "learnable prompts",
+    "08": "SKD",
+    "09": "UGDA",
+    "10": "the complete run",
+    "11": "reading results",
+    "12": "beyond",
+}
+
+
+@dataclass(frozen=True)
+class Equation:
+    """One formula, the addresses of the code that computes it, and the loss terms of KnowSAM that it makes.
+
+    `terms` are names in `KnowSam.losses`, without the prefix "mixed/": on the mixed batch the formulas are
+    the same.
+    """
+
+    name: str
+    latex: str
+    code: tuple[str, ...]
+    chapter: str
+    source: str
+    terms: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A letter of the paper, the name it has in code, its shape and its meaning."""
+
+    latex: str
+    code: str
+    shape: str
+    meaning: str
+
+
+PAPER = "KnowSAM"
+OURS = "ours, where the paper's formula could not be had"
+
+EQUATIONS = (
+    Equation(
+        "probabilities", r"p_c = \frac{e^{z_c}}{\sum_{k=1}^{C} e^{z_k}}", ("torch.softmax",), "04", "standard"
+    ),
+    Equation(
+        "cross-entropy",
+        r"L_{CE} = -\frac{1}{|\Omega|} \sum_{i \in \Omega} \log p_{i, y_i}",
+        ("knowsam_lite.losses.cross_entropy",),
+        "04",
+        "standard; Omega are the pixels whose class is known",
+    ),
+    Equation(
+        "soft Dice loss",
+        r"L_{Dice} = 1 - \frac{1}{C} \sum_{c=1}^{C} \frac{2 \sum_i p_{ic} y_{ic} + \epsilon}{\sum_i p_{ic}^2 + \sum_i y_{ic} + \epsilon}",
+        ("knowsam_lite.losses.dice_loss",),
+        "04",
+        "Milletari et al., 2016; over the whole batch, background included",
+    ),
+    Equation(
+        "supervision",
+        r"L_{sup} = L_{CE} + L_{Dice}",
+        ("knowsam_lite.losses.supervised_loss",),
+        "04",
+        PAPER,
+        ("a/supervised", "b/supervised", "fused/supervised", "sam/supervised"),
+    ),
+    Equation(
+        "consistency, k learns from j",
+        r"L_{cons}^{k \leftarrow j} = -\frac{1}{|\Omega|} \sum_i \sum_{c=1}^{C} \mathrm{sg}(p_{jc}) \log p_{kc}",
+        ("knowsam_lite.losses.consistency_loss",),
+        "04",
+        OURS,
+        ("a/consistency", "b/consistency"),
+    ),
+    Equation(
+        "entropy",
+        r"h = -\frac{1}{\log C} \sum_{c=1}^{C} p_c \log p_c",
+        ("knowsam_lite.uncertainty.entropy_map",),
+        "05",
+        "KnowSAM; the divisor log C is ours",
+    ),
+    Equation(
+        "low entropy",
+        r"L_{ent} = \frac{1}{|\Omega|} \sum_i h_i",
+        ("knowsam_lite.losses.entropy_loss",),
+        "04",
+        PAPER,
+        ("a/entropy", "b/entropy"),
+    ),
+    Equation(
+        "ramp",
+        r"w(t) = w_{max} \, e^{-5 (1 - t / t_{max})^2}",
+        ("knowsam_lite.methods.base.ramp",),
+        "04",
+        "Laine and Aila, 2017",
+    ),
+    Equation(
+        "disagreement",
+        r"d_c = [p_{a,c} > \tfrac12] \oplus [p_{b,c} > \tfrac12]",
+        ("knowsam_lite.uncertainty.disagreement_map",),
+        "05",
+        PAPER,
+    ),
+    Equation(
+        "fused logits",
+        r"z_f = \mathrm{HAM}(1 - d,\ 1 - [h_a, h_b],\ [z_a, z_b])",
+        ("knowsam_lite.aggregation.HybridAggregation",),
+        "05",
+        "KnowSAM; that the last layer is a plain convolution is ours",
+    ),
+    Equation(
+        "adapter",
+        r"A(x) = x + W_{up}\, \mathrm{GELU}(W_{down}\, x), \quad W_{up} = 0 \text{ at the start}",
+        ("knowsam_lite.sam.adapter.Adapter",),
+        "06",
+        "Houlsby et al., 2019; the zero start is ours",
+    ),
+    Equation(
+        "adapted block",
+        r"x \leftarrow x + A(\mathrm{attn}(\mathrm{LN}_1 x)), \quad x \leftarrow x + \mathrm{MLP}(\mathrm{LN}_2 x) + \tfrac12 A'(\mathrm{LN}_2 x)",
+        ("knowsam_lite.sam.encoder.AdapterBlock",),
+        "06",
+        "KnowSAM; A' is an adapter without its skip",
+    ),
+    Equation(
+        "learnable prompts",
+        r"t_c = \psi_c(E(x)) \in \mathbb{R}^{2 \times D}",
+        ("knowsam_lite.sam.prompts.LearnablePrompts",),
+        "07",
+        "KnowSAM; that the tokens start at zero is ours",
+    ),
+    Equation(
+        "mask prompt",
+        r"m_c = \mathrm{sg}\Big(z_{f,c} - \log \sum_{k \neq c} e^{z_{f,k}}\Big)",
+        ("knowsam_lite.sam.prompts.mask_prompts",),
+        "07",
+        "ours; the authors hand over the raw channel",
+    ),
+    Equation(
+        "SAM's answer",
+        r"z_s = \mathrm{SAM}(x;\ \{t_c\}, \{m_c\})",
+        ("knowsam_lite.sam.teacher.SamTeacher",),
+        "07",
+        PAPER,
+    ),
+    Equation(
+        "distillation (SKD)",
+        r"L_{SKD}^{k} = \frac{T^2}{|\Omega|} \sum_i \mathrm{KL}\big(\mathrm{softmax}(\mathrm{sg}(z_s) / T)\ \|\ \mathrm{softmax}(z_k / T)\big)",
+        ("knowsam_lite.losses.distillation_loss",),
+        "08",
+        "Hinton et al., 2015; KnowSAM, with the mean over pixels and all C classes",
+        ("a/distillation", "b/distillation"),
+    ),
+    Equation(
+        "uncertainty of a region",
+        r"u_r = \frac{1}{|r|} \sum_{i \in r} h_i(z_f)",
+        ("knowsam_lite.mixing.uncertainty_map",),
+        "09",
+        PAPER,
+    ),
+    Equation(
+        "chosen regions",
+        r"R = \text{the } n \text{ regions of largest } u_r",
+        ("knowsam_lite.mixing.choose_regions",),
+        "09",
+        "KnowSAM, figure 3; the authors' code takes the smallest",
+    ),
+    Equation(
+        "two-way copy and paste",
+        r"\tilde{x}_l = M_l \odot x_u + (1 - M_l) \odot x_l, \quad \tilde{x}_u = M_u \odot x_l + (1 - M_u) \odot x_u",
+        ("knowsam_lite.mixing.mix",),
+        "09",
+        PAPER,
+    ),
+    Equation(
+        "own pseudo-labels",
+        r"L_{ps}^{k} = L_{sup}\big(z_k,\ \arg\max_c z_{f,c}\big) \text{ on the mixed unlabelled half}",
+        ("knowsam_lite.methods.knowsam.KnowSam",),
+        "09",
+        PAPER,
+        ("a/pseudo", "b/pseudo"),
+    ),
+    Equation(
+        "the whole loss",
+        r"L = \sum_{\text{terms}} L_{\text{term}}, \quad \text{each subnet's terms halved; SAM and the students do not reach into each other}",
+        ("knowsam_lite.methods.knowsam.KnowSam", "knowsam_lite.training.Trainer"),
+        "10",
+        PAPER,
+    ),
+)
+
+SYMBOLS = (
+    Symbol("x", "x", "(N, 3, H, W)", "images, values in [0, 1]"),
+    Symbol("y", "y", "(N, H, W)", "labels: class indices, -1 where unknown"),
+    Symbol("N, C, H, W", "shape", "", "images in a batch, classes, height, width"),
+    Symbol("F_a, F_b", "net_a, net_b", "", "the subnets: U-Net and 2-D V-Net"),
+    Symbol("z_a, z_b", "z_a, z_b", "(N, C, H, W)", "logits of the subnets"),
+    Symbol("z_f", "z_f", "(N, C, H, W)", "fused logits: HAM's answer, and the prediction"),
+    Symbol("z_s", "z_s", "(N, C, H, W)", "SAM's logits"),
+    Symbol(
+        "p_a, p_b, p_f, p_s", "p_a, p_b, p_f, p_s", "(N, C, H, W)", "softmax of the logits over the classes"
+    ),
+    Symbol("h_a, h_b, h_f", "h_a, h_b, h_f", "(N, H, W)", "entropy divided by log C: 0 certain, 1 no idea"),
+    Symbol("d", "d", "(N, C, H, W)", "disagreement of the subnets, 0 or 1 for each class"),
+    Symbol("l, u", "l, u", "", "index of the labelled and of the unlabelled half of a batch"),
+    Symbol(r"\psi", "learnable_prompts", "", "the learnable prompt module"),
+    Symbol("t_c", "tokens", "(N, C, 2, D)", "prompt tokens of class c"),
+    Symbol("E(x)", "embedding", "(N, D, g, g)", "what SAM's encoder makes of an image"),
+    Symbol("m_c", "mask_prompts", "(N, C, 4g, 4g)", "mask prompt of class c"),
+    Symbol("T", "temperature", "", "temperature of the distillation, 10"),
+    Symbol("t, t_{max}", "step, steps", "", "number of the step, length of the run"),
+    Symbol("w(t)", "ramp", "", "ramp: weight of what is learned without labels"),
+    Symbol(
+        "u_r, R, M", "u, regions, paste", "(N, 4, 4)", "uncertainty of a region, chosen regions, their mask"
+    ),
+    Symbol(r"\mathrm{sg}", "detach", "", "stops the gradient"),
+    Symbol(r"\Omega", "", "", "the pixels over which a mean is taken"),
+)
+
+GLOSSARY = {
+    "adapter": "a small trainable bottleneck beside the frozen weights of a large network",
+    "agreement": "1 minus the disagreement of the two subnets",
+    "certainty": "1 minus the entropy divided by log C",
+    "consistency": "a loss that asks two views of the same image for the same answer",
+    "Dice": "twice the overlap of two masks over the sum of their areas: 1 identical, 0 disjoint",
+    "disagreement": "where exactly one of the two subnets gives a class more than half of the probability",
+    "distillation": "training a small network, the student, on the soft answers of a large one, the teacher",
+    "entropy": "how open a guess is: 0 when one class has all the probability, largest when all are equal",
+    "frozen": "not trained: without gradient and without a place in an optimizer",
+    "fused map": "HAM's answer, one map made of the subnets' two",
+    "group": "images that belong together (a patient, a video) and never stand in two splits",
+    "HAM": "hybrid aggregation module: reads both logits, their entropies and their disagreement",
+    "HD95": "95th percentile of the distances between two masks' borders",
+    "labelled half": "the first part of a batch: images whose masks are known",
+    "logits": "a network's answer before the softmax, any real numbers",
+    "LPS": "learnable prompt strategy: prompt tokens made from SAM's own features",
+    "mask prompt": "a rough mask, as logits, handed to SAM as a question",
+    "MC": "multi-view co-training: the two subnets teach each other",
+    "prompt": "what SAM is asked: points, a box, a mask, or learned tokens",
+    "pseudo-label": "a network's own answer, used as if it were the truth",
+    "ramp": "a weight that rises during the run, so that early guesses teach little",
+    "SAM": "Segment Anything Model: an image encoder, a prompt encoder and a mask decoder",
+    "semi-supervised": "learning from few labelled and many unlabelled images",
+    "SKD": "SAM-induced knowledge distillation: SAM's answer teaches both subnets",
+    "strong augmentation": "changes of place and of look: colour, blur, noise; for the unlabelled half",
+    "student": "one of the two small networks that are kept in the end",
+    "subnet": "the U-Net F_a or the V-Net F_b",
+    "teacher": "the network whose answer another one learns; here SAM, with adapters",
+    "temperature": "divides the logits before the softmax: above 1 it makes the answer softer",
+    "UGDA": "uncertainty-guided data augmentation: uncertain regions change places between images",
+    "unlabelled half": "the second part of a batch: images whose masks are never opened",
+    "weak augmentation": "changes of place alone: flips, turns, small shifts; for the labelled half",
+}
