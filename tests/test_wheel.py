@@ -1,0 +1,82 @@
+"""The built wheel without this checkout: the first cell installs it, the first chapter runs."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import nbformat
+import pytest
+from chapters import NAMES
+
+ROOT = Path(__file__).resolve().parents[1]
+RUN = """
+import sys, nbformat
+from nbclient import NotebookClient
+notebook = nbformat.read(sys.argv[1], as_version=4)
+NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+nbformat.write(notebook, sys.argv[1])
+"""
+
+
+def run(command: list, **options) -> str:
+    """Standard output of a command that has to succeed."""
+    outcome = subprocess.run([str(part) for part in command], capture_output=True, text=True, **options)
+    assert outcome.returncode == 0, outcome.stdout[-2000:] + outcome.stderr[-2000:]
+    return outcome.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "-q", "--no-deps"]
+    run([*pip, "-w", folder, ROOT])
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory) -> Path:
+    """The Python of a new environment that has what others wrote, linked to, and nothing of this project."""
+    folder = tmp_path_factory.mktemp("empty")
+    run([sys.executable, "-m", "venv", folder / "venv"])
+    others = folder / "others"
+    others.mkdir()
+    for package in Path(sysconfig.get_paths()["purelib"]).iterdir():
+        if "knowsam" not in package.name.lower() and package.suffix != ".pth" and package.stem != "pip":
+            (others / package.name).symlink_to(package)
+    python = folder / "venv" / "bin" / "python"
+    site = run([python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"]).strip()
+    (Path(site) / "others.pth").write_text(f"{others}\n", encoding="utf-8")
+    run([python, "-m", "ipykernel", "install", "--prefix", folder / "venv", "--name", "python3"])
+    return python
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_course_and_the_weights(wheel):
+    listing = run([sys.executable, "-m", "zipfile", "-l", wheel])
+    assert "knowsam_lite/weights/sam_mini.safetensors" in listing
+    assert f"knowsam_lite/course/chapters/ch{NAMES[0][:2]}.py" in listing
+    assert "tests/" not in listing and "solutions/" not in listing
+
+
+@pytest.mark.slow
+def test_the_first_chapter_runs_from_its_first_cell(wheel, empty, tmp_path):
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    environment |= {
+        "KNOWSAM_LITE_WHEEL": str(wheel),
+        "KNOWSAM_LITE_BUDGET": "smoke",
+        "OMP_NUM_THREADS": "1",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
+    where = [empty, "-c", "import importlib.util as i; print(i.find_spec('knowsam_lite'))"]
+    assert run(where, cwd=tmp_path, env=environment).strip() == "None", "the environment begins without it"
+    notebook = tmp_path / "chapter.ipynb"
+    notebook.write_bytes((ROOT / "notebooks" / f"{NAMES[0]}.ipynb").read_bytes())
+    run([empty, "-c", RUN, notebook], cwd=tmp_path, env=environment)
+    first = next(c for c in nbformat.read(notebook, as_version=4).cells if c.cell_type == "code")
+    assert first.outputs[0].text.startswith("knowsam_lite ")
+    found = run(
+        [empty, "-c", "import knowsam_lite; print(knowsam_lite.__file__)"], cwd=tmp_path, env=environment
+    )
+    assert str(ROOT) not in found and "site-packages" in found
