@@ -62,6 +62,8 @@ def _train(config, resume: bool) -> int:  # type: ignore[no-untyped-def]
         f"{config.method}: {trained / 1e6:.1f} M trained parameters on {trainer.device}, "
         f"{config.steps} steps -> {trainer.run}"
     )
+    if trainer.method.note:
+        print(f"Note: {trainer.method.note}.")
     if resume:
         trainer.resume()
         print(f"resumed after step {trainer.step}")
@@ -73,7 +75,7 @@ def _train(config, resume: bool) -> int:  # type: ignore[no-untyped-def]
         return 130
     if counts["test"]:
         result, paths = write_report(trainer.result())
-        print(f"test, {counts['test']} images, last checkpoint:\n{table(result)}")
+        print(f"test, {len(result['ids'])} {result['case']}s, last checkpoint:\n{table(result)}")
         print("wrote " + ", ".join(str(path) for path in paths))
     return 0
 
@@ -98,7 +100,8 @@ def evaluate(arguments: Sequence[str]) -> int:
 
     run = load_run(options.run, options.data, options.which, options.device)
     result, paths = write_report(run, options.split)
-    print(f"{options.split}, {len(result['ids'])} images, {options.which} checkpoint:\n{table(result)}")
+    count = f"{len(result['ids'])} {result['case']}s"
+    print(f"{options.split}, {count}, {options.which} checkpoint:\n{table(result)}")
     print("wrote " + ", ".join(str(path) for path in paths))
     if options.json:
         print(json.dumps(result["summary"]))
@@ -141,22 +144,11 @@ def compare(arguments: Sequence[str]) -> int:
     return 2 if failures else 0
 
 
-@dataclass(frozen=True)
-class CheckOptions:
-    """Look through a whole data folder and list every fault."""
-
-    root: Annotated[
-        Path, tyro.conf.Positional
-    ]  # folder with dataset.json and index.csv, or images/ and masks/
-    json: bool = False  # print the findings as one JSON object, last
-
-
 def check_data(arguments: Sequence[str]) -> int:
     """list every fault of a data folder"""
-    options = tyro.cli(CheckOptions, args=arguments, prog="knowsam-lite check-data")
-    from knowsam_lite.data.check import check_dataset, report
+    from knowsam_lite.commands.check import check_data as run
 
-    return report(check_dataset(options.root), options.json)
+    return run(arguments)
 
 
 @dataclass(frozen=True)
@@ -174,12 +166,42 @@ def parity(arguments: Sequence[str]) -> int:
     return run_parity(options.cases)
 
 
+@dataclass(frozen=True)
+class WeightsOptions:
+    """Download the pretrained weights of a teacher, so that `train --teacher NAME` finds them."""
+
+    teacher: Annotated[str, tyro.conf.Positional]  # sam_mini, lite_medsam, sam_vit_b, sam_vit_l, sam_vit_h
+
+
+def weights(arguments: Sequence[str]) -> int:
+    """download a teacher's pretrained weights"""
+    options = tyro.cli(WeightsOptions, args=arguments, prog="knowsam-lite weights")
+    from knowsam_lite.sam.backbones import backbone_named
+
+    backbone = backbone_named(options.teacher)
+    assert backbone.weights is not None  # every backbone with a name has published weights
+    path = backbone.weights.get(options.teacher)
+    print(f"{options.teacher}: {path}, {path.stat().st_size / 1e6:.1f} MB")
+    if backbone.note:
+        print(f"Note: {backbone.note}.")
+    return 0
+
+
+def data(arguments: Sequence[str]) -> int:
+    """bring a published data set, or your own images, into one folder"""
+    from knowsam_lite.commands.data import data as run
+
+    return run(arguments)
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": train,
     "evaluate": evaluate,
     "compare": compare,
     "check-data": check_data,
+    "data": data,
     "parity": parity,
+    "weights": weights,
 }
 
 

@@ -34,7 +34,8 @@ class Config:
 
     # The method's own numbers
     teacher: str = "sam_mini"  # a name in BACKBONES
-    checkpoint: Path | None = None  # its pretrained weights, where the package has none
+    checkpoint: Path | None = None  # a file with its pretrained weights instead of the published ones
+    teacher_learns: tuple[Literal["adapters", "prompts"], ...] = ("adapters", "prompts")  # the rest is frozen
     consistency_weight: float = 1.0  # what w(t) = weight exp(-5 (1 - t)^2) rises to
     entropy_weight: float = 0.9
     distillation_weight: float = 1.0
@@ -43,6 +44,7 @@ class Config:
     mix_grid: int = 4  # UGDA divides each image into grid x grid cells
     mix_count: int = 5  # cells that change places
     mix_most: Literal["uncertain", "certain"] = "uncertain"  # which cells
+    largest_component: bool = True  # BCP's pseudo-labels: keep one component a class; off for many objects
 
     # Where and how it runs
     out: Path = Path("runs/knowsam")  # run folder
@@ -94,6 +96,8 @@ class Config:
         for name, value in values.items():
             if value is not None and hints[name] in (Path, Path | None):
                 values[name] = Path(value)
+            elif isinstance(value, list):  # JSON has no tuples
+                values[name] = tuple(value)
         return cls(**values)
 
 
@@ -114,3 +118,10 @@ PAPER = replace(
     val_every=200,
 )
 RECIPES = {"laptop": LAPTOP, "paper": PAPER}
+
+# What a grid of runs starts from: a trial, what two cores do overnight, and the paper's.
+BUDGETS = {
+    "ci": replace(LAPTOP, image_size=32, steps=20, log_every=5, val_every=10),
+    "laptop": replace(LAPTOP, steps=400),
+    "gpu": PAPER,
+}

@@ -7,9 +7,9 @@ import torch
 from knowsam_lite.config import Config
 from knowsam_lite.data.sampler import Batch
 from knowsam_lite.methods import Method
-from knowsam_lite.sam import Backbone, SamTeacher
+from knowsam_lite.sam import SamTeacher, VitBackbone
 
-TINY_SAM = Backbone(
+TINY_SAM = VitBackbone(
     embed_dim=16,
     depth=2,
     num_heads=2,

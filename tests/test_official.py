@@ -24,14 +24,14 @@ from knowsam_lite.official.teacher import (
     load_sam,
     never_loaded,
 )
-from knowsam_lite.sam import Backbone, PromptedSam
+from knowsam_lite.sam import PromptedSam, VitBackbone
 from knowsam_lite.sam.adapter import Adapter
 from knowsam_lite.sam.decoder import AdapterTwoWayBlock
 from knowsam_lite.sam.encoder import AdapterBlock
 from knowsam_lite.uncertainty import entropy_map
 
 PACKAGE = Path(knowsam_lite.__file__).parent
-TINY = Backbone(
+TINY = VitBackbone(
     embed_dim=32,
     depth=2,
     num_heads=2,

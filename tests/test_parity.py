@@ -20,7 +20,7 @@ from knowsam_lite.official.keys import from_official, load_official, official_st
 from knowsam_lite.official.students import OfficialHybridAggregation, OfficialStudents
 from knowsam_lite.official.teacher import OfficialTeacher
 from knowsam_lite.parity import run_parity
-from knowsam_lite.sam import Backbone
+from knowsam_lite.sam import VitBackbone
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = Path(
@@ -30,7 +30,7 @@ needs_reference = pytest.mark.skipif(
     not (REFERENCE / "cases").is_dir(),
     reason=f"no reference cases at {REFERENCE}: set KNOWSAM_LITE_TEST_REFERENCE to their folder",
 )
-TINY = Backbone(
+TINY = VitBackbone(
     embed_dim=32,
     depth=2,
     num_heads=2,

@@ -26,7 +26,7 @@ class Method(nn.Module):
 
     name: ClassVar[str]
     uses_unlabeled: ClassVar[bool] = True
-    prediction_view: ClassVar[str] = "fused"  # which of `views` is `predict`
+    prediction_view: str = "fused"  # which of `views` is `predict`
 
     def __init__(self, config: Config, num_classes: int):
         super().__init__()
@@ -60,6 +60,11 @@ class Method(nn.Module):
         """What a checkpoint of this method holds: its state without the frozen tensors."""
         frozen = self.frozen_names()
         return {name: tensor for name, tensor in self.state_dict().items() if name not in frozen}
+
+    @property
+    def note(self) -> str:
+        """What has to stand beside every result of this training, one sentence; "" if nothing."""
+        return ""
 
     def progress(self, step: int) -> float:
         """t / t_max in [0, 1): all ramps and starts are fractions of the run."""

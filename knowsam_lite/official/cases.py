@@ -14,7 +14,7 @@ from knowsam_lite.official.fill import fill, make_input, trace_batch
 from knowsam_lite.official.keys import to_official
 from knowsam_lite.official.method import OfficialKnowSAM
 from knowsam_lite.official.students import OfficialStudents
-from knowsam_lite.official.teacher import OfficialTeacher
+from knowsam_lite.official.teacher import OfficialTeacher, compute_padding
 
 Case = dict[str, Any]
 Results = dict[str, Any]
@@ -99,6 +99,7 @@ def training_trace(case: Case) -> Results:
         case["max_steps"],
         ugda_from=-1 if case["ugda"] else float("inf"),
     )
+    compute_padding(method.teacher)
     parts = {"students": method.students, "sam": method.teacher}
     for part in parts.values():
         fill(part)

@@ -98,15 +98,17 @@ def official_state(module: nn.Module) -> dict[str, Tensor]:
     return {to_official(name): tensor for name, tensor in module.state_dict().items()}
 
 
-def load_official(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Load a checkpoint with the authors' names, in place.
+def load_official(
+    module: nn.Module, tensors: Mapping[str, Tensor], source: str = "an official checkpoint"
+) -> None:
+    """Load a checkpoint with the authors' names, in place; `source` names it in errors.
 
     Raises UserError if a tensor is missing, unexpected or of another shape; it names them.
     """
     faults = misfits(tensors, official_state(module))
     if faults:
         raise UserError(
-            f"found an official checkpoint that does not fit ({faults}), "
+            f"found {source} that does not fit ({faults}), "
             "expected exactly the model's tensors: give its class count"
         )
     module.load_state_dict({from_official(name): tensor for name, tensor in tensors.items()})

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from knowsam_lite.errors import UserError
 from knowsam_lite.sam.adapter import Adapter
-from knowsam_lite.sam.backbones import BACKBONES, Backbone
+from knowsam_lite.sam.backbones import BACKBONES, Backbone, VitBackbone
 from knowsam_lite.sam.decoder import AdapterTwoWay, AdapterTwoWayBlock, PromptDecoder
 from knowsam_lite.sam.encoder import AdapterBlock, AdapterEncoder
 from knowsam_lite.sam.prompts import ClassPrompt
@@ -23,20 +23,25 @@ class OfficialBlock(AdapterBlock):
     def __init__(self, dim: int, num_heads: int, window_size: int, input_size: tuple[int, int]):
         super().__init__(dim, num_heads, window_size, input_size, use_rel_pos=False)
         self.depth_adapter = Adapter(dim, skip=True)  # never used: it is for volumes
+        self.computes_padding = False  # see `compute_padding`
+
+    def padding(self) -> Tensor:
+        """The normalized zero, norm1's bias (D,)."""
+        return self.norm1.bias
 
     def attend(self, x: Tensor) -> Tensor:
-        """Pad and cut into windows, then normalize and attend: tokens (N, H, W, D) -> (N, H, W, D)."""
-        if not self.window_size:
-            return self.attn(self.norm1(x))
-        size = (x.shape[1], x.shape[2])
+        """Normalize and attend within windows: tokens (N, H, W, D) -> (N, H, W, D)."""
+        if not (self.window_size and self.computes_padding):
+            return super().attend(x)
         windows, padded = window_partition(x, self.window_size)
-        return window_unpartition(self.attn(self.norm1(windows)), self.window_size, padded, size)
+        attended = self.attn(self.norm1(windows))
+        return window_unpartition(attended, self.window_size, padded, (x.shape[1], x.shape[2]))
 
 
 class OfficialEncoder(AdapterEncoder):
     """The encoder without relative positions; the absolute table is resized in every forward."""
 
-    def __init__(self, backbone: Backbone):
+    def __init__(self, backbone: VitBackbone):
         size, patch = backbone.pretrained_size, backbone.patch_size
         super().__init__(size, patch, backbone.embed_dim, 0, backbone.num_heads, backbone.prompt_dim, 0, ())
         self.blocks = nn.ModuleList(
@@ -92,6 +97,11 @@ class OfficialTeacher(SamTeacher):
     """
 
     def __init__(self, num_classes: int, image_size: int = 256, backbone: Backbone = BACKBONES["sam_vit_b"]):
+        if not isinstance(backbone, VitBackbone):
+            raise UserError(
+                f"found teacher {backbone.name}, expected a ViT: the official method changes ViT's blocks; "
+                "use sam_vit_b or another method"
+            )
         unnormalized = replace(
             backbone, pixel_mean=(0.0,) * 3, pixel_std=(255.0,) * 3
         )  # x - 0 over 255 / 255
@@ -110,6 +120,19 @@ class OfficialTeacher(SamTeacher):
         """The raw channel of each class as mask prompt: (N, C, H, W) -> (N, C, 4g, 4g), without gradient."""
         size = (4 * self.grid[0], 4 * self.grid[1])
         return F.interpolate(z_f.detach(), size, mode="bilinear", align_corners=False)
+
+
+def compute_padding(teacher: OfficialTeacher) -> OfficialTeacher:
+    """Let a teacher compute its windows' padding, as the authors' does: the same values, summed in their
+    order.
+
+    Adam makes a whole step of a gradient that is nothing but rounding, and two or three such steps flip
+    pseudo-labels that are nearly tied: a recorded training is only reproduced with the same rounding.
+    """
+    for module in teacher.image_encoder.modules():
+        if isinstance(module, OfficialBlock):
+            module.computes_padding = True
+    return teacher
 
 
 def never_loaded(name: str) -> bool:

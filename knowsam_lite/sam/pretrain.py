@@ -213,7 +213,7 @@ def pretrain(recipe: Recipe) -> Path:
     torch.manual_seed(recipe.seed)
     backbone = BACKBONES["sam_mini"]
     sam = PromptedSam(backbone, backbone.pretrained_size)
-    torch.nn.init.normal_(sam.image_encoder.pos_embed, std=0.02)
+    torch.nn.init.normal_(sam.get_parameter("image_encoder.pos_embed"), std=0.02)
     names = pretrained_names(sam)
     for name, parameter in sam.named_parameters():
         parameter.requires_grad_(name in names)  # the adapters stay the identity

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from segment_anything.modeling import PromptEncoder
 from torch import Tensor, nn
@@ -11,7 +10,6 @@ from knowsam_lite.errors import UserError
 from knowsam_lite.sam.adapter import Adapter
 from knowsam_lite.sam.backbones import Backbone, backbone_named
 from knowsam_lite.sam.decoder import PromptDecoder
-from knowsam_lite.sam.encoder import AdapterEncoder
 from knowsam_lite.sam.prompts import LearnablePrompts, mask_prompts
 from knowsam_lite.subnets import as_image
 
@@ -27,34 +25,26 @@ class TeacherOutput(NamedTuple):
     embedding: Tensor
 
 
+def pad_to_square(x: Tensor, side: int) -> Tensor:
+    """Fill up with zeros at the right and below: (..., H, W) -> (..., side, side)."""
+    return F.pad(x, (0, side - x.shape[-1], 0, side - x.shape[-2]))
+
+
 class PromptedSam(nn.Module):
     """A SAM with adapters, promptable with points, boxes and masks: encoder, prompt encoder and mask decoder.
 
     `image_size`: pixels a side at which the encoder looks, a multiple of the backbone's patch. Images of
-    another size are resized to it. Weights are random until `knowsam_lite.sam.weights.load_pretrained`.
+    another size or shape are fitted into that square, as the backbone's preprocessing says. Weights are
+    random until `knowsam_lite.sam.weights.load_pretrained`.
     """
-
-    pixel_mean: Tensor
-    pixel_std: Tensor
 
     def __init__(self, backbone: Backbone, image_size: int):
         super().__init__()
         self.backbone = backbone
-        self.image_encoder = AdapterEncoder(
-            image_size,
-            backbone.patch_size,
-            backbone.embed_dim,
-            backbone.depth,
-            backbone.num_heads,
-            backbone.prompt_dim,
-            backbone.window_size,
-            backbone.global_blocks,
-        )
+        self.image_encoder = backbone.encoder(image_size)
+        self.preprocessing = backbone.preprocessing()
         self.prompt_encoder = PromptEncoder(backbone.prompt_dim, (0, 0), (0, 0), mask_in_chans=16)
         self.mask_decoder = PromptDecoder(backbone.prompt_dim, backbone.mlp_dim)
-        for name in ("pixel_mean", "pixel_std"):
-            value = torch.tensor(getattr(backbone, name)).view(3, 1, 1) / 255
-            self.register_buffer(name, value, persistent=False)
         self.set_image_size(image_size)
 
     def set_image_size(self, image_size: int) -> None:
@@ -72,9 +62,10 @@ class PromptedSam(nn.Module):
     def encode(self, x: Tensor) -> Tensor:
         """Image (N, 1 or 3, H, W) in [0, 1] -> embedding (N, D, g, g)."""
         x = as_image(x)
-        if x.shape[-2:] != (self.image_size, self.image_size):
-            x = F.interpolate(x, (self.image_size, self.image_size), mode="bilinear", align_corners=False)
-        return self.image_encoder((x - self.pixel_mean) / self.pixel_std)
+        height, width = self.preprocessing.inside(x.shape[-2], x.shape[-1], self.image_size)
+        if x.shape[-2:] != (height, width):
+            x = F.interpolate(x, (height, width), mode="bilinear", align_corners=False)
+        return self.image_encoder(pad_to_square(self.preprocessing(x), self.image_size))
 
     def embed_masks(self, masks: Tensor) -> Tensor:
         """Mask logits (N, K, 4g, 4g) -> dense prompts (N, K, D, g, g)."""
@@ -127,13 +118,26 @@ class SamTeacher(PromptedSam):
                 module.requires_grad_(True)
         self.learnable_prompts = LearnablePrompts(num_classes, backbone.prompt_dim)
 
+    def learning_parts(self) -> dict[str, nn.ModuleList]:
+        """What learns: "adapters" and "prompts"."""
+        adapters = nn.ModuleList(m for m in self.modules() if isinstance(m, Adapter))
+        return {"adapters": adapters, "prompts": nn.ModuleList([self.learnable_prompts])}
+
     def mask_prompts(self, z_f: Tensor) -> Tensor:
-        """The students' map as SAM's mask prompt: (N, C, H, W) -> (N, C, 4g, 4g), without gradient."""
-        return mask_prompts(z_f, (4 * self.grid[0], 4 * self.grid[1]))
+        """The students' map as SAM's mask prompt: (N, C, H, W) -> (N, C, 4g, 4g), without gradient.
+
+        Where the square exceeds the image the prompt is 0, undecided.
+        """
+        side = 4 * self.grid[0]
+        size = self.preprocessing.inside(z_f.shape[-2], z_f.shape[-1], side)
+        return pad_to_square(mask_prompts(z_f, size), side)
 
     def forward(self, x: Tensor, z_f: Tensor) -> TeacherOutput:
         embedding = self.encode(x)
         tokens = self.learnable_prompts(embedding)
         low_res = self.decode(embedding, tokens, self.embed_masks(self.mask_prompts(z_f)))
-        logits = F.interpolate(low_res, x.shape[-2:], mode="bilinear", align_corners=False)
+        height, width = self.preprocessing.inside(x.shape[-2], x.shape[-1], low_res.shape[-1])
+        logits = F.interpolate(
+            low_res[..., :height, :width], x.shape[-2:], mode="bilinear", align_corners=False
+        )
         return TeacherOutput(logits, low_res, tokens, embedding)

@@ -1,7 +1,6 @@
 """Pretrained weights into a SAM: every tensor must find its place."""
 
 from collections.abc import Mapping
-from importlib.resources import as_file, files
 from pathlib import Path
 
 import torch
@@ -10,8 +9,9 @@ from torch import Tensor
 
 from knowsam_lite.errors import UserError
 from knowsam_lite.sam.adapter import Adapter
+from knowsam_lite.sam.attention import resize_relative
 from knowsam_lite.sam.backbones import Backbone
-from knowsam_lite.sam.encoder import resize_absolute, resize_relative
+from knowsam_lite.sam.encoder import resize_absolute
 from knowsam_lite.sam.prompts import LearnablePrompts
 from knowsam_lite.sam.teacher import PromptedSam
 
@@ -44,6 +44,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         tensors = (
             load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
         )
+        odd = [name for name, tensor in tensors.items() if not isinstance(tensor, Tensor)]
+        if odd:
+            raise ValueError(f"{odd[0]!r} is no tensor")
         return {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
     except Exception as error:  # each format fails in its own way; for the user it is one thing
         reason = str(error).splitlines()[0][:120]
@@ -65,25 +68,24 @@ def misfits(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
 
 
 def pretrained_tensors(backbone: Backbone, checkpoint: Path | None = None) -> dict[str, Tensor]:
-    """The plain SAM's tensors: from the file `checkpoint`, else those that ship with the package.
+    """The plain SAM's tensors: from the file `checkpoint`, else from where the backbone's weights lie.
 
-    Raises UserError if the file is unreadable or if there is none.
+    Nothing is downloaded. Raises UserError if there is no file, or a truncated, altered or unreadable one.
     """
-    if checkpoint is not None:
-        return read_tensors(checkpoint)
-    if backbone.packaged is None:
-        raise UserError(
-            f"found no checkpoint for this teacher, expected one: download {backbone.url} "
-            "and give it with --checkpoint"
-        )
-    with as_file(files("knowsam_lite") / "weights" / backbone.packaged) as path:
-        return read_tensors(path)
+    if checkpoint is None:
+        if backbone.weights is None:
+            raise UserError(
+                f"found no weights for {backbone.name}, expected a file: give it with --checkpoint"
+            )
+        checkpoint = backbone.weights.find(backbone.name)
+    return read_tensors(checkpoint)
 
 
 def load_pretrained(sam: PromptedSam, checkpoint: Path | None = None) -> None:
     """Load a plain SAM's weights into `sam`, in place, relative positions included.
 
-    `checkpoint`: a file with segment_anything's names; by default the weights that ship with the package.
+    `checkpoint`: a file with segment_anything's names; by default the backbone's published weights, which
+    have to be on this machine.
     Raises UserError if there are none or if a tensor is missing, unexpected or of another shape.
     """
     tensors = fit_positions(pretrained_tensors(sam.backbone, checkpoint), sam)
