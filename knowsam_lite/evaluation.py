@@ -1,6 +1,7 @@
-"""Scores of every view of a method on one split: each case at its own size."""
+"""Scores of every view of a method on one split: each case, an image or a volume, at its own size."""
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from knowsam_lite.data import Record, SegmentationData
+from knowsam_lite.data.records import cases_of
 from knowsam_lite.data.sampler import load_case
 from knowsam_lite.errors import UserError
 from knowsam_lite.methods import Method
@@ -58,24 +60,63 @@ def score_split(
     bf16: bool = False,
     distances: bool = True,
 ) -> dict[str, list[Case]]:
-    """Score each view on each case of a split, in the order of `dataset.split(split)`.
+    """Score each view on each case of a split, in the order of `cases_of(dataset.split(split))`.
 
-    `distances`: also HD95 and ASD (in mm where the data set has a spacing, else pixels), not only overlap.
-    Raises UserError if the split is empty.
+    All slices of a volume are one case. `distances`: also HD95 and ASD (in the unit that `unit_of` gives),
+    not only overlap. Raises UserError if the split is empty or a volume's slices differ in size.
     """
-    records = dataset.split(split)
-    if not records:
+    cases = cases_of(dataset.split(split))
+    if not cases:
         raise UserError(f"found no {split} images in {dataset.name}, expected some: choose another split")
+    in_mm = unit_of(dataset, split) == "mm"
     scores: dict[str, list[Case]] = {}
-    for _, _, truth, views in predicted(method, dataset, records, size, device, bf16):
-        for name, z in views.items():
-            labels = at_native_size(z, (truth.shape[0], truth.shape[1]))
-            if distances:
-                case = score_case(labels, truth, dataset.num_classes, dataset.spacing_mm)
-            else:
-                case = {"dice": [dice(labels == c, truth == c) for c in range(1, dataset.num_classes)]}
-            scores.setdefault(name, []).append(case)
+    records = [record for slices in cases.values() for record in slices]
+    shown = predicted(method, dataset, records, size, device, bf16)
+    for case, slices in groupby(shown, key=lambda item: item[0].case):
+        truths: list[np.ndarray] = []
+        labels: dict[str, list[np.ndarray]] = {}
+        for _, _, truth, views in slices:
+            truths.append(truth)
+            for name, z in views.items():
+                labels.setdefault(name, []).append(at_native_size(z, (truth.shape[0], truth.shape[1])))
+        first = cases[case][0]
+        spacing = _spacing(dataset, first) if in_mm else None
+        whole = _whole(first, truths)
+        for name, planes in labels.items():
+            score = _score(_whole(first, planes), whole, dataset.num_classes, spacing, distances)
+            scores.setdefault(name, []).append(score)
     return scores
+
+
+def unit_of(dataset: SegmentationData, split: str) -> str:
+    """ "mm" where the spacing of every case of the split is known, else "pixels" (or voxels)."""
+    records = dataset.split(split)
+    return "mm" if all(_spacing(dataset, record) is not None for record in records) else "pixels"
+
+
+def _spacing(dataset: SegmentationData, record: Record) -> tuple[float, ...] | None:
+    return record.spacing_mm if record.volume else dataset.spacing_mm
+
+
+def _whole(record: Record, planes: Sequence[np.ndarray]) -> np.ndarray:
+    """The labels of a case: the one plane (H, W) of an image, or those of a volume's slices (D, H, W)."""
+    if not record.volume:
+        return planes[0]
+    sizes = sorted({plane.shape for plane in planes})
+    if len(sizes) > 1:
+        raise UserError(
+            f"{record.case}: found slices of {' and '.join(map(str, sizes))} pixels in one volume, expected "
+            "one size: correct the column volume of index.csv"
+        )
+    return np.stack(planes)
+
+
+def _score(
+    found: np.ndarray, truth: np.ndarray, num_classes: int, spacing: Sequence[float] | None, distances: bool
+) -> Case:
+    if distances:
+        return score_case(found, truth, num_classes, spacing)
+    return {"dice": [dice(found == c, truth == c) for c in range(1, num_classes)]}
 
 
 def case_dice(cases: Sequence[Case]) -> np.ndarray:

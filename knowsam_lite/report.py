@@ -6,7 +6,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from knowsam_lite.evaluation import Case, at_native_size, case_dice, predicted, score_split, summary
+from knowsam_lite.data.records import cases_of
+from knowsam_lite.evaluation import (
+    Case,
+    at_native_size,
+    case_dice,
+    predicted,
+    score_split,
+    summary,
+    unit_of,
+)
 from knowsam_lite.files import write_text
 from knowsam_lite.runs import Run
 from knowsam_lite.uncertainty import entropy_map
@@ -24,16 +33,18 @@ def score_run(run: Run, split: str = "test") -> dict:
         "method": run.method.name,
         "prediction": run.method.prediction_view,
         "step": run.step,
-        "unit": "pixels" if data.spacing_mm is None else "mm",
+        "unit": unit_of(data, split),
+        "case": "volume" if any(record.volume for record in data.split(split)) else "image",
         "labeled": run.labeled_ids,
-        "ids": [record.id for record in data.split(split)],
+        "note": run.method.note,
+        "ids": list(cases_of(data.split(split))),
         "summary": {view: summary(cases, data.classes) for view, cases in scores.items()},
         "cases": scores,
     }
 
 
 def table(result: dict) -> str:
-    """The summary as text: one line per view and class, mean +- std and the 95 % interval of Dice."""
+    """The summary as text: a line per view and class, mean +- std and the 95 % interval of Dice; a note."""
     unit = "px" if result["unit"] == "pixels" else "mm"
     lines = [f"{'map':8} {'class':18} {'Dice':>13} {'95 %':>15} {'IoU':>6} {'HD95':>9} {'ASD':>9}"]
     for view, classes in result["summary"].items():
@@ -45,13 +56,16 @@ def table(result: dict) -> str:
                 f"{view:8} {name:18} {d['mean']:.3f} +- {d['std']:.3f} [{d['low']:.3f}, {d['high']:.3f}]"
                 f" {m['iou']['mean']:6.3f} {m['hd95']['mean']:6.1f} {unit} {m['asd']['mean']:6.1f} {unit}"
             )
-    return "\n".join(lines)
+    return "\n".join([*lines, *([f"Note: {result['note']}."] if result["note"] else [])])
 
 
 def sheet_cases(run: Run, split: str, scores: dict[str, list[Case]]) -> list[dict]:
-    """Cases for the prediction sheet, from the worst to the best by the method's own prediction."""
+    """Cases for the prediction sheet, from the worst to the best by the method's own prediction.
+
+    A volume shows its middle slice, with the Dice of the whole.
+    """
     data, view = run.dataset, run.method.prediction_view
-    records = data.split(split)
+    records = [slices[len(slices) // 2] for slices in cases_of(data.split(split)).values()]
     order = np.argsort(case_dice(scores[view]), kind="stable")
     chosen = order[np.linspace(0, len(order) - 1, min(SHEET_CASES, len(order))).round().astype(int)]
     cases = []

@@ -25,8 +25,9 @@ def open_dataset(
 ) -> SegmentationFolder | Synthetic:
     """The data set at `address`: "synthetic:KIND", "synthetic:KIND:N", "synthetic:KIND:N:SEED" or a folder.
 
-    `size` is the side of synthetic images in pixels; `val` and `test` are the fractions held out of a plain
-    pair of folders. UserError if the address is malformed or nothing usable is there.
+    A folder may hold pictures, NIfTI volumes or the h5 layout; of a volume each slice is a record. `size` is
+    the side of synthetic images in pixels; `val` and `test` are the fractions held out of a plain pair of
+    folders. UserError if the address is malformed or nothing usable is there.
     """
     if not str(address).startswith("synthetic:"):
         return SegmentationFolder(address, val=val, test=test)

@@ -1,18 +1,30 @@
-"""A data set in a folder: dataset.json and index.csv, or a plain pair of folders images/ and masks/."""
+"""A data set in a folder: index.csv, a plain pair images/ and masks/, or the lists of the h5 layout."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from knowsam_lite.data.findings import fault
-from knowsam_lite.data.images import read_image, read_size, read_values
-from knowsam_lite.data.layout import EXAMPLE, Layout, read_layout
+from knowsam_lite.data.description import EXAMPLE, Layout
+from knowsam_lite.data.findings import Fault, fault
+from knowsam_lite.data.images import (
+    LOSSY,
+    as_rgb,
+    read_colors,
+    read_image,
+    read_size,
+    read_values,
+    threshold,
+    to_classes,
+)
+from knowsam_lite.data.layout import read_layout
 from knowsam_lite.data.records import Record, records_of
+from knowsam_lite.data.slices import Slices, read_header
 from knowsam_lite.errors import UserError
 
 
 class SegmentationFolder:
-    """The data set in folder `root`; pictures are read only when asked for.
+    """The data set in folder `root`; pictures and volumes are read only when asked for.
 
     Without index.csv the files of images/ and masks/ are paired by name, and `val` and `test` (fractions of
     the images, in an order given by `seed`) say what is held out; with index.csv these three are not used.
@@ -38,7 +50,10 @@ class SegmentationFolder:
 
     def _take(self, layout: Layout) -> None:
         self.name, self.classes, self.mask_values = layout.name, layout.classes, layout.mask_values
-        self.spacing_mm, self.records, self._declared = layout.spacing_mm, layout.records, layout.declared
+        self.spacing_mm, self.records, self.declared = layout.spacing_mm, layout.records, layout.declared
+        self.painted = layout.painted
+        self.thresholded: dict[Path, int] = {}  # JPEG masks read so far: pixels changed in each
+        self._slices = Slices()
 
     @property
     def num_classes(self) -> int:
@@ -51,15 +66,20 @@ class SegmentationFolder:
 
     def image(self, record: Record) -> np.ndarray:
         """The image, uint8 (H, W, 3) RGB; UserError if the file is no image."""
+        if record.index is not None:
+            return self._slices.image(record.image, record.index)
         return read_image(record.image)
 
     def image_size(self, record: Record) -> tuple[int, int]:
         """Height and width of the image in pixels, from its header alone."""
+        if record.index is not None:
+            return read_header(record.image).shape[1:]
         return read_size(record.image)
 
     def mask(self, record: Record) -> np.ndarray:
         """The mask, uint8 (H, W) class indices (file values mapped through `mask_values`).
 
+        The pixels of a two-class JPEG mask get the nearer of the two values; `thresholded` counts them.
         UserError if there is none, if it is unreadable, holds undeclared values or differs in size from the
         image.
         """
@@ -67,35 +87,72 @@ class SegmentationFolder:
             raise UserError(
                 f"{record.id}: found no mask, expected one; add it to index.csv or do not ask for it"
             )
-        values = read_values(record.mask)
-        size = self.image_size(record)
-        if values.shape != size:
-            sizes = f"a mask of {_pixels(values.shape)} for an image of {_pixels(size)}"
-            raise fault(
-                record.mask,
-                f"found {sizes}, expected equal sizes",
-                "resize the mask (nearest neighbour) or replace it",
-            )
-        found = np.unique(values)
-        undeclared = [int(v) for v in found if v not in self.mask_values]
+        if record.index is not None:  # of volumes the headers say enough
+            _check_sizes(record.mask, read_header(record.mask).shape, read_header(record.image).shape)
+        try:
+            values = self.stored(record)
+        except Fault:
+            self._refuse_swapped(record)
+            raise
+        _check_sizes(record.mask, values.shape, self.image_size(record))
+        return self.mapped(record, values)
+
+    def mapped(self, record: Record, values: np.ndarray) -> np.ndarray:
+        """The classes uint8 (H, W) of what a record's mask file holds; UserError for undeclared values."""
+        assert record.mask is not None
+        if record.mask.suffix.lower() in LOSSY and self.num_classes == 2 and not self.painted:
+            values, self.thresholded[record.mask] = threshold(values, self.mask_values)
+        classes, undeclared = to_classes(values, self.mask_values)
         if undeclared:
+            self._refuse_swapped(record)
             raise fault(record.mask, self._undeclared(undeclared), self._undeclared_fix(record.mask))
-        table = np.zeros(int(max(self.mask_values)) + 1, np.uint8)
-        table[list(self.mask_values)] = np.arange(self.num_classes)
-        return table[values]
+        return classes
+
+    def stored(self, record: Record) -> np.ndarray:
+        """What the mask file holds, int64 (H, W), before it is mapped to classes."""
+        assert record.mask is not None
+        if record.index is not None:
+            return self._slices.values(record.mask, record.index)
+        return read_colors(record.mask) if self.painted else read_values(record.mask)
+
+    def _refuse_swapped(self, record: Record) -> None:
+        """Says so if the image's file is a fine mask, of at least two classes, where the mask's is none."""
+        if record.index is not None:
+            return
+        try:
+            values = read_colors(record.image) if self.painted else read_values(record.image)
+        except Fault:
+            return
+        classes, undeclared = to_classes(values, self.mask_values)
+        if not undeclared and classes.any() and not classes.all():
+            message = f"found a picture as mask and a mask as image ({record.image.name})"
+            fix = "swap them: images belong in images/, masks in masks/"
+            raise fault(record.mask, f"{message}, expected the reverse", fix)
+
+    def shown(self, values: Sequence[int]) -> str:
+        """Stored mask values as text; those of painted masks as [red, green, blue]."""
+        few = [str(as_rgb(value)) if self.painted else str(value) for value in values[:6]]
+        return ", ".join(few) + (f", ... ({len(values)} values)" if len(values) > 6 else "")
 
     def _undeclared(self, values: list[int]) -> str:
-        shown = ", ".join(map(str, values[:6])) + (f", ... ({len(values)} values)" if len(values) > 6 else "")
-        expected = ", ".join(map(str, self.mask_values))
-        return f"found mask values {shown}, expected only {expected} ({', '.join(self.classes)})"
+        expected = ", ".join(str(as_rgb(v)) if self.painted else str(v) for v in self.mask_values)
+        return f"found mask values {self.shown(values)}, expected only {expected} ({', '.join(self.classes)})"
 
     def _undeclared_fix(self, path: Path) -> str:
-        if path.suffix.lower() in (".jpg", ".jpeg"):
+        if path.suffix.lower() in LOSSY:
             return "save the mask as PNG: JPEG changes values"
-        if not self._declared:
+        if not self.declared:
             return f"write dataset.json with all classes and their values, such as {EXAMPLE}"
         return "correct the mask, or mask_values in dataset.json"
 
 
+def _check_sizes(mask: Path, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    """Refuses a mask of another size, or number of slices, than its image's."""
+    if found != wanted:
+        message = f"found a mask of {_pixels(found)} for an image of {_pixels(wanted)}, expected equal sizes"
+        raise fault(mask, message, "resize the mask (nearest neighbour) or replace it")
+
+
 def _pixels(size: tuple[int, ...]) -> str:
-    return f"{size[1]}x{size[0]} px"
+    slices = f"{size[0]} slices of " if len(size) == 3 else ""
+    return f"{slices}{size[-1]}x{size[-2]} px"

@@ -1,16 +1,19 @@
 """Picture files to arrays: the only place that decodes images."""
 
+import re
+import unicodedata
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from knowsam_lite.data.findings import fault
+from knowsam_lite.data.findings import Fault, fault
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp")
+LOSSY = (".jpg", ".jpeg")  # their values are near what was saved, not equal to it
 
 
 @contextmanager
@@ -20,19 +23,48 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as picture:
+                _check_single(path, picture)
                 yield picture
     except FileNotFoundError:
-        raise fault(
-            path, "found no such file, expected it", "add the file or correct its path in index.csv"
-        ) from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        limit = (Image.MAX_IMAGE_PIXELS or 0) / 1e6
-        message = f"found an image of more pixels than the safe limit, expected at most {limit:.0f} million"
-        raise fault(path, message, "make the image smaller or cut it into tiles") from None
+        raise missing(path) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large(path, str(error)) from None
     except (OSError, SyntaxError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        message = f"found no readable image ({reason.split(' <')[0]}), expected PNG, JPEG, TIFF or BMP"
-        raise fault(path, message, "replace the file") from None
+        if path.is_file() and path.stat().st_size == 0:
+            raise fault(path, "found an empty file (0 bytes), expected an image", "copy it again") from None
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        message = f"found no readable image ({reason.splitlines()[0].split(' <')[0]})"
+        raise fault(path, f"{message}, expected PNG, JPEG, TIFF or BMP", "replace the file") from None
+
+
+def missing(path: Path) -> Fault:
+    """The exception for a file that is not there; its fix names one that differs in case or accents alone."""
+    fix = "add the file or correct its path in index.csv"
+    beside = path.parent.iterdir() if path.parent.is_dir() else ()
+    for other in beside:
+        if _plain(other.name) == _plain(path.name):
+            fix = f"write its name as it is on the disk, {other.name}"
+    return fault(path, "found no such file, expected it", fix)
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _check_single(path: Path, picture: Image.Image) -> None:
+    """Refuses stacks, of which only the first page would be seen; phones save a preview as second page."""
+    pages = getattr(picture, "n_frames", 1)
+    if pages > 1 and picture.format != "MPO":
+        message = f"found {pages} pictures in one file, expected one"
+        raise fault(path, message, "save each as its own file, or all as a NIfTI volume")
+
+
+def _too_large(path: Path, message: str) -> Fault:
+    """The refusal of a picture that would fill the memory; `message` is Pillow's and holds the number."""
+    limit = Image.MAX_IMAGE_PIXELS or 0
+    [pixels] = re.findall(r"\((\d+) pixels\)", message)
+    found = f"found an image of {int(pixels) / 1e6:.0f} million pixels, expected at most the safe limit of"
+    return fault(path, f"{found} {limit / 1e6:.0f} million", "make the image smaller or cut it into tiles")
 
 
 def read_size(path: Path) -> tuple[int, int]:
@@ -54,14 +86,14 @@ def read_image(path: Path) -> np.ndarray:
     with _opened(path) as picture:
         upright = ImageOps.exif_transpose(picture)
         if upright.mode == "F" or upright.mode.startswith("I"):
-            return np.repeat(_scaled_to_bytes(np.asarray(upright))[..., None], 3, axis=2)
+            return np.repeat(scaled_to_bytes(np.asarray(upright))[..., None], 3, axis=2)
         if upright.mode in ("LA", "La"):
             upright = upright.convert("L")
         return np.asarray(upright.convert("RGB"))
 
 
-def _scaled_to_bytes(values: np.ndarray) -> np.ndarray:
-    """Any grey values (H, W) as uint8, their finite minimum at 0 and maximum at 255."""
+def scaled_to_bytes(values: np.ndarray) -> np.ndarray:
+    """Any grey values as uint8, their minimum at 0 and maximum at 255; what is not finite counts as 0."""
     values = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
     low, high = values.min(), values.max()
     return np.round((values - low) * (255.0 / max(high - low, 1e-12))).astype(np.uint8)
@@ -82,9 +114,39 @@ def read_values(path: Path) -> np.ndarray:
         colour = values[..., : 1 if values.shape[2] == 2 else 3]  # without alpha
         if not (colour == colour[..., :1]).all():
             message = "found a colour picture as mask, expected one value per pixel"
-            raise fault(path, message, "save the mask as a grey PNG whose values dataset.json declares")
+            fix = "declare the colors in dataset.json (mask_values as [red, green, blue]) or save a grey PNG"
+            raise fault(path, message, fix)
         values = colour[..., 0]
     if not np.issubdtype(values.dtype, np.integer) and not (values == np.round(values)).all():
         message = "found fractional values in the mask, expected whole numbers"
         raise fault(path, message, "save the mask as an 8-bit PNG")
     return values.astype(np.int64)
+
+
+def read_colors(path: Path) -> np.ndarray:
+    """The colors of a painted mask, int64 (H, W): 65536 red + 256 green + blue; UserError if unreadable."""
+    return read_image(path).astype(np.int64) @ np.array([65536, 256, 1])  # (H, W, 3) -> (H, W)
+
+
+def as_rgb(color: int) -> list[int]:
+    """[red, green, blue] of a number as `read_colors` gives it."""
+    return [color >> 16, color >> 8 & 255, color & 255]
+
+
+def to_classes(values: np.ndarray, declared: Sequence[int]) -> tuple[np.ndarray, list[int]]:
+    """The class c, uint8, wherever `values` is declared[c], and the values that are not declared, sorted."""
+    order = np.argsort(declared)
+    known = np.asarray(declared)[order]
+    places = np.searchsorted(known, values).clip(max=len(known) - 1)
+    strange = known[places] != values
+    return order.astype(np.uint8)[places], np.unique(values[strange]).tolist() if strange.any() else []
+
+
+def threshold(values: np.ndarray, declared: Sequence[int]) -> tuple[np.ndarray, int]:
+    """A two-class mask whose values a lossy format has moved: each becomes the nearer of the two declared.
+
+    Also returns the number of pixels that this changed.
+    """
+    low, high = sorted(declared)
+    nearer = np.where(2 * values > low + high, high, low)
+    return nearer, int((nearer != values).sum())

@@ -1,43 +1,31 @@
 """What a data set's folder declares, read without opening a picture; every fault is collected, none raised.
 
 ROOT/dataset.json  {"name", "classes", "mask_values", "spacing_mm"}; if missing: background/object as 0/255
-ROOT/index.csv     id,image,mask,group,split; if missing: ROOT/images and ROOT/masks are paired by name
+ROOT/index.csv     id,image,mask,group,split; if missing: ROOT/images and ROOT/masks are paired by name, or
+                   the lists of the h5 layout say what there is (lists.py)
+
+An image and its mask are two pictures or two NIfTI volumes; of a volume each slice becomes a record. A sixth
+column, volume, names the volume that a picture is a slice of: its slices are scored together.
 """
 
 import csv
-import json
+import unicodedata
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from knowsam_lite.data.findings import Finding
+from knowsam_lite.data.description import Layout, read_description
+from knowsam_lite.data.findings import Fault
 from knowsam_lite.data.images import SUFFIXES
+from knowsam_lite.data.lists import has_lists, read_lists
 from knowsam_lite.data.records import SPLITS, Record
+from knowsam_lite.data.slices import SUFFIXES as VOLUME_SUFFIXES
+from knowsam_lite.data.slices import is_volume, slices_of
 from knowsam_lite.data.split import assign_splits
 from knowsam_lite.errors import UserError
 
 COLUMNS = ("id", "image", "mask", "group", "split")
 MASK_ENDINGS = ("", "_mask", "_segmentation")  # how public sets name the mask of NAME
-EXAMPLE = (
-    '{"name": "my data", "classes": ["background", "object"], "mask_values": [0, 255], "spacing_mm": null}'
-)
-
-
-@dataclass
-class Layout:
-    """Declared classes, their values in mask files, the pixel size in mm, the records, and what is wrong."""
-
-    name: str
-    classes: tuple[str, ...] = ("background", "object")
-    mask_values: tuple[int, ...] = (0, 255)
-    spacing_mm: tuple[float, float] | None = None
-    declared: bool = False  # a dataset.json says so
-    records: list[Record] = field(default_factory=list)
-    findings: list[Finding] = field(default_factory=list)
-
-    def error(self, file: str, message: str, fix: str) -> None:
-        self.findings.append(Finding("error", file, message, fix))
 
 
 def read_layout(root: Path, val: float, test: float, seed: int) -> Layout:
@@ -46,9 +34,11 @@ def read_layout(root: Path, val: float, test: float, seed: int) -> Layout:
     if not root.is_dir():
         layout.error(str(root), "found no folder there, expected a data set", "correct the path")
         return layout
-    _read_description(root, layout)
+    read_description(root, layout)
     if (root / "index.csv").exists():
         _read_index(root, layout)
+    elif has_lists(root):
+        read_lists(root, layout)
     elif (root / "images").is_dir() and (root / "masks").is_dir():
         _pair_folders(root, layout, val, test, seed)
     else:
@@ -60,48 +50,6 @@ def read_layout(root: Path, val: float, test: float, seed: int) -> Layout:
         layout.error("index.csv", "found no image, expected at least one", "add a row for each image")
     _check_groups(layout)
     return layout
-
-
-def _read_description(root: Path, layout: Layout) -> None:
-    path = root / "dataset.json"
-    if not path.exists():
-        return
-    try:
-        found: Any = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        layout.error("dataset.json", f"found no valid JSON ({error}), expected an object", f"write {EXAMPLE}")
-        return
-    found = found if isinstance(found, dict) else {}
-    classes, values, spacing = found.get("classes"), found.get("mask_values"), found.get("spacing_mm")
-    if not _is_list_of(classes, str) or len(classes) < 2:
-        message = f"found classes {classes!r}, expected two or more different names, the background first"
-        layout.error("dataset.json", message, f"write as in {EXAMPLE}")
-    elif (
-        not _is_list_of(values, int)
-        or len(values) != len(classes)
-        or not all(0 <= v <= 65535 for v in values)
-    ):
-        message = f"found mask_values {values!r}, expected {len(classes)} different values, one per class"
-        layout.error("dataset.json", message, f"write as in {EXAMPLE}")
-    else:
-        layout.name = str(found.get("name") or layout.name)
-        layout.classes, layout.mask_values, layout.declared = tuple(classes), tuple(values), True
-    if spacing is not None:
-        pair = spacing if isinstance(spacing, list) else [spacing, spacing]
-        if len(pair) == 2 and all(isinstance(mm, int | float) and mm > 0 for mm in pair):
-            layout.spacing_mm = (float(pair[0]), float(pair[1]))
-        else:
-            message = f"found spacing_mm {spacing!r}, expected null or [row, column] in mm above 0"
-            layout.error("dataset.json", message, "write null where it is unknown")
-
-
-def _is_list_of(found: Any, kind: type) -> bool:
-    """A list of distinct entries of one type (bool does not pass for int)."""
-    return (
-        isinstance(found, list)
-        and all(type(entry) is kind for entry in found)
-        and len(set(found)) == len(found)
-    )
 
 
 def _read_index(root: Path, layout: Layout) -> None:
@@ -121,9 +69,10 @@ def _read_index(root: Path, layout: Layout) -> None:
         layout.error("index.csv", message, f"add {', '.join(missing)} to the first line, separated by commas")
         return
     for line, row in rows:
-        record = _record(root, layout, f"index.csv line {line}", {c: (row[c] or "").strip() for c in COLUMNS})
+        cells = {column: (row.get(column) or "").strip() for column in (*COLUMNS, "volume")}
+        record = _record(root, layout, f"index.csv line {line}", cells)
         if record:
-            layout.records.append(record)
+            _add(layout, record)
     for duplicate, count in Counter(record.id for record in layout.records).items():
         if count > 1:
             layout.error(
@@ -151,13 +100,36 @@ def _record(root: Path, layout: Layout, where: str, row: dict[str, str]) -> Reco
         layout.error(where, message, "add the mask or move the row to train")
     for column in ("image", "mask"):
         path = PurePosixPath(row[column])
-        if path.is_absolute() or ".." in path.parts:
+        if path.is_absolute() or ".." in path.parts or "\0" in row[column]:
             message = f"found the {column} path {row[column]!r}, expected one inside the data set's folder"
             layout.error(where, message, "put the file inside and write its path relative to the folder")
+    if row["mask"] and is_volume(Path(row["mask"])) != is_volume(Path(row["image"])):
+        both = f"image {row['image']!r} and mask {row['mask']!r}"
+        message = f"found {both}, expected two pictures or two volumes"
+        layout.error(where, message, "save both in one way")
     if len(layout.findings) > before:
         return None
     mask = root / row["mask"] if row["mask"] else None
-    return Record(row["id"], root / row["image"], mask, row["group"] or row["id"], row["split"])
+    return Record(
+        row["id"],
+        root / row["image"],
+        mask,
+        row["group"] or row["id"],
+        row["split"],
+        volume=row["volume"],
+        spacing_mm=layout.voxel_mm,
+    )
+
+
+def _add(layout: Layout, record: Record) -> None:
+    """The record of a picture, or those of a volume's slices."""
+    if not is_volume(record.image):
+        layout.records.append(record)
+        return
+    try:
+        layout.records += slices_of(record)
+    except Fault as error:
+        layout.findings.append(error.finding)
 
 
 def _pair_folders(root: Path, layout: Layout, val: float, test: float, seed: int) -> None:
@@ -186,29 +158,37 @@ def _pair_folders(root: Path, layout: Layout, val: float, test: float, seed: int
     except UserError as error:
         layout.error("images", str(error), "")
         return
-    layout.records = [Record(stem, *files, stem, splits[stem]) for stem, files in sorted(pairs.items())]
+    for stem, files in sorted(pairs.items()):
+        _add(layout, Record(stem, *files, stem, splits[stem], spacing_mm=layout.voxel_mm))
 
 
 def _by_stem(folder: Path, layout: Layout) -> dict[str, Path]:
+    """The pictures and volumes of a folder by name without ending; accents as one sign, however written."""
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+        ending = next((e for e in (*VOLUME_SUFFIXES, *SUFFIXES) if path.name.lower().endswith(e)), "")
+        if not ending or path.name.startswith("."):
             continue
-        if path.stem in files:
-            message = f"found {files[path.stem].name} and {path.name} of one name, expected one file"
+        stem = unicodedata.normalize("NFC", path.name[: -len(ending)])
+        if stem in files:
+            message = f"found {files[stem].name} and {path.name} of one name, expected one file"
             layout.error(f"{folder.name}/{path.name}", message, "delete or rename one")
-        files[path.stem] = path
+        files[stem] = path
     return files
+
+
+def straddling(records: Sequence[Record]) -> dict[str, set[str]]:
+    """The splits of each group that is in more than one."""
+    splits: dict[str, set[str]] = {}
+    for record in records:
+        splits.setdefault(record.group, set()).add(record.split)
+    return {group: names for group, names in splits.items() if len(names) > 1}
 
 
 def _check_groups(layout: Layout) -> None:
     """Images of one patient in two splits would leak what the test is about."""
-    splits: dict[str, set[str]] = {}
-    for record in layout.records:
-        splits.setdefault(record.group, set()).add(record.split)
-    for group, names in sorted(splits.items()):
-        if len(names) > 1:
-            message = (
-                f"found group {group!r} in {' and '.join(sorted(names))}, expected a group in one split only"
-            )
-            layout.error("index.csv", message, "give all images of the group the same split")
+    for group, names in sorted(straddling(layout.records).items()):
+        message = (
+            f"found group {group!r} in {' and '.join(sorted(names))}, expected a group in one split only"
+        )
+        layout.error("index.csv", message, "give all images of the group the same split")

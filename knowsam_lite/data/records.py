@@ -16,7 +16,9 @@ SPLITS = ("train", "val", "test")
 class Record:
     """One image: its id (unique), its files, the group it belongs to (a patient, a video) and its split.
 
-    `mask` is None for a training image that nobody has labelled.
+    `mask` is None for a training image that nobody has labelled. A slice of a volume has more: `index`, its
+    place in the file (from 0), `volume`, the id of the whole that is scored as one case, and `spacing_mm`,
+    the size of a voxel (slice, row, column) in mm where that is known.
     """
 
     id: str
@@ -24,6 +26,14 @@ class Record:
     mask: Path | None
     group: str
     split: str
+    index: int | None = None
+    volume: str = ""
+    spacing_mm: tuple[float, float, float] | None = None
+
+    @property
+    def case(self) -> str:
+        """The id of what is scored as one: the volume, or the image itself."""
+        return self.volume or self.id
 
 
 class SegmentationData(Protocol):
@@ -57,7 +67,19 @@ class SegmentationData(Protocol):
 
 
 def records_of(records: Sequence[Record], split: str) -> list[Record]:
-    """The records of one split ("train", "val" or "test"), sorted by id; UserError for any other name."""
+    """The records of one split ("train", "val" or "test"), sorted by id, the slices of a volume in order.
+
+    UserError for any other name.
+    """
     if split not in SPLITS:
         raise UserError(f"found split {split!r}, expected one of {', '.join(SPLITS)}; correct the name")
-    return sorted((record for record in records if record.split == split), key=lambda record: record.id)
+    chosen = [record for record in records if record.split == split]
+    return sorted(chosen, key=lambda record: (record.case, record.index or 0, record.id))
+
+
+def cases_of(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """The records of each case in their order: one image each, or all slices of a volume."""
+    cases: dict[str, list[Record]] = {}
+    for record in records:
+        cases.setdefault(record.case, []).append(record)
+    return cases

@@ -1,0 +1,38 @@
+"""`knowsam-lite check-data ROOT`: every fault of a data folder, and a mended copy."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Options:
+    """Look through a whole data folder and list every fault; nothing in it is changed."""
+
+    root: Annotated[
+        Path,
+        tyro.conf.Positional,
+        tyro.conf.arg(help="folder with index.csv, with images/ and masks/, or with h5 lists"),
+    ]
+    find_duplicates: bool = False  # also list pictures that look alike within a split
+    fix: Path | None = None  # new folder for a copy in which what can be mended is mended
+    json: bool = False  # print the findings as one JSON object, last
+
+
+def check_data(arguments: Sequence[str]) -> int:
+    """list every fault of a data folder"""
+    options = tyro.cli(Options, args=arguments, prog="knowsam-lite check-data")
+    from knowsam_lite.data.check import check_dataset, report
+
+    code = report(check_dataset(options.root, find_duplicates=options.find_duplicates), options.json)
+    if options.fix is None:
+        return code
+    from knowsam_lite.data.mend import mend
+
+    for line in mend(options.root, options.fix):
+        print(f"mended: {line}")
+    print(f"wrote {options.fix}, which holds:")
+    return report(check_dataset(options.fix), options.json)

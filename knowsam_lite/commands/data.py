@@ -1,0 +1,145 @@
+"""`knowsam-lite data NAME`: a published data set, or one's own images, in the one folder layout."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from knowsam_lite.errors import UserError
+
+if TYPE_CHECKING:
+    from knowsam_lite.data.prepare import Prepared, Recipe, Request
+
+
+@dataclass(frozen=True)
+class Options:
+    """What every data set takes."""
+
+    out: Path | None = None  # new folder; default data/NAME
+    size: int | None = None  # pixels; default: the published size
+    fit: Literal["keep", "pad", "squash"] = "keep"  # longer side = size; square with black; square, distorted
+    labeled: str = ""  # a preset of the set's page or any value of train --labeled; recorded in dataset.json
+    seed: int = 0  # of the splits that are not official, and of the labeled images
+    val: float | None = None  # share of the groups for validation; default: the set's
+    test: float | None = None  # share for the test, where there is no official one
+    find_duplicates: bool = False  # pictures that look alike stay in one split
+    workers: int | None = None  # processes; default: one for each core
+    dry_run: bool = False  # only say what would be done
+    json: bool = False  # print the result as one JSON object, last
+
+
+@dataclass(frozen=True)
+class PublishedOptions(Options):
+    """Download, verify, unpack and convert a published data set."""
+
+    variant: str = ""  # which part or split of the set; default: the first
+    archive: tuple[Path, ...] = ()  # files (or unpacked folders) that are here already: nothing is downloaded
+    cache: Path | None = None  # where downloads are kept; default: KNOWSAM_LITE_CACHE or the user's cache
+
+
+@dataclass(frozen=True)
+class OwnOptions(Options):
+    """Convert images and masks of one's own."""
+
+    images: Annotated[Path, tyro.conf.arg(help="folder or archive of images, or of images and masks")] = (
+        Path()
+    )
+    masks: Path | None = None  # folder or archive of masks; default: they lie beside the images
+    mask_suffix: str = "_mask"  # what a mask's name has after its image's
+    classes: tuple[str, ...] = ("background", "object")  # the background first
+    values: tuple[str, ...] = ()  # mask value of each class, or #rrggbb; default: dark and bright
+    group: str = ""  # regular expression that finds the patient (the video, ...) in a file's name
+    title: str = "own images"  # the data set's name
+
+
+def data(arguments: Sequence[str]) -> int:
+    """bring a published data set, or your own images, into one folder"""
+    from knowsam_lite.data.sets import SETS
+
+    name, *rest = arguments or [""]
+    if name in ("", "-h", "--help"):
+        print("usage: knowsam-lite data NAME [--help | options]\n")
+        for each, variants in SETS.items():
+            print(f"  {each:10} variants: {', '.join(variants)}")
+        print(f"  {'own':10} any two folders, or one folder with suffixes")
+        return 0
+    if name == "own":
+        return _run(*_own(rest))
+    return _run(*_published(name, rest))
+
+
+def _published(name: str, arguments: Sequence[str]) -> "tuple[Recipe, Request, Options]":
+    from knowsam_lite.data.prepare.obtain import cache_folder
+    from knowsam_lite.data.sets import SETS, find_recipe
+
+    find_recipe(name)
+    variants = ", ".join(SETS[name])
+    options = tyro.cli(
+        PublishedOptions,
+        args=arguments,
+        prog=f"knowsam-lite data {name}",
+        description=f"Download, verify, unpack and convert {name}. Variants: {variants}.",
+    )
+    recipe = find_recipe(name, options.variant)
+    out = options.out or Path("data", recipe.name.replace("/", "-"))
+    return recipe, _request(options, out, options.archive, options.cache or cache_folder()), options
+
+
+def _own(arguments: Sequence[str]) -> "tuple[Recipe, Request, Options]":
+    from knowsam_lite.data.sets.own import Own, recipe
+
+    options = tyro.cli(OwnOptions, args=arguments, prog="knowsam-lite data own")
+    if options.images == Path():
+        raise UserError("found no --images, expected a folder: say where your images are")
+    given = (options.images,) if options.masks is None else (options.images, options.masks)
+    own = Own(options.mask_suffix, options.classes, options.values, options.group)
+    out = options.out or Path("data", "own")
+    return recipe(own, options.title, given), _request(options, out, given, out), options
+
+
+def _request(options: Options, out: Path, archives: tuple[Path, ...], cache: Path) -> "Request":
+    from knowsam_lite.data.prepare import Request, Size
+
+    return Request(
+        out=out,
+        archives=archives,
+        size=Size(options.size, options.fit),
+        labeled=options.labeled,
+        seed=options.seed,
+        val=options.val,
+        test=options.test,
+        find_duplicates=options.find_duplicates,
+        workers=options.workers or os.cpu_count() or 1,
+        cache=cache,
+    )
+
+
+def _run(recipe: "Recipe", request: "Request", options: Options) -> int:
+    from knowsam_lite.data.prepare import plan, prepare
+
+    print("\n".join(plan(recipe, request)))
+    if options.dry_run:
+        print("dry run: nothing was downloaded or written")
+        return 0
+    result = prepare(recipe, request)
+    _report(recipe, request, result)
+    if options.json:
+        print(json.dumps(asdict(result), default=str))
+    return 0
+
+
+def _report(recipe: "Recipe", request: "Request", result: "Prepared") -> None:
+    for warning in result.warnings:
+        print(f"warning: {warning}")
+    counts = ", ".join(f"{result.counts[s]} {s}" for s in ("train", "val", "test") if s in result.counts)
+    print(f"{'wrote' if result.new else 'found, made earlier by the same command:'} {result.out}: {counts}")
+    if result.labeled:
+        print(f"labeled: {result.chosen} images; train with:")
+        print(f"  knowsam-lite train --data {result.out} --labeled {result.labeled} --seed {request.seed}")
+    elif recipe.labeled and "train" in result.counts:
+        values = ", ".join(f"{preset} = {value}" for preset, value in recipe.labeled.items())
+        print(f"the paper's values of --labeled for knowsam-lite train: {values}")

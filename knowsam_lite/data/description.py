@@ -1,0 +1,108 @@
+"""What dataset.json declares, and the layout that it begins."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from knowsam_lite.data.findings import Finding
+from knowsam_lite.data.records import Record
+
+EXAMPLE = (
+    '{"name": "my data", "classes": ["background", "object"], "mask_values": [0, 255], "spacing_mm": null}'
+)
+
+
+@dataclass
+class Layout:
+    """Declared classes, their values in mask files, the pixel size in mm, the records, and what is wrong.
+
+    With `painted` masks a value is 65536 red + 256 green + blue. `voxel_mm` (slice, row, column) serves
+    volumes whose files do not say their spacing.
+    """
+
+    name: str
+    classes: tuple[str, ...] = ("background", "object")
+    mask_values: tuple[int, ...] = (0, 255)
+    painted: bool = False
+    spacing_mm: tuple[float, float] | None = None
+    voxel_mm: tuple[float, float, float] | None = None
+    declared: bool = False  # a dataset.json says so
+    records: list[Record] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    def error(self, file: str, message: str, fix: str) -> None:
+        self.findings.append(Finding("error", file, message, fix))
+
+
+def read_description(root: Path, layout: Layout) -> None:
+    """Takes over what ROOT/dataset.json says, if it is there; adds what is wrong with it to the findings."""
+    path = root / "dataset.json"
+    if not path.exists():
+        return
+    try:
+        found: Any = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        layout.error("dataset.json", f"found no valid JSON ({error}), expected an object", f"write {EXAMPLE}")
+        return
+    found = found if isinstance(found, dict) else {}
+    _take_classes(found, layout)
+    _take_spacing(found.get("spacing_mm"), layout)
+
+
+def _take_classes(found: Any, layout: Layout) -> None:
+    classes, values = found.get("classes"), found.get("mask_values")
+    if not _is_list_of(classes, str) or len(classes) < 2:
+        message = f"found classes {classes!r}, expected two or more different names, the background first"
+        layout.error("dataset.json", message, f"write as in {EXAMPLE}")
+        return
+    painted = isinstance(values, list) and any(isinstance(value, list) for value in values)
+    codes: Any = [_color_code(value) for value in values] if painted else values
+    top = 0xFFFFFF if painted else 65535
+    if (
+        not _is_list_of(codes, int)
+        or len(codes) != len(classes)
+        or not all(0 <= code <= top for code in codes)
+    ):
+        message = f"found mask_values {values!r}, expected {len(classes)} different values, one per class"
+        fix = f"write numbers as in {EXAMPLE}, or colors as [red, green, blue] from 0 to 255"
+        layout.error("dataset.json", message, fix)
+        return
+    layout.name = str(found.get("name") or layout.name)
+    layout.classes, layout.mask_values = tuple(classes), tuple(codes)
+    layout.painted, layout.declared = painted, True
+
+
+def _color_code(color: Any) -> int | None:
+    """65536 red + 256 green + blue of [red, green, blue]; None if it is no such list."""
+    bytes_ = isinstance(color, list) and len(color) == 3
+    if not bytes_ or not all(type(part) is int and 0 <= part <= 255 for part in color):
+        return None
+    return color[0] << 16 | color[1] << 8 | color[2]
+
+
+def _take_spacing(spacing: Any, layout: Layout) -> None:
+    if spacing is None:
+        return
+    sizes = spacing if isinstance(spacing, list) else [spacing, spacing]
+    if len(sizes) not in (2, 3) or not all(_is_length(mm) for mm in sizes):
+        message = f"found spacing_mm {spacing!r}, expected null or [row, column] in mm above 0"
+        fix = "write null where it is unknown; volumes may have [slice, row, column]"
+        layout.error("dataset.json", message, fix)
+        return
+    layout.spacing_mm = (float(sizes[-2]), float(sizes[-1]))
+    if len(sizes) == 3:
+        layout.voxel_mm = (float(sizes[0]), *layout.spacing_mm)
+
+
+def _is_length(mm: Any) -> bool:
+    return isinstance(mm, int | float) and not isinstance(mm, bool) and 0 < mm < float("inf")
+
+
+def _is_list_of(found: Any, kind: type) -> bool:
+    """A list of distinct entries of one type (bool does not pass for int)."""
+    return (
+        isinstance(found, list)
+        and all(type(entry) is kind for entry in found)
+        and len(set(found)) == len(found)
+    )

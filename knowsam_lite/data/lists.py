@@ -1,0 +1,82 @@
+"""The h5 layout that semi-supervised repositories share: slices to train on, volumes to score, three lists.
+
+ROOT/train_slices.list   names of ROOT/data/slices/NAME.h5, one slice each
+ROOT/val.list, test.list names of ROOT/data/NAME.h5, one volume each
+A file holds `image` in [0, 1] and `label`, class indices from 0. The group is what a name begins with, up to
+its first number: the patient.
+"""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from knowsam_lite.data.description import EXAMPLE, Layout
+from knowsam_lite.data.findings import Fault, Finding
+from knowsam_lite.data.records import Record
+from knowsam_lite.data.slices import Slices, read_header, slices_of
+
+LISTS = {"train": "train_slices.list", "val": "val.list", "test": "test.list"}
+
+
+def has_lists(root: Path) -> bool:
+    """Whether one of the three lists is in the folder."""
+    return any((root / name).is_file() for name in LISTS.values())
+
+
+def read_lists(root: Path, layout: Layout) -> None:
+    """Adds a record for each slice that the lists name; without dataset.json the labels say the classes."""
+    for split, list_name in LISTS.items():
+        if not (root / list_name).is_file():
+            continue
+        for name in (root / list_name).read_text(encoding="utf-8-sig").split():
+            name = name.removesuffix(".h5")
+            path = root / ("data/slices" if split == "train" else "data") / f"{name}.h5"
+            record = Record(name, path, path, group_of(name), split, spacing_mm=layout.voxel_mm)
+            try:
+                _add(layout, record)
+            except Fault as error:
+                layout.findings.append(_named(error, list_name))
+    if not layout.declared and layout.records:
+        _count_classes(layout)
+
+
+def _add(layout: Layout, record: Record) -> None:
+    """The slices of a volume, or the one slice of a file for training, which is a case of its own."""
+    slices = slices_of(record)
+    if record.split == "train" and len(slices) == 1:
+        slices = [Record(record.id, record.image, record.mask, record.group, record.split, index=0)]
+    layout.records += slices
+
+
+def _named(error: Fault, list_name: str) -> Finding:
+    found = error.finding
+    fix = f"{found.fix}, or take its name from {list_name}"
+    return Finding(found.severity, found.file, found.message, fix)
+
+
+def group_of(name: str) -> str:
+    """What a name begins with, up to and with its first number: "patient003" of "patient003_frame01"."""
+    match = re.match(r"\D*\d+", name)
+    return match[0] if match else name
+
+
+def _count_classes(layout: Layout) -> None:
+    """Class indices from 0 without a gap in the labels of val and test, which scoring reads anyway."""
+    reader, found = Slices(), set()
+    fix = f"write dataset.json with all classes and their values, such as {EXAMPLE}"
+    for path in dict.fromkeys(record.image for record in layout.records if record.split != "train"):
+        try:
+            for index in range(read_header(path).shape[0]):
+                found |= set(np.unique(reader.values(path, index)).tolist())
+        except Fault as error:
+            layout.findings.append(error.finding)
+    if not found and not layout.findings:
+        message = "found no volume for val or test whose labels say the classes, expected dataset.json"
+        layout.error("dataset.json", message, fix)
+    elif len(found) > 1 and found == set(range(len(found))):
+        layout.classes = ("background", *(f"class {index}" for index in sorted(found)[1:]))
+        layout.mask_values = tuple(sorted(found))
+    elif found:
+        message = f"found labels {sorted(found)} in val and test, expected 0, 1, ... without a gap"
+        layout.error("dataset.json", message, fix)

@@ -1,0 +1,201 @@
+"""A copy of a data set in which what can be mended is mended; the original stays as it is."""
+
+import csv
+import json
+import os
+import re
+import shutil
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from knowsam_lite.data.description import Layout
+from knowsam_lite.data.duplicates import fingerprint, groups_of, near_pairs
+from knowsam_lite.data.findings import Fault
+from knowsam_lite.data.folder import SegmentationFolder
+from knowsam_lite.data.images import SUFFIXES, read_image, read_values
+from knowsam_lite.data.layout import COLUMNS, read_layout
+from knowsam_lite.data.records import Record
+from knowsam_lite.errors import UserError
+
+ENOUGH = 32  # masks from which undeclared values are learned
+
+
+def mend(root: Path, out: Path) -> list[str]:
+    """Write the mended copy `out` of the folder `root`, as a whole or not at all; a line for each change.
+
+    Masks become PNG with their values spread over 0..255: JPEG masks are thresholded, masks of the image's
+    shape but another size resized, masks that lie where their image should be swapped with it. A training
+    image whose mask is missing or beyond mending becomes unlabelled; other rows that cannot be read are left
+    out. A group, or near-duplicates, found in two splits go to train as one group. UserError if `out` holds
+    files, if nothing can be read, or for volumes.
+    """
+    layout = read_layout(root, val=0.2, test=0.2, seed=0)
+    if any(record.index is not None for record in layout.records):
+        raise UserError(
+            f"found volumes in {root}, expected pictures: --fix mends no volumes, replace bad files"
+        )
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"found files in {out}, expected a new or empty folder: choose another --fix")
+    done = [f"left out: {finding}" for finding in layout.findings if "line" in finding.file]
+    _declare(layout, done)
+    folder = SegmentationFolder.from_layout(root, layout)
+    aside = out.with_name(f".{out.name}.part")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        for name in ("images", "masks"):
+            (aside / name).mkdir(parents=True)
+        records = _copied(folder, _candidates(root, layout.records, done), aside, done)
+        if not records:
+            raise UserError(f"found no readable image in {root}, expected at least one; nothing to mend")
+        _write(folder, _regrouped(records, aside, done), aside)
+        if out.exists():
+            out.rmdir()
+        os.rename(aside, out)
+    except OSError as error:
+        raise UserError(
+            f"found {out} not writable ({error.strerror}), expected a folder with room: choose another --fix"
+        ) from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return done
+
+
+def _declare(layout: Layout, done: list[str]) -> None:
+    """Without dataset.json two values that all masks share are background and object, the lower one first."""
+    if layout.declared:
+        return
+    found: set[int] = set()
+    for record in [record for record in layout.records if record.mask][:ENOUGH]:
+        assert record.mask is not None
+        with suppress(Fault):
+            found |= set(np.unique(read_values(record.mask)).tolist())
+    if len(found) == 2 and found != set(layout.mask_values):
+        layout.mask_values = (min(found), max(found))
+        done.append(f"dataset.json: declared mask value {min(found)} as background, {max(found)} as object")
+
+
+def _candidates(root: Path, records: list[Record], done: list[str]) -> list[Record]:
+    """Each id once; of a plain pair of folders also the images without a mask, for training."""
+    unique: dict[str, Record] = {}
+    for record in records:
+        if record.id in unique:
+            done.append(f"left out: a second row with id {record.id!r}")
+        else:
+            unique[record.id] = record
+    if not (root / "index.csv").exists():
+        paired = {record.image for record in records}
+        for path in sorted((root / "images").iterdir()):
+            if path.suffix.lower() in SUFFIXES and path not in paired and path.stem not in unique:
+                unique[path.stem] = Record(path.stem, path, None, path.stem, "train")
+                done.append(f"{path.name}: no mask, unlabelled from now on")
+    return list(unique.values())
+
+
+def _copied(folder: SegmentationFolder, records: list[Record], out: Path, done: list[str]) -> list[Record]:
+    """Writes what can be read of each record into `out`; the records there."""
+    kept = []
+    for record in records:
+        try:
+            image, mask, note = _read(folder, record)
+        except UserError as error:
+            done.append(f"left out: {error}")
+            continue
+        if note:
+            done.append(f"{record.id}: {note}")
+        name = _file_name(record.id, out / "images")
+        Image.fromarray(image).save(out / "images" / name)
+        if mask is not None:
+            Image.fromarray(_values(folder)[mask]).save(out / "masks" / name)
+        kept.append(
+            replace(record, image=Path("images", name), mask=None if mask is None else Path("masks", name))
+        )
+    return kept
+
+
+def _file_name(identity: str, folder: Path) -> str:
+    """A new name for a PNG file that every system takes, as like to the id as it may be."""
+    stem = re.sub(r"[^\w.-]", "_", identity)
+    while (folder / f"{stem}.png").exists():
+        stem += "_"
+    return f"{stem}.png"
+
+
+def _read(folder: SegmentationFolder, record: Record) -> tuple[np.ndarray, np.ndarray | None, str]:
+    """Image, mask or None, and what was mended; UserError if the record cannot be used."""
+    if record.mask is None:
+        return folder.image(record), None, ""
+    try:
+        mask, changed = folder.mask(record), folder.thresholded.get(record.mask, 0)
+        return folder.image(record), mask, f"JPEG mask, {changed} pixels thresholded" if changed else ""
+    except Fault as error:
+        swapped = replace(record, image=record.mask, mask=record.image)
+        with suppress(Fault):
+            return folder.image(swapped), folder.mask(swapped), "image and mask swapped"
+        image = folder.image(record)
+        with suppress(Fault):
+            mask = folder.mapped(record, folder.stored(record))
+            if _one_shape(mask.shape, image.shape):
+                size = (image.shape[1], image.shape[0])  # cv2 says width first
+                resized = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
+                return image, resized, f"mask resized from {mask.shape} to {image.shape[:2]}"
+        if record.split == "train":
+            return image, None, f"unlabelled from now on, for its mask is bad ({error.finding.message})"
+        raise
+
+
+def _one_shape(mask: tuple[int, ...], image: tuple[int, ...]) -> bool:
+    """Whether one size is the other times a factor, within a pixel; a mask of few pixels is no mask."""
+    factor = image[0] / mask[0]
+    return min(mask) >= 8 and abs(mask[1] * factor - image[1]) <= max(1.0, factor)
+
+
+def _values(folder: SegmentationFolder) -> np.ndarray:
+    """The mask values of the copy, spread over 0..255 so that they can be seen."""
+    top = folder.num_classes - 1
+    return np.array([round(255 * index / top) for index in range(top + 1)], np.uint8)
+
+
+def _regrouped(records: list[Record], out: Path, done: list[str]) -> list[Record]:
+    """Near-duplicates as one group, and each group in one split: in train, where it was in several."""
+    looks = [fingerprint(read_image(out / record.image)) for record in records]
+    seen = [i for i, look in enumerate(looks) if look is not None]
+    near = near_pairs(np.array([looks[i] for i in seen])) if seen else []
+    links = [(seen[i], seen[j]) for i, j, _ in near]
+    first: dict[str, int] = {}
+    for i, record in enumerate(records):
+        links.append((first.setdefault(record.group, i), i))
+    mended = list(records)
+    for members in groups_of([(i, j, 0) for i, j in links if i != j], len(records)):
+        names = {records[i].group for i in members}
+        splits = {records[i].split for i in members}
+        for i in members:
+            split = records[i].split if len(splits) == 1 else "train"
+            mended[i] = replace(records[i], group=min(names), split=split)
+        who = ", ".join(records[i].id for i in members)
+        if len(names) > 1:
+            done.append(f"group {min(names)}: look alike, {who}")
+        if len(splits) > 1:
+            done.append(f"group {min(names)}: was in {' and '.join(sorted(splits))}, now in train, {who}")
+    return mended
+
+
+def _write(folder: SegmentationFolder, records: list[Record], out: Path) -> None:
+    spacing = records[0].spacing_mm or folder.spacing_mm
+    description = {
+        "name": folder.name,
+        "classes": list(folder.classes),
+        "mask_values": _values(folder).tolist(),
+        "spacing_mm": None if spacing is None else list(spacing),
+    }
+    (out / "dataset.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+    rows = [
+        [r.id, r.image.as_posix(), r.mask.as_posix() if r.mask else "", r.group, r.split, r.volume]
+        for r in records
+    ]
+    with open(out / "index.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([[*COLUMNS, "volume"], *rows])
