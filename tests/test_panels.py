@@ -44,3 +44,21 @@ def test_lines_return_their_values(tmp_path):
     assert drawn["square"] == pytest.approx([0, 1 / 16, 1 / 4, 9 / 16, 1])
     with pytest.raises(UserError, match="found no curve or one of another length"):
         figures.lines(x, {"short": x[:2]}, tmp_path / "b.png", title="", xlabel="")
+
+
+def test_trends_return_their_values_and_name_every_curve(tmp_path):
+    x = np.array([1.0, 10.0, 100.0])
+    curves = {"square": (x, x**2), "short": (x[:2], [1, 1])}
+    drawn = figures.trends(curves, tmp_path / "a.svg", title="Powers", xlabel="x", log="xy")
+    assert drawn == {"square": [1, 100, 10000], "short": [1, 1]}
+    text = (tmp_path / "a.svg").read_text("utf8")
+    assert all(f">{word}<" in text for word in ("square", "short", "Powers"))
+    for wrong, log, says in (
+        ({}, "", "found no curve"),
+        ({"a": (x, x[:2])}, "", "one y per x"),
+        ({"a": ([], [])}, "", "one y per x"),
+        ({"a": (x, [1, np.nan, 2])}, "", "found other y in 'a', expected finite"),
+        ({"a": (x - 1, x)}, "x", "found other x in 'a', expected numbers above 0"),
+    ):
+        with pytest.raises(UserError, match=says):
+            figures.trends(wrong, tmp_path / "b.png", title="", xlabel="", log=log)

@@ -12,7 +12,7 @@ from knowsam_lite.course.checks import alike
 
 def noise(*shape: int, seed: int = 0, scale: float = 2.0) -> Tensor:
     """The same logits every time, large enough for networks that are sure of themselves in places."""
-    return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    return scale * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def same(a: Any, b: Any) -> bool:

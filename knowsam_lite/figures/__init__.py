@@ -5,5 +5,6 @@ from knowsam_lite.figures.panels import lines, panels
 from knowsam_lite.figures.pipeline import pipeline
 from knowsam_lite.figures.sheet import prediction_sheet
 from knowsam_lite.figures.training import curves
+from knowsam_lite.figures.trends import trends
 
-__all__ = ["COLORS", "color", "curves", "lines", "panels", "pipeline", "prediction_sheet", "style"]
+__all__ = ["COLORS", "color", "curves", "lines", "panels", "pipeline", "prediction_sheet", "style", "trends"]

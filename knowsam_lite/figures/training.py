@@ -72,7 +72,7 @@ def _draw_losses(axes: Axes, losses: Series) -> None:
         )
         ends.append((float(smooth[~np.isnan(smooth)][-1]), name, paint))
     axes.autoscale_view(scalex=False)
-    _name_ends(axes, ends)
+    name_ends(axes, ends)
 
 
 def _draw_dice(axes: Axes, scores: Series) -> None:
@@ -86,14 +86,14 @@ def _draw_dice(axes: Axes, scores: Series) -> None:
         ends.append((float(values[-1]), f"{name}  {values[-1]:.2f}", paint))
     if not scores:
         axes.text(0.5, 0.5, "not validated yet", transform=axes.transAxes, ha="center", color=QUIET)
-    _name_ends(axes, ends)
+    name_ends(axes, ends)
 
 
-def _name_ends(axes: Axes, ends: Sequence[End]) -> None:
-    """Write each line's name right of the panel at the height where it ends, apart enough to be read."""
+def name_ends(axes: Axes, ends: Sequence[End], gap: float = 0.066) -> None:
+    """Write each line's name right of the panel at the height where it ends, `gap` of the panel apart."""
     to_panel = axes.transData + axes.transAxes.inverted()
     ordered = sorted((float(to_panel.transform((1.0, value))[1]), name, paint) for value, name, paint in ends)
-    heights = spread([height for height, _, _ in ordered], gap=0.066)
+    heights = spread([height for height, _, _ in ordered], gap=gap)
     for (exact, name, paint), height in zip(ordered, heights, strict=True):
         place: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False}
         axes.plot([1.012, 1.038], [exact, height], color=paint, linewidth=0.8, **place)
