@@ -1,6 +1,7 @@
 """The built wheel without this checkout: the first cell installs it, the first chapter runs."""
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -30,8 +31,13 @@ def run(command: list, **options) -> str:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"  # a copy, for building leaves files beside the source
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE", "LICENSE-TEXT"):
+        shutil.copy(ROOT / name, source)
+    shutil.copytree(ROOT / "knowsam_lite", source / "knowsam_lite")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "-q", "--no-deps"]
-    run([*pip, "-w", folder, ROOT])
+    run([*pip, "-w", folder, source])
     return next(folder.glob("*.whl"))
 
 
