@@ -108,40 +108,18 @@ def evaluate(arguments: Sequence[str]) -> int:
     return 0
 
 
-@dataclass(frozen=True)
-class CompareOptions:
-    """Train several methods on several data sets with several seeds; a stopped grid goes on where it was."""
-
-    data: tuple[str, ...]  # folders or synthetic:KIND[:N[:SEED]]
-    labeled: tuple[str, ...]  # labelled images, one entry for each data set
-    methods: tuple[str, ...] = ("supervised", "supervised_pair", "mc", "knowsam")
-    seeds: tuple[int, ...] = (0, 1, 2)
-    baseline: str = "supervised_pair"  # method against which the differences are taken
-    steps: int = 400  # optimizer steps of each run
-    out: Path = Path("runs/compare")
-    workers: int = 2  # one-thread processes
-    report: bool = False  # only print the table of what is done
-
-
 def compare(arguments: Sequence[str]) -> int:
     """train methods x data sets x seeds and print one table"""
-    options = tyro.cli(CompareOptions, args=arguments, prog="knowsam-lite compare")
-    from dataclasses import replace
+    from knowsam_lite.commands.compare import compare as run
 
-    from knowsam_lite.compare import grid, run_grid, table
-    from knowsam_lite.config import LAPTOP
-    from knowsam_lite.files import write_text
+    return run(arguments)
 
-    base = replace(LAPTOP, steps=options.steps, out=options.out)
-    cells = grid(base, options.data, options.labeled, options.methods, options.seeds)
-    failures = [] if options.report else run_grid(cells, options.workers)
-    text = table(cells, options.baseline)
-    print(text)
-    write_text(options.out / "table.md", text)
-    print(f"wrote {options.out / 'table.md'}")
-    for failure in failures:
-        print(f"error: {failure}", file=sys.stderr)
-    return 2 if failures else 0
+
+def ablate(arguments: Sequence[str]) -> int:
+    """add one part of KnowSAM at a time and print one table"""
+    from knowsam_lite.commands.ablate import ablate as run
+
+    return run(arguments)
 
 
 def check_data(arguments: Sequence[str]) -> int:
@@ -198,6 +176,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "train": train,
     "evaluate": evaluate,
     "compare": compare,
+    "ablate": ablate,
     "check-data": check_data,
     "data": data,
     "parity": parity,

@@ -28,7 +28,7 @@ class Students(nn.Module):
         self.num_classes = num_classes
         self.net_a = UNet(num_classes) if net_a is None else net_a
         self.net_b = VNet(num_classes) if net_b is None else net_b
-        self.ham = HybridAggregation(num_classes)
+        self.ham: nn.Module = HybridAggregation(num_classes)
 
     def forward(self, x: Tensor) -> StudentOutput:
         x = as_image(x)

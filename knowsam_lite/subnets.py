@@ -4,14 +4,16 @@ They differ where networks can differ (normalization, activation, down-sampling,
 carries), so that they make different mistakes: that is what the two can teach each other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from knowsam_lite.errors import UserError
 
 WIDTHS = (16, 32, 64, 128, 256)  # channels per resolution, full size first
+DROPOUT = (0.05, 0.1, 0.2, 0.3, 0.5)  # of the U-Net's encoder, likewise
 STRIDE = 16  # four halvings: height and width must be a multiple of this
 
 
@@ -53,6 +55,44 @@ class ConvBlock(nn.Sequential):
         )
 
 
+def way_down(widths: Sequence[int], dropout: Sequence[float]) -> nn.ModuleList:
+    """The blocks of a U-Net's encoder, full size first."""
+    inputs = (3, *widths[:-1])
+    return nn.ModuleList(ConvBlock(i, o, p) for i, o, p in zip(inputs, widths, dropout, strict=True))
+
+
+def transposed(deep: int, shallow: int) -> nn.Module:
+    """Twice the size by transposed convolution: (N, deep, H, W) -> (N, shallow, 2 H, 2 W)."""
+    return nn.ConvTranspose2d(deep, shallow, 2, stride=2)
+
+
+def way_up(
+    widths: Sequence[int], upsampling: Callable[[int, int], nn.Module] = transposed
+) -> tuple[nn.ModuleList, nn.ModuleList]:
+    """The up-sampling layers of a U-Net's decoder and the blocks behind them, deepest first."""
+    pairs = [(widths[i], widths[i - 1]) for i in range(len(widths) - 1, 0, -1)]  # deep to shallow
+    up = nn.ModuleList(upsampling(deep, shallow) for deep, shallow in pairs)
+    return up, nn.ModuleList(ConvBlock(2 * shallow, shallow) for _, shallow in pairs)
+
+
+def descend(encoder: nn.ModuleList, x: Tensor) -> list[Tensor]:
+    """Image (N, 1 or 3, H, W) -> the features of each resolution (N, widths[i], H / 2^i, W / 2^i)."""
+    features = [encoder[0](as_image(x))]
+    for block in encoder[1:]:
+        features.append(block(F.max_pool2d(features[-1], 2)))
+    return features
+
+
+def climb(up: nn.ModuleList, decoder: nn.ModuleList, features: list[Tensor]) -> list[Tensor]:
+    """What `descend` found -> the decoder's features of all but the deepest resolution, coarsest first."""
+    *skips, x = features
+    found = []
+    for enlarge, block in zip(up, decoder, strict=True):
+        x = block(torch.cat([skips.pop(), enlarge(x)], dim=1))
+        found.append(x)
+    return found
+
+
 class UNet(nn.Module):
     """Subnet F_a: a U-Net with BatchNorm; max-pooling down, transposed convolution up, skips concatenated.
 
@@ -65,28 +105,19 @@ class UNet(nn.Module):
         self,
         num_classes: int = 2,
         widths: Sequence[int] = WIDTHS,
-        dropout: Sequence[float] = (0.05, 0.1, 0.2, 0.3, 0.5),
+        dropout: Sequence[float] = DROPOUT,
     ):
         super().__init__()
-        inputs = (3, *widths[:-1])
-        self.encoder = nn.ModuleList(
-            ConvBlock(i, o, p) for i, o, p in zip(inputs, widths, dropout, strict=True)
-        )
-        self.pool = nn.MaxPool2d(2)
-        pairs = [(widths[i], widths[i - 1]) for i in range(len(widths) - 1, 0, -1)]  # deep to shallow
-        self.up = nn.ModuleList(nn.ConvTranspose2d(deep, shallow, 2, stride=2) for deep, shallow in pairs)
-        self.decoder = nn.ModuleList(ConvBlock(2 * shallow, shallow) for _, shallow in pairs)
+        self.encoder = way_down(widths, dropout)
+        self.up, self.decoder = way_up(widths)
         self.head = nn.Conv2d(widths[0], num_classes, 3, padding=1)
 
+    def features(self, x: Tensor) -> list[Tensor]:
+        """What the decoder finds at each resolution, coarsest first; the last one is what `head` reads."""
+        return climb(self.up, self.decoder, descend(self.encoder, x))
+
     def forward(self, x: Tensor) -> Tensor:
-        x = self.encoder[0](as_image(x))
-        skips = []
-        for block in self.encoder[1:]:
-            skips.append(x)
-            x = block(self.pool(x))
-        for up, block in zip(self.up, self.decoder, strict=True):
-            x = block(torch.cat([skips.pop(), up(x)], dim=1))
-        return self.head(x)
+        return self.head(self.features(x)[-1])
 
 
 def conv_stage(channels: int, depth: int, in_channels: int | None = None) -> nn.Sequential:

@@ -1,60 +1,70 @@
 """The grid of runs: it goes on where it stopped, one failure stops no other, and the table is arithmetic."""
 
+import csv
 import json
 from dataclasses import replace
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import torch
+from base import small_net, tiny_teacher, two_stream_batch
 
-from knowsam_lite.compare import Cell, grid, run_cell, run_grid, seeds_by_images, table
+from knowsam_lite.cli import main
+from knowsam_lite.commands.ablate import LADDER
+from knowsam_lite.compare import Cell, grid, markdown, read_blocks, run_grid, write_leaderboard
+from knowsam_lite.compare.leaderboard import csv_text, html
 from knowsam_lite.config import Config
 from knowsam_lite.errors import UserError
+from knowsam_lite.methods import METHODS, KnowSam, MultiViewMean
 
 DATA = "synthetic:dermoscopy:32"
 
 
 @pytest.fixture
 def base(tmp_path):
-    few = {"image_size": 16, "steps": 2, "batch_labeled": 2, "batch_unlabeled": 2}
+    few = {"image_size": 32, "steps": 2, "batch_labeled": 2, "batch_unlabeled": 2}
     return replace(Config(), out=tmp_path, log_every=1, val_every=1, **few)
 
 
+def named(*methods: str) -> dict:
+    return {name: {"method": name} for name in methods}
+
+
 def test_a_grid_has_every_cell_in_a_folder_of_its_own(base):
-    cells = grid(base, [DATA, "folder/b"], ["4", "10%"], ["supervised", "mc"], [0, 1, 2])
+    cells = grid(base, [DATA, "folder/b"], ["4", "10%"], named("supervised", "bcp+skd"), [0, 1, 2])
     assert len(cells) == len({c.config.out for c in cells}) == 12
     assert {(c.config.data, c.config.labeled) for c in cells} == {(DATA, "4"), ("folder/b", "10%")}
     with pytest.raises(UserError, match="magic"):
-        grid(base, [DATA], ["4"], ["magic"], [0])
+        grid(base, [DATA], ["4"], named("magic"), [0])
     with pytest.raises(UserError, match="2 labelled sizes for 1 data sets"):
-        grid(base, [DATA], ["4", "8"], ["mc"], [0])
+        grid(base, [DATA], ["4", "8"], named("mc"), [0])
 
 
-def test_a_cell_is_trained_once_and_scored_last_and_best(base):
-    [cell] = grid(base, [DATA], ["4"], ["supervised"], [0])
-    assert run_cell(cell) is None
-    scores = json.loads(cell.scores.read_text())
+def test_cells_are_trained_once_and_one_that_fails_says_why_and_stops_no_other(base):
+    cells = grid(base, ["nowhere", DATA], ["4", "4"], named("supervised"), [0])
+    failures = run_grid(cells, workers=2)
+    assert len(failures) == 1 and "nowhere" in failures[0] and "Traceback" not in failures[0]
+    scores = json.loads(cells[1].scores.read_text())
     assert scores["last"]["ids"] == scores["best"]["ids"] and len(scores["last"]["ids"]) == 8
-    stamp = cell.scores.stat().st_mtime_ns
-    assert run_grid([cell], workers=1) == []
-    assert cell.scores.stat().st_mtime_ns == stamp
-
-
-def test_a_cell_that_fails_says_why_and_stops_no_other(base):
-    cells = grid(base, ["nowhere", DATA], ["4", "4"], ["supervised"], [0])
-    failures = run_grid(cells, workers=1)
-    assert len(failures) == 1 and "nowhere" in failures[0]
-    assert cells[1].scores.exists()
+    assert all(scores["cost"][name] > 0 for name in ("seconds_per_step", "peak_memory_bytes", "parameters"))
+    stamp = cells[1].scores.stat().st_mtime_ns
+    assert run_grid([cells[1]], workers=1) == []
+    assert cells[1].scores.stat().st_mtime_ns == stamp
 
 
 def fake(cell: Cell, dice: np.ndarray, view: str) -> None:
     cell.config.out.mkdir(parents=True)
-    cases = [{"dice": [float(d)]} for d in dice]
-    block = {"data": "spots", "ids": [str(i) for i in range(len(dice))], "cases": {view: cases}}
-    cell.scores.write_text(json.dumps({"val": 5, "last": block, "best": block}))
+    cases = [{"dice": [float(d)], "iou": [0.5], "hd95": [3.0], "asd": [1.0]} for d in dice]
+    block = {"data": "spots <b>", "ids": [str(i) for i in range(len(dice))], "cases": {view: cases}}
+    block |= {"prediction": view, "case": "image", "unit": "pixels"}
+    cost = {"seconds_per_step": 0.1, "peak_memory_bytes": 2**30, "parameters": 2_000_000}
+    cell.scores.write_text(json.dumps({"val": 5, "cost": cost, "last": block, "best": block}))
 
 
-def test_the_table_counts_only_whole_seeds_and_names_ties(base):
-    cells = grid(base, [DATA], ["4"], ["supervised_pair", "mc", "knowsam"], [0, 1, 2])
+@pytest.fixture
+def faked(base):
+    cells = grid(base, [DATA], ["4"], named("supervised_pair", "mc", "knowsam"), [0, 1, 2])
     rng = np.random.default_rng(0)
     for cell in cells:
         if cell.config.seed == 2:
@@ -62,12 +72,117 @@ def test_the_table_counts_only_whole_seeds_and_names_ties(base):
         own = np.random.default_rng(cell.config.seed).uniform(0.4, 0.6, 40)
         gain = {"supervised_pair": 0.0, "mc": rng.normal(0, 0.05, 40), "knowsam": 0.2}[cell.config.method]
         fake(cell, own + gain, "fused")
-    text = table(cells, "supervised_pair")
-    rows = {line.split("`")[1]: line for line in text.splitlines() if line.startswith("| `")}
-    assert "**spots**, 4 labels, 40 test images, seeds 0, 1" in text
-    assert "+0.200 [+0.200, +0.200] better" in rows["knowsam"] and "tie" in rows["mc"]
-    assert rows["supervised_pair"].endswith("|  |")
-    done = [c for c in cells if c.config.method == "supervised_pair" and c.scores.exists()]
-    pair = seeds_by_images(done, "last", "fused")
+    return cells
+
+
+def test_the_table_counts_only_whole_seeds_and_names_ties(faked):
+    [block] = read_blocks(faked)
+    assert block.seeds == [0, 1] and block.waiting == 3 and block.images == 40
+    pair = block.entries["supervised_pair"].last
     assert pair.shape == (2, 40)
-    assert f"{pair.mean():.3f} +-" in rows["supervised_pair"]
+    text = markdown([block], ["supervised_pair", "knowsam"])
+    rows = {line.split(" | ")[0].strip("| "): line for line in text.splitlines() if line.startswith("| ")}
+    assert "4 labels, 40 test images, seeds 0, 1; 3 runs are not done" in text
+    assert "+0.200 [+0.200, +0.200] better" in rows["knowsam"] and "tie" in rows["mc"]
+    assert "-0.200 [-0.200, -0.200] worse" in rows["supervised_pair"]
+    assert f"{pair.mean():.3f} +- {pair.mean(axis=1).std(ddof=1):.3f}" in rows["supervised_pair"]
+
+
+def test_csv_holds_the_numbers_of_every_seed_and_checkpoint(faked):
+    blocks = read_blocks(faked)
+    lines = list(csv.DictReader(csv_text(blocks).splitlines()))
+    assert len(lines) == 3 * 2 * 2
+    for line in lines:
+        entry = blocks[0].entries[line["method"]]
+        assert float(line["dice"]) == pytest.approx(entry.last[int(line["seed"])].mean(), abs=1e-5)
+        assert float(line["hd95"]) == 3 and line["unit"] == "pixels"
+
+
+class Outside(HTMLParser):
+    """Collects what a page would fetch, and its tags."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.fetched += [v for k, v in attrs if k in ("src", "href") and not str(v).startswith("data:")]
+
+
+def test_the_page_is_whole_by_itself_and_escapes_names(faked):
+    page = html(read_blocks(faked), ["supervised_pair"], {})
+    parser = Outside()
+    parser.feed(page)
+    assert parser.fetched == [] and "b" not in parser.tags and "spots &lt;b&gt;" in page
+    assert page.count("<tr>") == 4
+
+
+@pytest.mark.slow
+def test_compare_writes_table_page_numbers_and_pictures(tmp_path, capsys):
+    wanted = ["--methods", "supervised,mean_teacher+skd", "--baselines", "supervised"]
+    sizes = ["--steps", "2", "--seeds", "1", "--budget", "ci", "--workers", "1"]
+    arguments = ["compare", "--data", DATA, "--labeled", "4", *wanted, *sizes, "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "mean_teacher+skd" in out and "leaderboard.html" in out
+    for name in ("results.csv", "table.md", "leaderboard.html", "curves_0.png", "predictions.png"):
+        assert (tmp_path / name).stat().st_size > 300
+    assert main([*arguments, "--report"]) == 0
+
+
+def test_nothing_done_is_said(tmp_path, capsys):
+    arguments = ["compare", "--data", DATA, "--labeled", "4", "--report", "--out", str(tmp_path)]
+    assert main(arguments) == 0 and "nothing to report yet" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------- ablation
+
+
+def rung(name: str) -> torch.nn.Module:
+    config = replace(Config(), image_size=32, steps=300, **LADDER[name])
+    nets = (small_net(2), small_net(2))
+    kind = METHODS[config.method]
+    return kind(config, 2, *nets, tiny_teacher(2)) if issubclass(kind, KnowSam) else kind(config, 2, *nets)
+
+
+def test_each_rung_adds_what_it_says():
+    terms, learning = {}, {}
+    for name in LADDER:
+        torch.manual_seed(0)
+        method = rung(name).train()
+        terms[name] = set(method.losses(two_stream_batch(2), 280))
+        learning[name] = {n.split(".")[1] for n, p in method.named_parameters() if p.requires_grad}
+        held = {id(p) for o in method.optimizers() for g in o.param_groups for p in g["params"]}
+        assert held == {id(p) for p in method.parameters() if p.requires_grad}
+    assert terms["+ HAM"] - terms["MC"] == {"fused/supervised"}
+    skd = {"a/distillation", "b/distillation", "sam/supervised"}
+    assert terms["+ SKD"] - terms["+ HAM"] == skd
+    assert terms["+ SKD"] == terms["+ LPS"] == terms["+ adapter"]
+    assert {name.split("/")[0] for name in terms["+ UGDA"] - terms["+ adapter"]} == {"mixed"}
+    students = {"net_a", "net_b", "ham"}
+    assert learning["MC"] == {"net_a", "net_b"}
+    assert learning["+ SKD"] == learning["+ HAM"] == students
+    assert learning["+ LPS"] == students | {"learnable_prompts"}
+    sam = {"learnable_prompts", "image_encoder", "mask_decoder"}
+    assert learning["+ adapter"] == learning["+ UGDA"] == students | sam
+
+
+def test_mc_without_ham_predicts_the_mean_of_both_subnets():
+    method = MultiViewMean(replace(Config(), image_size=32), 3, small_net(3), small_net(3)).eval()
+    x = torch.rand(2, 3, 32, 32)
+    z = method.students(x)
+    mean = (z.logits_a.softmax(1) + z.logits_b.softmax(1)) / 2
+    torch.testing.assert_close(method.predict(x).softmax(1), mean)
+
+
+def test_leaderboard_needs_no_curve_where_nothing_was_validated(faked, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "knowsam_lite.compare.pictures.draw_sheet", lambda blocks, path: path.write_bytes(b"")
+    )
+    for cell in faked:
+        if cell.scores.exists():
+            (cell.config.out / "log.jsonl").write_text('{"kind": "train", "step": 1}\n')
+    paths = write_leaderboard(read_blocks(faked), ["mc"], tmp_path)
+    assert all(path.exists() for path in paths)

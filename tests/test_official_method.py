@@ -8,7 +8,8 @@ from base import TINY_SAM, two_stream_batch
 from safetensors.torch import save_file
 
 from knowsam_lite.config import Config
-from knowsam_lite.methods import Official
+from knowsam_lite.methods import METHODS, KnowSam, Official
+from knowsam_lite.methods.official import UNMENDED
 from knowsam_lite.sam import BACKBONES, PromptedSam
 from knowsam_lite.sam.weights import pretrained_names
 
@@ -41,3 +42,41 @@ def test_trains_predicts_and_saves_the_decoders_random_mlps(config):
     torch.testing.assert_close(other.views(batch.x)["SAM"], views["SAM"])
     saved = method.trained_state()
     assert any(".mlp.lin1" in name for name in saved) and not any("patch_embed" in name for name in saved)
+
+
+@pytest.mark.parametrize("kind", UNMENDED, ids=lambda m: m.name)
+def test_one_defect_back_differs_from_the_mended_method_where_it_should(kind):
+    """Same weights, same batch, 4 classes: only the terms that the defect touches have another value."""
+    config = replace(Config(), image_size=32, steps=10, mix_start=1.0)
+    torch.manual_seed(0)
+    mended = KnowSam(config, 4).eval()
+    torch.manual_seed(0)
+    defect = kind(config, 4).eval()
+    own = defect.state_dict()
+    same = {name: t for name, t in mended.state_dict().items() if name in own and t.shape == own[name].shape}
+    if kind.name != "unmended_sam":
+        defect.load_state_dict({**own, **same})
+    batch = two_stream_batch(4)
+    terms = []
+    for method in (mended, defect):
+        torch.manual_seed(1)
+        terms.append(method.losses(batch, 9))
+    other = {name for name in terms[0] if not torch.allclose(terms[0][name], terms[1][name])}
+    touched = {
+        "unmended_consistency": {"a/consistency", "b/consistency"},
+        "unmended_distillation": {"a/distillation", "b/distillation"},
+        "unmended_aggregation": {"fused/supervised", "sam/supervised", "a/distillation", "b/distillation"},
+    }
+    if kind.name in touched:
+        assert other == touched[kind.name]
+    else:
+        assert "sam/supervised" in other
+    if kind.name == "unmended_consistency":
+        assert not terms[1]["b/consistency"].requires_grad
+
+
+def test_the_unmended_sam_saves_what_no_checkpoint_fills():
+    config = replace(Config(), image_size=32)
+    saved = METHODS["unmended_sam"](config, 2).trained_state()
+    assert any(".mlp." in name and name.startswith("teacher.mask_decoder") for name in saved)
+    assert not any(name.endswith("patch_embed.proj.weight") for name in saved)

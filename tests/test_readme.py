@@ -24,13 +24,14 @@ def test_the_example_runs(tmp_path, monkeypatch):
 
 
 def test_every_command_and_option_exists(capsys):
-    used = re.findall(r"knowsam-lite ([a-z-]+)", README)
-    assert used and set(used) <= set(COMMANDS)
-    for command in set(used):
+    used = set(re.findall(r"knowsam-lite (data [a-z0-9]+|[a-z-]+)", README))
+    assert used and {command.split()[0] for command in used} <= set(COMMANDS)
+    for command in used:
+        name, *rest = command.split()
         with pytest.raises(SystemExit):
-            COMMANDS[command](["--help"])
+            COMMANDS[name]([*rest, "--help"])
         known = capsys.readouterr().out
-        lines = re.findall(rf"knowsam-lite {command} ([^`\n]*)", README)
+        lines = re.findall(rf"knowsam-lite {command}((?: [^`\n]*|\\\\\n)*)", README)
         options = {word for line in lines for word in re.findall(r"--[a-z-]+", line.split("#")[0])}
         assert all(option in known for option in options), (command, options)
 

@@ -8,14 +8,13 @@ from knowsam_lite.data.sampler import Batch
 from knowsam_lite.losses import distillation_loss, supervised_loss
 from knowsam_lite.methods.base import ramp, students_optimizer
 from knowsam_lite.methods.multi_view import MultiView
+from knowsam_lite.methods.with_sam import WithSam
 from knowsam_lite.mixing import Mixed, choose_regions, mix, uncertainty_map
-from knowsam_lite.sam import SamTeacher, load_pretrained
-from knowsam_lite.sam.prompts import roughen
-from knowsam_lite.sam.weights import pretrained_names
+from knowsam_lite.sam import SamTeacher
 from knowsam_lite.students import StudentOutput
 
 
-class KnowSam(MultiView):
+class KnowSam(WithSam, MultiView):
     """MC + LPS with adapters + SKD + UGDA (Huang et al., IEEE TMI 2025).
 
     SAM learns from the labelled images alone, so the unlabelled half passes through it without a graph. z_f
@@ -35,18 +34,17 @@ class KnowSam(MultiView):
         teacher: SamTeacher | None = None,
     ):
         super().__init__(config, num_classes, net_a, net_b)
-        if teacher is None:
-            teacher = SamTeacher(config.teacher, num_classes, config.image_size)
-            load_pretrained(teacher, config.checkpoint)
-        self.teacher = teacher
+        self.add_teacher(teacher)
 
-    def ask_teacher(self, batch: Batch, z_f: Tensor) -> tuple[Tensor, Tensor]:
-        """SAM's logits z_s: of the labelled half, roughly prompted, with a graph; of the other without."""
-        n = batch.n_labeled
-        labeled = self.teacher(batch.x[:n], roughen(z_f[:n])).logits
-        with torch.no_grad():
-            unlabeled = self.teacher(batch.x[n:], z_f[n:]).logits
-        return labeled, unlabeled
+    def sam_losses(
+        self, batch: Batch, z_s_labeled: Tensor, z_f: Tensor, progress: float
+    ) -> dict[str, Tensor]:
+        """What SAM learns: from the labels alone."""
+        return {"sam/supervised": supervised_loss(z_s_labeled, batch.y[: batch.n_labeled])}
+
+    def distillation(self, z: Tensor, z_s: Tensor) -> Tensor:
+        """KD: what a subnet's logits `z` learn from SAM's."""
+        return distillation_loss(z, z_s, self.config.temperature)
 
     def mixed_batch(self, batch: Batch, z_f: Tensor, pseudo: Tensor) -> Mixed:
         """UGDA: exchange the chosen cells; `pseudo` (N_u, H, W) labels the unlabelled half."""
@@ -71,9 +69,9 @@ class KnowSam(MultiView):
         z_s_labeled, z_s_unlabeled = self.ask_teacher(batch, z.logits_f)
         z_s = torch.cat([z_s_labeled.detach(), z_s_unlabeled])
         terms = self.pair_losses(z, batch.y, progress)
-        terms["sam/supervised"] = supervised_loss(z_s_labeled, batch.y[:n])
+        terms |= self.sam_losses(batch, z_s_labeled, z.logits_f, progress)
         for k, z_k in (("a", z.logits_a), ("b", z.logits_b)):
-            skd = distillation_loss(z_k, z_s, self.config.temperature)
+            skd = self.distillation(z_k, z_s)
             terms[f"{k}/distillation"] = 0.5 * self.config.distillation_weight * skd
         if progress >= self.config.mix_start:
             mixed = self.mixed_batch(batch, z.logits_f, z_s_unlabeled.argmax(dim=1))
@@ -85,11 +83,4 @@ class KnowSam(MultiView):
         return {**views, "SAM": self.teacher(x, views["fused"]).logits}
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
-        trained = [p for p in self.teacher.parameters() if p.requires_grad]
-        return [
-            students_optimizer(self.students, self.config),
-            torch.optim.Adam(trained, self.config.teacher_learning_rate),
-        ]
-
-    def frozen_names(self) -> set[str]:
-        return {f"teacher.{name}" for name in pretrained_names(self.teacher)}
+        return [students_optimizer(self.students, self.config), *self.teacher_optimizers()]

@@ -1,15 +1,19 @@
-"""`official`: the authors' own behaviour as a method, to compare with the mended one."""
+"""`official`: the authors' own behaviour as a method, and the mended one with one defect back at a time."""
 
 import torch
 from torch import Tensor
 
 from knowsam_lite.config import Config
 from knowsam_lite.data.sampler import Batch
-from knowsam_lite.methods.base import Method
+from knowsam_lite.methods.base import Method, ramp
+from knowsam_lite.methods.knowsam import KnowSam
+from knowsam_lite.official import losses
 from knowsam_lite.official.method import OfficialKnowSAM
-from knowsam_lite.official.teacher import load_sam, never_loaded
+from knowsam_lite.official.students import OfficialHybridAggregation
+from knowsam_lite.official.teacher import OfficialTeacher, load_sam, never_loaded
 from knowsam_lite.sam.backbones import backbone_named
 from knowsam_lite.sam.weights import pretrained_names, pretrained_tensors
+from knowsam_lite.students import StudentOutput
 
 
 class Official(Method):
@@ -46,3 +50,62 @@ class Official(Method):
         # The decoder's MLPs, which no checkpoint fills, stay at their random start: they have to be saved.
         names = pretrained_names(self.knowsam.teacher)
         return {f"knowsam.teacher.{name}" for name in names if not never_loaded(name)}
+
+
+class UnmendedConsistency(KnowSam):
+    """KnowSAM, but consistency looks at the last class alone, and subnet B learns nothing from A."""
+
+    name = "unmended_consistency"
+
+    def pair_losses(self, z: StudentOutput, y: Tensor, progress: float) -> dict[str, Tensor]:
+        terms = super().pair_losses(z, y, progress)
+        half = 0.5 * self.config.consistency_weight * ramp(progress)
+        with torch.autocast(z.logits_a.device.type, enabled=False):
+            z_a, z_b = z.logits_a.float(), z.logits_b.float()
+            terms["a/consistency"] = half * losses.consistency_a_from_b(z_a, z_b)
+            terms["b/consistency"] = half * losses.consistency_b_from_a(z_b, z_a)
+        return terms
+
+
+class UnmendedDistillation(KnowSam):
+    """KnowSAM, but KD compares rows of two numbers, whatever C is; for two classes that is no defect."""
+
+    name = "unmended_distillation"
+
+    def distillation(self, z: Tensor, z_s: Tensor) -> Tensor:
+        return losses.distillation_loss(z.float(), z_s.float(), self.config.temperature)
+
+
+class UnmendedAggregation(KnowSam):
+    """KnowSAM, but HAM ends in BatchNorm and LeakyReLU, which hold the fused logits near unit size."""
+
+    name = "unmended_aggregation"
+
+    def __init__(self, config: Config, num_classes: int):
+        super().__init__(config, num_classes)
+        self.students.ham = OfficialHybridAggregation(num_classes)
+
+
+class UnmendedSam(KnowSam):
+    """KnowSAM, but with the authors' SAM: 32 of 314 tensors dropped, no mean and standard deviation, adapters
+    and prompts that start at random, raw mask prompts.
+    """
+
+    name = "unmended_sam"
+
+    def __init__(self, config: Config, num_classes: int):
+        backbone = backbone_named(config.teacher)
+        teacher = OfficialTeacher(num_classes, config.image_size, backbone)
+        load_sam(teacher, pretrained_tensors(backbone, config.checkpoint))
+        super().__init__(config, num_classes, teacher=teacher)
+
+    def frozen_names(self) -> set[str]:
+        return {name for name in super().frozen_names() if not never_loaded(name.removeprefix("teacher."))}
+
+
+UNMENDED: tuple[type[Method], ...] = (
+    UnmendedConsistency,
+    UnmendedDistillation,
+    UnmendedAggregation,
+    UnmendedSam,
+)

@@ -1,0 +1,7 @@
+"""Methods x data sets x seeds: a grid of runs that goes on where it stopped, and what it says."""
+
+from knowsam_lite.compare.grid import Cell, grid, run_grid
+from knowsam_lite.compare.leaderboard import markdown, write_leaderboard
+from knowsam_lite.compare.results import Block, Entry, read_blocks
+
+__all__ = ["Block", "Cell", "Entry", "grid", "markdown", "read_blocks", "run_grid", "write_leaderboard"]

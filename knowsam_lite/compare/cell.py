@@ -1,0 +1,71 @@
+"""One cell of a grid: `python -m knowsam_lite.compare.cell`, with its configuration on standard input."""
+
+import json
+import sys
+from statistics import median
+
+import torch
+
+from knowsam_lite.checkpoints import load_best
+from knowsam_lite.config import Config
+from knowsam_lite.data import open_dataset
+from knowsam_lite.errors import UserError
+from knowsam_lite.files import write_text
+from knowsam_lite.report import score_run
+from knowsam_lite.training import Trainer
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes that this process has held at most: on the GPU, or of its own memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource  # not there on Windows
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def run(config: Config) -> bool:
+    """Train, or go on, and write scores.json; False if Ctrl-C stopped it before. Raises UserError."""
+    torch.set_num_threads(1)
+    trainer = Trainer(open_dataset(config.data, config.image_size, config.val, config.test), config)
+    if (config.out / "last.pt").exists():
+        trainer.resume()
+    else:
+        trainer.start()
+    if not trainer.fit(progress=False):
+        return False
+    memory = peak_memory(trainer.device)
+    rows = [json.loads(line) for line in (config.out / "log.jsonl").read_text().splitlines()]
+    result = trainer.result()
+    scores = {"last": score_run(result)}
+    best = config.out / "best.safetensors"
+    if best.exists():
+        load_best(best, result.method)
+        scores["best"] = score_run(result)
+    cost = {
+        "seconds_per_step": median(row["seconds"] for row in rows if row["kind"] == "train"),
+        "peak_memory_bytes": memory,
+        "parameters": sum(p.numel() for p in result.method.parameters() if p.requires_grad),
+    }
+    val = len(result.dataset.split("val"))
+    write_text(
+        config.out / "scores.json",
+        json.dumps({"config": json.loads(config.to_json()), "val": val, "cost": cost, **scores}),
+    )
+    return True
+
+
+def main() -> int:
+    """Read the configuration and run; a user's mistake becomes one line and exit code 2."""
+    try:
+        done = run(Config.from_json(sys.stdin.read()))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if not done:
+        print("error: stopped, and saved", file=sys.stderr)
+    return 0 if done else 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

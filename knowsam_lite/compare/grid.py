@@ -1,0 +1,100 @@
+"""The grid of runs, each in a one-thread process of its own; what is done is not done again."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from knowsam_lite.config import Config
+from knowsam_lite.errors import UserError
+from knowsam_lite.methods import METHODS
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of the grid: the row of the table to which it belongs, and its configuration."""
+
+    variant: str
+    config: Config
+
+    @property
+    def scores(self) -> Path:
+        """Where its scores lie once it is done."""
+        return self.config.out / "scores.json"
+
+
+def grid(
+    base: Config,
+    data: Sequence[str],
+    labeled: Sequence[str],
+    variants: Mapping[str, Mapping[str, Any]],
+    seeds: Sequence[int],
+) -> list[Cell]:
+    """All cells, seed by seed. `labeled` has one entry per data set; a variant is a name and what it changes
+    in `base`. Raises UserError for unknown methods and unlike lengths.
+    """
+    asked = {str(changes.get("method", base.method)) for changes in variants.values()}
+    unknown = sorted(asked - set(METHODS))
+    if unknown:
+        raise UserError(f"found methods {unknown}, expected some of {', '.join(METHODS)}")
+    if len(labeled) != len(data):
+        raise UserError(
+            f"found {len(labeled)} labelled sizes for {len(data)} data sets, expected one for each"
+        )
+    cells = []
+    for seed in seeds:
+        for address, spec in zip(data, labeled, strict=True):
+            for variant, changes in variants.items():
+                folder = Path(f"{slug(Path(address).name)}_{slug(spec)}", slug(variant), str(seed))
+                config = replace(base, data=address, labeled=spec, seed=seed, **changes)
+                cells.append(Cell(variant, replace(config, out=base.out / folder)))
+    return cells
+
+
+def slug(name: str) -> str:
+    """A name as part of a path: "bcp+skd" stays, "10%" becomes "10pct"."""
+    return re.sub(r"[^\w.+-]+", "-", name.replace("%", "pct")).strip("-")
+
+
+def run_cell(cell: Cell) -> str:
+    """Train and score one cell in a process of its own, or go on with it; returns its error, "" if none."""
+    threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "knowsam_lite.compare.cell"],
+        input=cell.config.to_json(),
+        capture_output=True,
+        text=True,
+        env={**os.environ, **threads},
+    )
+    if done.returncode == 0:
+        return ""
+    lines = done.stderr.strip().splitlines()
+    return lines[-1].removeprefix("error: ") if lines else f"the process ended with code {done.returncode}"
+
+
+def run_grid(cells: Sequence[Cell], workers: int) -> list[str]:
+    """Run the cells that are not done, `workers` at a time; one failed cell stops no other.
+
+    Returns a line for each failure.
+    """
+    waiting = [cell for cell in cells if not cell.scores.exists()]
+    failures = []
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            bar = tqdm(pool.map(run_cell, waiting), "grid", len(cells), initial=len(cells) - len(waiting))
+            for cell, failure in zip(waiting, bar, strict=True):
+                if failure:
+                    failures.append(f"{cell.config.out}: {failure}")
+        except KeyboardInterrupt:  # the running cells have heard it, too, and save; begin no other
+            pool.shutdown(cancel_futures=True)
+            raise UserError(
+                "found Ctrl-C, expected the grid to end: the same command goes on with it"
+            ) from None
+    return failures

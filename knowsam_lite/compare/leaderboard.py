@@ -1,0 +1,138 @@
+"""The table of a grid, as Markdown, as one page of HTML and as CSV, and its pictures."""
+
+import base64
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+import numpy as np
+
+from knowsam_lite.compare.results import Block, Entry, difference
+from knowsam_lite.files import write_text
+
+CSS = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #1a1a1a; max-width: 75rem; margin: 0 auto; padding: 1rem }
+div { overflow-x: auto } img { max-width: 100%; height: auto }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap }
+th, td { padding: .3rem .7rem; border-bottom: 1px solid #ddd; text-align: left }
+"""
+
+
+def rows(block: Block, baselines: Sequence[str]) -> list[dict[str, str]]:
+    """The block's table, column -> text: Dice, each seed, best on val, differences, cost."""
+    found = []
+    for entry in block.entries.values():
+        seeds = entry.last.mean(axis=1)
+        spread = f" +- {seeds.std(ddof=1):.3f}" if len(seeds) > 1 else ""
+        row = {
+            "method": entry.variant,
+            "Dice, last step": f"{seeds.mean():.3f}{spread}",
+            "each seed": " ".join(f"{value:.3f}" for value in seeds),
+            f"best of {block.val} val": "" if entry.best is None else f"{entry.best.mean():.3f}",
+        }
+        for name in baselines:
+            if name in block.entries:
+                other = name != entry.variant
+                row[f"against {name}"] = difference(entry, block.entries[name]) if other else ""
+        found.append(row | cost(entry, block.entries.get("supervised", entry)))
+    return found
+
+
+def cost(entry: Entry, unit: Entry) -> dict[str, str]:
+    """Trained parameters, time a step and peak memory, the last two also as multiples of `unit`'s."""
+    seconds, memory = entry.cost("seconds_per_step"), entry.cost("peak_memory_bytes")
+    return {
+        "parameters": f"{entry.cost('parameters') / 1e6:.1f} M",
+        "s a step": f"{seconds:.2f} (x{seconds / unit.cost('seconds_per_step'):.1f})",
+        "memory": f"{memory / 2**30:.1f} GiB (x{memory / unit.cost('peak_memory_bytes'):.1f})",
+    }
+
+
+def heading(block: Block) -> str:
+    """What a block's numbers are about, in one line."""
+    text = f"{block.labeled} labels, {block.images} test {block.case}s, seeds "
+    text += ", ".join(map(str, block.seeds))
+    return text + (f"; {block.waiting} runs are not done" if block.waiting else "")
+
+
+def markdown(blocks: Sequence[Block], baselines: Sequence[str]) -> str:
+    """One table a data set."""
+    lines = []
+    for block in blocks:
+        table = rows(block, baselines)
+        lines += [f"**{block.title}**, {heading(block)}", ""]
+        lines += ["| " + " | ".join(table[0]) + " |", "|" + "---|" * len(table[0])]
+        lines += ["| " + " | ".join(row.values()) + " |" for row in table] + [""]
+    return "\n".join(lines)
+
+
+def html(blocks: Sequence[Block], baselines: Sequence[str], pictures: Mapping[str, Path]) -> str:
+    """One page that holds everything: tables and pictures (what they show -> file)."""
+    parts = []
+    for block in blocks:
+        table = rows(block, baselines)
+        head = "".join(f"<th>{escape(name)}</th>" for name in table[0])
+        body = "".join(
+            "<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row.values()) + "</tr>" for row in table
+        )
+        parts.append(f"<h2>{escape(block.title)}</h2><p>{escape(heading(block))}</p>")
+        parts.append(f"<div><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>")
+    for says, path in pictures.items():
+        data = base64.b64encode(path.read_bytes()).decode()
+        parts.append(f"<h2>{escape(says)}</h2>")
+        parts.append(f'<img alt="{escape(says)}" src="data:image/png;base64,{data}">')
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>Comparison</title><style>{CSS}</style><h1>Comparison</h1>"
+        "<p>Dice on test images with the last checkpoint, mean +- standard deviation over seeds. Brackets: "
+        "95 % interval of a paired bootstrap over test cases and seeds; one that holds 0 is a tie.</p>"
+        + "\n".join(parts)
+        + "</html>\n"
+    )
+
+
+def csv_text(blocks: Sequence[Block]) -> str:
+    """Every number: a line for each cell and checkpoint, metrics averaged over cases and classes."""
+    out = io.StringIO()
+    names = ["dice", "iou", "hd95", "asd"]
+    kept = ["seconds_per_step", "peak_memory_bytes", "parameters"]
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(
+        ["data", "labeled", "method", "seed", "checkpoint", "view", "cases", *names, "unit", *kept]
+    )
+    for block in blocks:
+        for entry in block.entries.values():
+            for cell, scores in zip(entry.cells, entry.scores, strict=True):
+                for which in ("last", "best"):
+                    for view, cases in scores.get(which, {"cases": {}})["cases"].items():
+                        means = [f"{np.mean([case[name] for case in cases]):.6g}" for name in names]
+                        about = [block.data, block.labeled, entry.variant, cell.config.seed, which, view]
+                        cost_of = [scores["cost"][name] for name in kept]
+                        writer.writerow([*about, len(cases), *means, scores[which]["unit"], *cost_of])
+    return out.getvalue()
+
+
+def write_leaderboard(blocks: Sequence[Block], baselines: Sequence[str], folder: Path) -> list[Path]:
+    """Write results.csv, table.md, leaderboard.html and the pictures; returns the paths."""
+    from knowsam_lite.compare.pictures import draw_curves, draw_sheet  # matplotlib is not needed to train
+
+    pictures = {}
+    for i, block in enumerate(blocks):
+        path = folder / f"curves_{i}.png"
+        if draw_curves(block, path):
+            pictures[f"{block.title}: Dice on val over the steps, mean over seeds"] = path
+    if blocks:
+        sheet = folder / "predictions.png"
+        draw_sheet(blocks, sheet)
+        pictures["Predictions: one test image a data set (rows), one method a column"] = sheet
+    texts = {
+        "results.csv": csv_text(blocks),
+        "table.md": markdown(blocks, baselines),
+        "leaderboard.html": html(blocks, baselines, pictures),
+    }
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    return [*(folder / name for name in texts), *pictures.values()]

@@ -1,0 +1,60 @@
+"""The pictures of a grid: learning curves, and predictions of all methods side by side."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from knowsam_lite.compare.results import Block, Entry
+from knowsam_lite.data.records import cases_of
+from knowsam_lite.evaluation import at_native_size, predicted
+from knowsam_lite.figures import prediction_sheet, trends
+from knowsam_lite.runs import load_run
+
+
+def val_curve(entry: Entry) -> tuple[list[int], list[float]]:
+    """Steps and Dice on val of the method's own prediction, mean over the seeds."""
+    seeds = []
+    for cell, scores in zip(entry.cells, entry.scores, strict=True):
+        lines = (cell.config.out / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        val = [row for row in map(json.loads, lines) if row["kind"] == "val"]
+        seeds.append({row["step"]: row["dice"][scores["last"]["prediction"]] for row in val})
+    steps = list(seeds[0])
+    return steps, [float(np.mean([seed[step] for seed in seeds])) for step in steps]
+
+
+def draw_curves(block: Block, path: Path) -> dict[str, list[float]]:
+    """Dice on val over the steps, a curve a variant; returns what is drawn."""
+    curves = {name: val_curve(entry) for name, entry in block.entries.items()}
+    shown = {name: curve for name, curve in curves.items() if curve[0]}
+    return trends(shown, path, f"{block.title}: Dice on val", "step") if shown else {}
+
+
+def draw_sheet(blocks: Sequence[Block], path: Path) -> dict[str, list[str]]:
+    """A row a data set: its median test case, and each variant's prediction with the first seed.
+
+    The median is that of the mean Dice of all variants; a volume shows its middle slice.
+    """
+    names = [name for name in blocks[0].entries if all(name in block.entries for block in blocks)]
+    return prediction_sheet([sheet_row(block, names) for block in blocks], path)
+
+
+def sheet_row(block: Block, names: Sequence[str]) -> dict[str, Any]:
+    """The case of one data set, as `prediction_sheet` takes it."""
+    dice = np.mean([block.entries[name].last[0] for name in names], axis=0)
+    chosen = int(np.argsort(dice, kind="stable")[len(dice) // 2])
+    row: dict[str, Any] = {"maps": {}, "dice": {}}
+    for name in names:
+        entry = block.entries[name]
+        run = load_run(entry.cells[0].config.out)
+        slices = list(cases_of(run.dataset.split("test")).values())[chosen]
+        record = slices[len(slices) // 2]
+        shown = predicted(run.method, run.dataset, [record], run.config.image_size, run.device, run.bf16)
+        _, _, truth, views = next(iter(shown))
+        last = entry.scores[0]["last"]
+        row["id"], row["image"], row["truth"] = block.title, run.dataset.image(record), truth
+        row["maps"][name] = at_native_size(views[last["prediction"]], (truth.shape[0], truth.shape[1]))
+        row["dice"][name] = float(entry.last[0][chosen])
+    return row

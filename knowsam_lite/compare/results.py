@@ -1,0 +1,93 @@
+"""What the cells of a grid found, gathered: one block a data set, one entry a row."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from knowsam_lite.compare.grid import Cell
+from knowsam_lite.evaluation import case_dice
+from knowsam_lite.metrics import paired_bootstrap
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One variant on one data set. Dice is the mean over foreground classes, of the method's prediction."""
+
+    variant: str
+    cells: list[Cell]  # one a seed
+    scores: list[dict[str, Any]]  # what scores.json of each holds
+    last: NDArray[np.float64]  # Dice (seeds, cases) of the last checkpoint
+    best: NDArray[np.float64] | None  # of the one that is best on val; None without val masks
+
+    def cost(self, name: str) -> float:
+        """Mean over the seeds of "seconds_per_step", "peak_memory_bytes" or "parameters"."""
+        return float(np.mean([scores["cost"][name] for scores in self.scores]))
+
+
+@dataclass(frozen=True)
+class Block:
+    """One data set with one number of labels: the entries, in the order of the grid."""
+
+    title: str  # of the data set
+    data: str  # its address
+    labeled: str
+    images: int  # test cases
+    case: str  # "image" or "volume"
+    val: int  # val images
+    seeds: list[int]  # those that are done for every variant
+    waiting: int  # cells that are not done
+    entries: dict[str, Entry]
+
+
+def read_entry(variant: str, cells: list[Cell]) -> Entry:
+    """Read the scores of one variant's cells."""
+    scores = [json.loads(cell.scores.read_text(encoding="utf-8")) for cell in cells]
+
+    def dice(which: str) -> NDArray[np.float64]:
+        return np.stack([case_dice(s[which]["cases"][s[which]["prediction"]]) for s in scores])
+
+    best = dice("best") if all("best" in s for s in scores) else None
+    return Entry(variant, cells, scores, dice("last"), best)
+
+
+def read_blocks(cells: Sequence[Cell]) -> list[Block]:
+    """A block for each data set, over the seeds that are done for all its variants; none done: no block."""
+    blocks = []
+    for data, labeled in dict.fromkeys((c.config.data, c.config.labeled) for c in cells):
+        mine = [c for c in cells if (c.config.data, c.config.labeled) == (data, labeled)]
+        waiting = [c for c in mine if not c.scores.exists()]
+        unfinished = {c.config.seed for c in waiting}
+        seeds = [s for s in dict.fromkeys(c.config.seed for c in mine) if s not in unfinished]
+        if not seeds:
+            continue
+        entries = {
+            v: read_entry(v, [c for c in mine if c.variant == v and c.config.seed in seeds])
+            for v in dict.fromkeys(c.variant for c in mine)
+        }
+        first = next(iter(entries.values())).scores[0]
+        last = first["last"]
+        blocks.append(
+            Block(
+                last["data"],
+                data,
+                labeled,
+                len(last["ids"]),
+                last["case"],
+                first["val"],
+                seeds,
+                len(waiting),
+                entries,
+            )
+        )
+    return blocks
+
+
+def difference(entry: Entry, baseline: Entry) -> str:
+    """Paired bootstrap over cases and seeds, in words: an interval that holds 0 is a tie."""
+    d = paired_bootstrap(entry.last, baseline.last)
+    verdict = "tie" if d["tie"] else ("better" if d["difference"] > 0 else "worse")
+    return f"{d['difference']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}] {verdict}"

@@ -1,0 +1,113 @@
+"""BCP, bidirectional copy-paste: one large rectangle changes places between labelled and unlabelled."""
+
+import copy
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor, nn
+
+from knowsam_lite.config import Config
+from knowsam_lite.data.sampler import Batch
+from knowsam_lite.losses import UNKNOWN, supervised_loss
+from knowsam_lite.methods.base import Method, students_optimizer
+from knowsam_lite.subnets import UNet
+
+PRETRAINED = 0.25  # fraction of the run that pastes between labelled images (published: 10,000 of 40,000)
+SIDE = 2 / 3  # of the rectangle, as a fraction of the image's
+UNLABELED_WEIGHT = 0.5  # of the pixels that carry pseudo-labels
+DECAY = 0.99  # of the moving average
+
+
+def rectangle(height: int, width: int) -> Tensor:
+    """True inside one rectangle of 2/3 x 2/3 at a random place: bool (H, W) on the CPU."""
+    h, w = int(height * SIDE), int(width * SIDE)
+    top = int(torch.randint(0, height - h + 1, ()))
+    left = int(torch.randint(0, width - w + 1, ()))
+    inside = torch.zeros(height, width, dtype=torch.bool)
+    inside[top : top + h, left : left + w] = True
+    return inside
+
+
+def largest_components(labels: Tensor, num_classes: int) -> Tensor:
+    """Keep the largest connected component of each foreground class: labels (N, H, W) -> (N, H, W).
+
+    Computed on the CPU: the one place where this method waits for the device.
+    """
+    kept = np.zeros(labels.shape, dtype=np.int64)
+    for image, out in zip(labels.cpu().numpy(), kept, strict=True):
+        for c in range(1, num_classes):
+            components, count = ndimage.label(image == c)
+            if count:
+                largest = np.bincount(components.ravel())[1:].argmax() + 1
+                out[components == largest] = c
+    return torch.from_numpy(kept).to(labels.device)
+
+
+@torch.no_grad()
+def average_into(teacher: nn.Module, student: nn.Module, decay: float) -> None:
+    """teacher <- decay x teacher + (1 - decay) x student, buffers included; counters are copied."""
+    for old, new in zip(teacher.state_dict().values(), student.state_dict().values(), strict=True):
+        if old.is_floating_point():
+            old.lerp_(new, 1 - decay)
+        else:
+            old.copy_(new)
+
+
+class Bcp(Method):
+    """BCP (Bai et al., CVPR 2023, "Bidirectional copy-paste") on this library's U-Net.
+
+    For the first quarter of the run rectangles are pasted between labelled images. Then both ways between
+    labelled and unlabelled ones, the latter labelled by a moving average of the net (0.99, buffers too, in
+    evaluation mode), of which each class keeps its largest component (`Config.largest_component`). CE + Dice
+    on the pixels with true labels, and half of it on those with pseudo-labels. The student is tested.
+    """
+
+    name = "bcp"
+    prediction_view = "U-Net"
+
+    def __init__(self, config: Config, num_classes: int):
+        super().__init__(config, num_classes)
+        self.net = UNet(num_classes)
+        self.average = copy.deepcopy(self.net).requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "Bcp":
+        super().train(mode)
+        self.average.eval()
+        return self
+
+    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        n = batch.n_labeled
+        inside = rectangle(*batch.x.shape[-2:]).to(batch.x.device, non_blocking=True)
+        if self.progress(step) < PRETRAINED:
+            x, y = batch.x[:n], batch.y[:n]
+            mixed = torch.where(inside, x.roll(1, dims=0), x)
+            return {"pretraining": supervised_loss(self.net(mixed), torch.where(inside, y.roll(1, 0), y))}
+        return self.paste_both_ways(batch.x[:n], batch.y[:n], batch.x[n:], inside)
+
+    def paste_both_ways(self, x_l: Tensor, y_l: Tensor, x_u: Tensor, inside: Tensor) -> dict[str, Tensor]:
+        """The loss of both mixed halves; labelled image i pairs with unlabelled image i mod N_u."""
+        with torch.no_grad():
+            y_u = self.average(x_u).argmax(dim=1)
+            if self.config.largest_component:
+                y_u = largest_components(y_u, self.num_classes)
+        to_u = torch.arange(len(x_l), device=x_l.device) % len(x_u)
+        to_l = torch.arange(len(x_u), device=x_l.device) % len(x_l)
+        x = torch.cat([torch.where(inside, x_u[to_u], x_l), torch.where(inside, x_l[to_l], x_u)])
+        nothing = torch.full((), UNKNOWN, device=x.device)
+        true = torch.cat([torch.where(inside, nothing, y_l), torch.where(inside, y_l[to_l], nothing)])
+        pseudo = torch.cat([torch.where(inside, y_u[to_u], nothing), torch.where(inside, nothing, y_u)])
+        z = self.net(x)
+        return {
+            "supervised": supervised_loss(z, true),
+            "pseudo": UNLABELED_WEIGHT * supervised_loss(z, pseudo),
+        }
+
+    def after_step(self, step: int) -> None:
+        average_into(self.average, self.net, DECAY if self.progress(step) >= PRETRAINED else 0.0)
+
+    def predict(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        return [students_optimizer(self.net, self.config)]

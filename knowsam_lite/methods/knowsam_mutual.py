@@ -1,0 +1,34 @@
+"""KnowSAM, mutual: SAM learns from the students, too, on the images that nobody labelled."""
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from knowsam_lite.data.sampler import Batch
+from knowsam_lite.losses import supervised_loss
+from knowsam_lite.methods.base import ramp
+from knowsam_lite.methods.knowsam import KnowSam
+from knowsam_lite.sam.prompts import roughen
+
+MUTUAL_WEIGHT = 0.5  # what the weight of the students' pseudo-labels rises to
+
+
+class KnowSamMutual(KnowSam):
+    """KnowSAM whose SAM also takes the fused map's argmax on unlabelled images as labels (ours).
+
+    The weight rises over the first fifth of the run: the students' first maps are noise, and a SAM that
+    believes them teaches it back. SAM is prompted roughly here, as on labelled images: asked with the very
+    map that it is to answer, it would learn to copy.
+    """
+
+    name = "knowsam_mutual"
+    rise: ClassVar[float] = 0.2  # fraction of the run; 0 has the whole weight from the first step
+
+    def sam_losses(
+        self, batch: Batch, z_s_labeled: Tensor, z_f: Tensor, progress: float
+    ) -> dict[str, Tensor]:
+        n = batch.n_labeled
+        weight = MUTUAL_WEIGHT * (ramp(min(progress / self.rise, 1.0)) if self.rise else 1.0)
+        own = self.teacher(batch.x[n:], roughen(z_f[n:])).logits
+        terms = super().sam_losses(batch, z_s_labeled, z_f, progress)
+        return {**terms, "sam/pseudo": weight * supervised_loss(own, z_f[n:].argmax(dim=1))}

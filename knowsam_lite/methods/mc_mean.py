@@ -1,0 +1,33 @@
+"""MC without HAM: what the two subnets are worth when nothing learns to combine them."""
+
+import torch
+from torch import Tensor, nn
+
+from knowsam_lite.config import Config
+from knowsam_lite.methods.multi_view import MultiView
+from knowsam_lite.students import StudentOutput
+
+
+class MeanOfTwo(nn.Module):
+    """The mean of both subnets' softmax, as logits: (N, C, H, W) twice -> (N, C, H, W); nothing to learn."""
+
+    def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:
+        both = torch.stack([z_a.float().log_softmax(dim=1), z_b.float().log_softmax(dim=1)])
+        return both.logsumexp(dim=0) - torch.log(torch.tensor(2.0, device=z_a.device))
+
+
+class MultiViewMean(MultiView):
+    """MC alone: consistency and entropy as in `mc`, the mean of both subnets in place of HAM (ours)."""
+
+    name = "mc_mean"
+
+    def __init__(
+        self, config: Config, num_classes: int, net_a: nn.Module | None = None, net_b: nn.Module | None = None
+    ):
+        super().__init__(config, num_classes, net_a, net_b)
+        self.students.ham = MeanOfTwo()
+
+    def pair_losses(self, z: StudentOutput, y: Tensor, progress: float) -> dict[str, Tensor]:
+        terms = super().pair_losses(z, y, progress)
+        del terms["fused/supervised"]  # the mean has nothing of its own to learn
+        return terms

@@ -1,0 +1,44 @@
+"""UA-MT: the student follows the teacher only where the teacher, asked eight times, is sure."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from knowsam_lite.methods.mean_teacher import MeanTeacher
+
+PASSES = 8  # T, noisy dropout passes of the teacher
+START, RISE = 0.75, 0.25  # the threshold goes from START to START + RISE times the largest entropy
+
+
+def masked_error(p: Tensor, target: Tensor, sure: Tensor) -> Tensor:
+    """Squared error of `p` and `target` (N, C, H, W), over the pixels of `sure` (N, H, W); 0 if none is.
+
+    Summed over the classes and divided by twice the number of sure pixels, as published: for two classes
+    that is the mean.
+    """
+    error = (p - target).square().sum(dim=1)
+    return (error * sure).sum() / (2 * sure.sum()).clamp(min=1)
+
+
+class UaMt(MeanTeacher):
+    """UA-MT (Yu et al., MICCAI 2019, "Uncertainty-aware self-ensembling model"), upon `MeanTeacher`.
+
+    The teacher predicts 8 times, each with noise and dropout of its own; the squared error counts only where
+    the entropy of the mean probability is below (0.75 + 0.25 r) ln C. The target is one further noisy
+    prediction. Published in 3-D for two classes with ln 2; here ln C, in 2-D.
+    """
+
+    name = "ua_mt"
+
+    def consistency(self, p: Tensor, x: Tensor, rise: float) -> Tensor:
+        sure = self.doubt(x) < (START + RISE * rise) * math.log(self.num_classes)
+        return masked_error(p, self.teach(x), sure)
+
+    def doubt(self, x: Tensor) -> Tensor:
+        """Entropy of the teacher's mean probability over 8 passes: images (N, 3, H, W) -> (N, H, W) in
+        [0, ln C].
+        """
+        passes = self.teach(x.repeat(PASSES, 1, 1, 1))  # one forward of 8 N images: noise and dropout differ
+        mean = passes.unflatten(0, (PASSES, len(x))).mean(dim=0)  # (8 N, C, H, W) -> (N, C, H, W)
+        return torch.special.entr(mean).sum(dim=1)

@@ -1,0 +1,47 @@
+"""What all methods with a SAM beside them share: making it, asking it, training it, saving it."""
+
+import torch
+from torch import Tensor
+
+from knowsam_lite.data.sampler import Batch
+from knowsam_lite.methods.base import Method
+from knowsam_lite.sam import SamTeacher, load_pretrained
+from knowsam_lite.sam.prompts import roughen
+from knowsam_lite.sam.weights import pretrained_names
+
+
+class WithSam(Method):
+    """A method with a `teacher`, a SAM of which adapters and prompts are trained and the rest is frozen."""
+
+    teacher: SamTeacher
+
+    def add_teacher(self, teacher: SamTeacher | None) -> None:
+        """Take this teacher, already loaded, or make and load the one that the configuration names."""
+        if teacher is None:
+            teacher = SamTeacher(self.config.teacher, self.num_classes, self.config.image_size)
+            load_pretrained(teacher, self.config.checkpoint)
+        for part, modules in teacher.learning_parts().items():
+            modules.requires_grad_(part in self.config.teacher_learns)
+        self.teacher = teacher
+
+    def ask_teacher(self, batch: Batch, z: Tensor) -> tuple[Tensor, Tensor]:
+        """SAM's logits, prompted with z: of the labelled half, roughly prompted, with a graph; of the other
+        half without one, for SAM learns from the labels alone.
+        """
+        n = batch.n_labeled
+        labeled = self.teacher(batch.x[:n], roughen(z[:n])).logits
+        with torch.no_grad():
+            unlabeled = self.teacher(batch.x[n:], z[n:]).logits
+        return labeled, unlabeled
+
+    def teacher_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Adam, as published, over what is trainable in SAM; none if nothing is."""
+        trained = [p for p in self.teacher.parameters() if p.requires_grad]
+        return [torch.optim.Adam(trained, self.config.teacher_learning_rate)] if trained else []
+
+    @property
+    def note(self) -> str:
+        return self.teacher.backbone.note
+
+    def frozen_names(self) -> set[str]:
+        return {f"teacher.{name}" for name in pretrained_names(self.teacher)}
