@@ -18,6 +18,7 @@ _HOME = {
     "KnowSam": "methods",
     "METHODS": "methods",
     "Method": "methods",
+    "Predictor": "predict",
     "Record": "data",
     "SamTeacher": "sam",
     "SegmentationFolder": "data",

@@ -89,6 +89,8 @@ def load_trained(method: Method, tensors: dict[str, Tensor], source: Path) -> No
     """Put the trained tensors into `method`. Raises UserError naming what is missing, unexpected or of
     another shape.
     """
+    unused = method.left_out()
+    tensors = {name: t for name, t in tensors.items() if not (unused and name.startswith(unused))}
     faults = misfits(tensors, method.trained_state())
     if faults:
         raise UserError(

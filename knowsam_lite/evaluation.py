@@ -1,7 +1,8 @@
 """Scores of every view of a method on one split: each case, an image or a volume, at its own size."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,7 +17,21 @@ from knowsam_lite.methods import Method
 from knowsam_lite.metrics import dice, score_case, summarize
 
 Case = dict[str, list[float]]  # metric -> one value per foreground class
+# A record, its image (3, S, S), its mask at native size, and the logits (C, S, S) of every view.
+Predicted = tuple[Record, Tensor, np.ndarray, dict[str, Tensor]]
 BATCH = 16  # images predicted at once
+
+
+class Watcher(Protocol):
+    """Sees what `score_split` sees, so that no second pass is needed; it decides what to keep."""
+
+    def plane(
+        self, record: Record, truth: np.ndarray, labels: dict[str, np.ndarray], views: dict[str, Tensor]
+    ) -> None:
+        """One image or slice: truth and labels (H, W) at native size, and the logits (C, S, S), by view."""
+
+    def case(self, scores: dict[str, Case]) -> None:
+        """The scores by view of the case that the planes since the last call make up."""
 
 
 def at_native_size(z: Tensor, size: tuple[int, int]) -> np.ndarray:
@@ -33,7 +48,7 @@ def predicted(
     size: int,
     device: torch.device,
     bf16: bool = False,
-) -> Iterator[tuple[Record, Tensor, np.ndarray, dict[str, Tensor]]]:
+) -> Iterator[Predicted]:
     """Yield each record with x (3, S, S), its mask at native size and the logits (C, S, S) of every view.
 
     Batched, in evaluation mode, without graphs; the method is left in the mode in which it came.
@@ -59,11 +74,13 @@ def score_split(
     device: torch.device,
     bf16: bool = False,
     distances: bool = True,
+    watcher: Watcher | None = None,
 ) -> dict[str, list[Case]]:
     """Score each view on each case of a split, in the order of `cases_of(dataset.split(split))`.
 
     All slices of a volume are one case. `distances`: also HD95 and ASD (in the unit that `unit_of` gives),
-    not only overlap. Raises UserError if the split is empty or a volume's slices differ in size.
+    not only overlap. `watcher` is shown every plane and every case. Raises UserError if the split is empty
+    or a volume's slices differ in size.
     """
     cases = cases_of(dataset.split(split))
     if not cases:
@@ -72,20 +89,33 @@ def score_split(
     scores: dict[str, list[Case]] = {}
     records = [record for slices in cases.values() for record in slices]
     shown = predicted(method, dataset, records, size, device, bf16)
-    for case, slices in groupby(shown, key=lambda item: item[0].case):
-        truths: list[np.ndarray] = []
-        labels: dict[str, list[np.ndarray]] = {}
-        for _, _, truth, views in slices:
-            truths.append(truth)
-            for name, z in views.items():
-                labels.setdefault(name, []).append(at_native_size(z, (truth.shape[0], truth.shape[1])))
+    for case, items in groupby(shown, key=lambda item: item[0].case):
+        truths, labels = _labels(items, watcher)
         first = cases[case][0]
         spacing = _spacing(dataset, first) if in_mm else None
         whole = _whole(first, truths)
         for name, planes in labels.items():
             score = _score(_whole(first, planes), whole, dataset.num_classes, spacing, distances)
             scores.setdefault(name, []).append(score)
+        if watcher is not None:
+            watcher.case({name: done[-1] for name, done in scores.items()})
     return scores
+
+
+def _labels(
+    items: Iterable[Predicted], watcher: Watcher | None
+) -> tuple[list[np.ndarray], dict[str, list[np.ndarray]]]:
+    """The truths of one case's planes, and by view the labels found, all at native size."""
+    truths: list[np.ndarray] = []
+    labels: dict[str, list[np.ndarray]] = {}
+    for record, _, truth, views in items:
+        truths.append(truth)
+        found = {name: at_native_size(z, (truth.shape[0], truth.shape[1])) for name, z in views.items()}
+        for name, plane in found.items():
+            labels.setdefault(name, []).append(plane)
+        if watcher is not None:
+            watcher.plane(record, truth, found, views)
+    return truths, labels
 
 
 def unit_of(dataset: SegmentationData, split: str) -> str:

@@ -1,6 +1,7 @@
-"""What a finished run leaves behind: scores as a table and as JSON, curves, and a sheet of predictions."""
+"""What a finished run leaves behind: scores as text and JSON, curves, a sheet of predictions, and a page."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from knowsam_lite.data.records import cases_of
 from knowsam_lite.evaluation import (
     Case,
+    Watcher,
     at_native_size,
     case_dice,
     predicted,
@@ -17,16 +19,20 @@ from knowsam_lite.evaluation import (
     unit_of,
 )
 from knowsam_lite.files import write_text
+from knowsam_lite.log import read_log
 from knowsam_lite.runs import Run
 from knowsam_lite.uncertainty import entropy_map
 
 SHEET_CASES = 6
 
 
-def score_run(run: Run, split: str = "test") -> dict:
-    """Score every view of a run's method on a split: ids, cases and summaries, as written to metrics.json."""
+def score_run(run: Run, split: str = "test", watcher: Watcher | None = None) -> dict:
+    """Score every view of a run's method on a split: ids, cases and summaries, as written to metrics.json.
+
+    `watcher` sees what is scored, see `score_split`.
+    """
     config, data = run.config, run.dataset
-    scores = score_split(run.method, data, split, config.image_size, run.device, run.bf16)
+    scores = score_split(run.method, data, split, config.image_size, run.device, run.bf16, watcher=watcher)
     return {
         "data": data.name,
         "split": split,
@@ -87,15 +93,25 @@ def sheet_cases(run: Run, split: str, scores: dict[str, list[Case]]) -> list[dic
     return cases
 
 
-def write_report(run: Run, split: str = "test") -> tuple[dict, list[Path]]:
-    """Score a split, write metrics.json, curves.png and predictions.png; returns the scores and the paths."""
+def write_report(run: Run, split: str = "test", which: str = "last") -> tuple[dict, list[Path]]:
+    """Score a split, write metrics.json, curves.png, predictions.png and report.html; returns the scores and
+    the paths. `which` checkpoint the run holds, "last" or "best", is said on the page. Raises UserError if
+    the split is empty or the log is missing, damaged or without a training row.
+    """
     from knowsam_lite.figures import curves, prediction_sheet  # matplotlib is not needed to train
+    from knowsam_lite.page import Gatherer, Scored, render
 
     folder = run.path
-    result = score_run(run, split)
-    paths = [folder / "metrics.json", folder / "curves.png", folder / "predictions.png"]
-    write_text(paths[0], json.dumps(result, indent=1))
-    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    curves(rows, paths[1])
-    prediction_sheet(sheet_cases(run, split, result["cases"]), paths[2], classes=run.dataset.classes)
+    names = ("metrics.json", "curves.png", "predictions.png", "report.html")
+    metrics, lines, sheet, page = paths = [folder / name for name in names]
+    rows = read_log(folder)
+    series = curves(rows, lines)  # first, for a log without rows is found before the long part
+    began = time.perf_counter()
+    gathered = Gatherer(run.method.prediction_view)
+    result = score_run(run, split, gathered)
+    seconds = time.perf_counter() - began
+    result["uncertainty"] = gathered.as_dict()
+    write_text(metrics, json.dumps(result, indent=1))
+    prediction_sheet(sheet_cases(run, split, result["cases"]), sheet, classes=run.dataset.classes)
+    write_text(page, render(Scored(run, which, result, gathered, rows, series, seconds)))
     return result, paths

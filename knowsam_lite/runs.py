@@ -1,5 +1,6 @@
 """A run folder and what is in it: the method with its weights, the data and the device."""
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import torch
 from knowsam_lite.checkpoints import load_best, load_last
 from knowsam_lite.config import Config
 from knowsam_lite.data import SegmentationData, open_dataset
+from knowsam_lite.data.description import Layout, read_description
+from knowsam_lite.data.images import as_rgb
 from knowsam_lite.errors import UserError
 from knowsam_lite.methods import METHODS, Method
 
@@ -24,6 +27,71 @@ class Run:
     bf16: bool  # whether to compute in bfloat16
     step: int  # optimizer steps done
     labeled_ids: list[str]  # training images whose masks were used
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The classes of a data set and the value of each in a mask file, so that predictions look like masks.
+
+    With `painted` masks a value is 65536 red + 256 green + blue.
+    """
+
+    names: tuple[str, ...]
+    values: tuple[int, ...]
+    painted: bool = False
+
+    @classmethod
+    def of(cls, dataset: SegmentationData) -> "Classes":
+        """Those of a data set; without declared values 0 and 255, or 0, 1, 2, ... for more classes."""
+        n = dataset.num_classes
+        plain = (0, 255) if n == 2 else tuple(range(n))
+        values = tuple(getattr(dataset, "mask_values", plain))
+        return cls(tuple(dataset.classes), values, bool(getattr(dataset, "painted", False)))
+
+    def to_json(self, name: str) -> str:
+        """The text of a dataset.json."""
+        values = [as_rgb(value) for value in self.values] if self.painted else list(self.values)
+        return json.dumps({"name": name, "classes": list(self.names), "mask_values": values}, indent=1)
+
+
+def read_classes(run: Path, config: Config) -> Classes:
+    """The classes that a run learned, from its dataset.json; where it has none, from its data set.
+
+    Raises UserError if the file is damaged.
+    """
+    if not (run / "dataset.json").is_file():
+        return Classes.of(open_dataset(config.data, config.image_size, config.val, config.test))
+    layout = Layout(run.name)
+    read_description(run, layout)
+    if layout.findings:
+        raise UserError(f"{run}: {layout.findings[0]}")
+    return Classes(layout.classes, layout.mask_values, layout.painted)
+
+
+def read_config(run: Path) -> Config:
+    """The configuration of a run. Raises UserError if the folder is none."""
+    path = run / "config.json"
+    if not path.is_file():
+        raise UserError(f"found no {path}, expected a run folder: check the path")
+    return Config.from_json(path.read_text(encoding="utf-8"))
+
+
+def load_for_prediction(run: Path, which: str = "last") -> tuple[Method, Config, Classes]:
+    """What of a run predicts, on the CPU, with its "last" weights or the "best" on val.
+
+    For KnowSAM that is the two subnets and HAM: SAM is neither made nor read. Raises UserError if the folder
+    is no run or its files are damaged or do not fit each other.
+    """
+    config = read_config(run)
+    classes = read_classes(run, config)
+    if config.method not in METHODS:
+        raise UserError(f"found method {config.method!r}, expected one of {', '.join(METHODS)}")
+    method = METHODS[config.method].for_prediction(config, len(classes.names))
+    if which == "best":
+        load_best(run / "best.safetensors", method)
+    else:
+        load_last(run / "last.pt", method)
+    return method, config, classes
 
 
 def choose_device(name: str) -> torch.device:
@@ -64,10 +132,7 @@ def load_run(path: Path, data: str | None = None, which: str = "last", device: s
 
     Raises UserError if the folder is no run, its files are damaged or the data has another number of classes.
     """
-    config_file = path / "config.json"
-    if not config_file.is_file():
-        raise UserError(f"found no {config_file}, expected a run folder: check the path")
-    config = replace(Config.from_json(config_file.read_text(encoding="utf-8")), out=path, device=device)
+    config = replace(read_config(path), out=path, device=device)
     dataset = open_dataset(data or config.data, config.image_size, config.val, config.test)
     at = choose_device(device)
     method = build_method(config, dataset.num_classes).to(at)

@@ -21,8 +21,10 @@ from knowsam_lite.data.sampler import Batch, StepBatches
 from knowsam_lite.errors import UserError
 from knowsam_lite.evaluation import mean_dice, score_split
 from knowsam_lite.files import write_text
+from knowsam_lite.log import read_log
+from knowsam_lite.machine import describe, peak_memory
 from knowsam_lite.methods import Method
-from knowsam_lite.runs import Run, build_method, choose_device, use_bf16
+from knowsam_lite.runs import Classes, Run, build_method, choose_device, use_bf16
 from knowsam_lite.subnets import check_size
 
 
@@ -110,6 +112,11 @@ class Trainer:
         self.method = (build_method(config, dataset.num_classes) if method is None else method).to(
             self.device
         )
+        if self.method.uses_unlabeled and config.batch_unlabeled < 1:
+            raise UserError(
+                f"found {config.batch_unlabeled} unlabelled images per batch, expected at least 1 for "
+                f"{self.method.name}: give more, or choose a method that learns from labels alone"
+            )
         self.batches = StepBatches(
             dataset,
             self.labeled_ids,
@@ -123,6 +130,7 @@ class Trainer:
         self.optimizers = self.method.optimizers()
         self.base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.step, self.best, self.window = 0, -1.0, Window()
+        self.began = time.perf_counter()  # of this session, see `fit`
 
     def start(self) -> None:
         """Make a new run folder. Raises UserError if it cannot be written or already holds a run."""
@@ -137,6 +145,7 @@ class Trainer:
                 f"found {self.run} not writable ({error.strerror}), expected a folder: give another --out"
             ) from None
         write_text(self.run / "config.json", self.config.to_json())
+        write_text(self.run / "dataset.json", Classes.of(self.dataset).to_json(self.dataset.name))
         write_text(self.run / "log.jsonl", "")
         torch.manual_seed(self.config.seed)
 
@@ -149,17 +158,14 @@ class Trainer:
                 "expected the same data: restore it or start anew"
             )
         self.step, self.best = saved.step, saved.best
-        rows = [
-            json.loads(line)
-            for line in (self.run / "log.jsonl").read_text().splitlines()
-            if line.endswith("}")
-        ]
-        kept = [json.dumps(row) for row in rows if row["step"] <= self.step]
+        kept = [json.dumps(row) for row in read_log(self.run) if row["step"] <= self.step]
         write_text(self.run / "log.jsonl", "".join(f"{row}\n" for row in kept))
 
     def fit(self, progress: bool = True) -> bool:
         """Train to the end of the run; returns False if Ctrl-C stopped it before (all is saved then)."""
         config = self.config
+        self.began = time.perf_counter()
+        self.write_row({"kind": "start", "step": self.step, **describe(self.device)})
         steps = range(self.step, config.steps)
         own = torch.Generator()  # else the loader would draw from the global state, which resuming restores
         loader = DataLoader(
@@ -247,10 +253,16 @@ class Trainer:
             save_best(self.run / "best.safetensors", self.method)
 
     def save(self) -> None:
-        """Save the state after the last step, having made sure that every loss so far was finite."""
+        """Save the state after the last step, having made sure that every loss so far was finite.
+
+        The log gets a row with what this session has cost so far.
+        """
         self.window.read()
         progress = Progress(self.step, self.best, self.labeled_ids)
         save_last(self.run / "last.pt", self.method, self.optimizers, progress)
+        seconds, memory = time.perf_counter() - self.began, peak_memory(self.device)
+        row = {"kind": "saved", "step": self.step, "seconds": seconds, "peak_memory_bytes": memory}
+        self.write_row(row)
 
     def result(self) -> Run:
         """What evaluation and prediction need of this training."""

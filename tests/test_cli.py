@@ -40,10 +40,11 @@ def test_train_then_evaluate_a_folder(capsys, tmp_path):
     code, out, _ = train(capsys, folder, tmp_path / "run")
     assert code == 0
     assert "squares: 2 of 8 training images labelled, 2 val, 2 test; 2 classes" in out
-    for name in ("metrics.json", "curves.png", "predictions.png"):
+    for name in ("metrics.json", "curves.png", "predictions.png", "report.html"):
         assert str(tmp_path / "run" / name) in out and (tmp_path / "run" / name).stat().st_size > 500
     code, out, _ = run(capsys, "evaluate", tmp_path / "run", "--split", "val", "--which", "best", "--json")
     assert code == 0 and "val, 2 images, best checkpoint" in out
+    assert "2 val images, best checkpoint" in (tmp_path / "run/report.html").read_text(encoding="utf-8")
     summary = json.loads(out.splitlines()[-1])
     assert set(summary["U-Net"]["square"]) == {"dice", "iou", "hd95", "asd"}
 

@@ -5,6 +5,7 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 from data_folders import picture, square
 from PIL import Image
@@ -27,10 +28,10 @@ def blocks(language: str) -> list[str]:
 @pytest.mark.slow
 def test_every_command_runs_in_order(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    for code in blocks("python"):
-        exec(compile(code, "own_data.md", "exec"), {})
+    before, after = blocks("python")
+    exec(compile(before, "own_data.md", "exec"), {})
     commands = [line for block in blocks("bash") for line in block.splitlines()]
-    assert len(commands) == 5
+    assert len(commands) == 6
     shown = []
     for command in commands:
         program, *arguments = shlex.split(command)
@@ -40,8 +41,13 @@ def test_every_command_runs_in_order(tmp_path, monkeypatch, capsys):
     assert "train: 24 images, 24 readable masks" in shown[0] and "0 errors" in shown[0]
     assert "wrote my_images_mended" in shown[1] and Path("my_images_mended/index.csv").is_file()
     assert "8 of 24 training images labelled" in shown[2]
-    assert Path("runs/mine/curves.png").is_file() and Path("runs/mine/predictions.png").is_file()
+    assert Path("runs/mine/report.html").is_file()
     assert "val, 8 images, best checkpoint" in shown[4]
+    assert [len(list(Path("predicted", kind).iterdir())) for kind in ("masks", "overlays")] == [40, 40]
+    scope: dict = {}
+    exec(compile(after, "own_data.md", "exec"), scope)
+    with Image.open("predicted/masks/dermoscopy_00000.png") as mask:
+        assert (np.asarray(mask) == 255 * scope["labels"]).all() and scope["labels"].any()
 
 
 @pytest.mark.parametrize("text", blocks("json"))

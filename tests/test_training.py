@@ -53,14 +53,19 @@ def test_a_run_leaves_config_log_and_checkpoints(tmp_path):
     assert sorted(p.name for p in run.iterdir()) == [
         "best.safetensors",
         "config.json",
+        "dataset.json",
         "last.pt",
         "log.jsonl",
     ]
     assert Config.from_json((run / "config.json").read_text()) == t.config
-    rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    assert [(r["kind"], r["step"]) for r in rows] == [(k, s) for s in (4, 8, 12) for k in ("train", "val")]
+    first, *rows = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert (first["kind"], first["step"], first["device"]) == ("start", 0, "cpu")
+    kinds = ("train", "val", "saved")
+    assert [(r["kind"], r["step"]) for r in rows] == [(k, s) for s in (4, 8, 12) for k in kinds]
     assert set(rows[1]["dice"]) == {"U-Net", "V-Net", "fused", "SAM"}
     assert rows[0]["total"] == pytest.approx(sum(rows[0]["losses"].values()))
+    assert 0 < rows[2]["seconds"] < rows[5]["seconds"] < rows[8]["seconds"]
+    assert rows[2]["peak_memory_bytes"] > 2**20
 
 
 def test_resume_is_exact(tmp_path):
@@ -81,11 +86,10 @@ def test_resume_is_exact(tmp_path):
         a, b = last_state(tmp_path / "whole/run")[part], last_state(tmp_path / "cut/run")[part]
         torch.testing.assert_close(a, b, rtol=0, atol=0) if part == "method" else None
         assert str(a) == str(b), part
-    seconds = lambda row: {k: v for k, v in json.loads(row).items() if k != "seconds"}  # noqa: E731
-    logs = [
-        [seconds(r) for r in (tmp_path / n / "run/log.jsonl").read_text().splitlines()]
-        for n in ("whole", "cut")
-    ]
+    logs = []
+    for name in ("whole", "cut"):  # what was learned; the time and memory that it took differ
+        rows = map(json.loads, (tmp_path / name / "run/log.jsonl").read_text().splitlines())
+        logs.append([{**row, "seconds": 0} for row in rows if row["kind"] in ("train", "val")])
     assert logs[0] == logs[1]
 
 
@@ -227,3 +231,14 @@ def test_published_optimizers_are_sgd_and_adam(tmp_path):
 def test_a_folder_that_is_no_run(tmp_path):
     with pytest.raises(UserError, match="expected a run folder"):
         load_run(tmp_path)
+
+
+def test_batches_that_cannot_be_trained_on_are_named(tmp_path):
+    with pytest.raises(
+        UserError, match="found 0 unlabelled images per batch, expected at least 1 for knowsam"
+    ):
+        trainer(config(tmp_path, batch_unlabeled=0))
+    single = trainer(config(tmp_path, batch_labeled=1, batch_unlabeled=1))
+    single.start()
+    with pytest.raises(UserError, match="found one image of 4 x 4 tokens in a batch"):
+        single.fit(progress=False)

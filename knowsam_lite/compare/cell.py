@@ -11,17 +11,10 @@ from knowsam_lite.config import Config
 from knowsam_lite.data import open_dataset
 from knowsam_lite.errors import UserError
 from knowsam_lite.files import write_text
+from knowsam_lite.log import read_log
+from knowsam_lite.machine import peak_memory
 from knowsam_lite.report import score_run
 from knowsam_lite.training import Trainer
-
-
-def peak_memory(device: torch.device) -> int:
-    """Bytes that this process has held at most: on the GPU, or of its own memory."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    import resource  # not there on Windows
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def run(config: Config) -> bool:
@@ -35,7 +28,7 @@ def run(config: Config) -> bool:
     if not trainer.fit(progress=False):
         return False
     memory = peak_memory(trainer.device)
-    rows = [json.loads(line) for line in (config.out / "log.jsonl").read_text().splitlines()]
+    rows = read_log(config.out)
     result = trainer.result()
     scores = {"last": score_run(result)}
     best = config.out / "best.safetensors"

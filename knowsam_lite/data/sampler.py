@@ -137,7 +137,7 @@ def _check_streams(
     if batch_unlabeled and not unlabeled:
         raise UserError(
             f"found no unlabelled image among {images} training images, expected some for "
-            f"{batch_unlabeled} per batch; label fewer images, or set the unlabelled batch to 0"
+            f"{batch_unlabeled} per batch; label fewer, or choose a method that learns from labels alone"
         )
 
 

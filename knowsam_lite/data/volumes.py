@@ -1,5 +1,6 @@
 """Volumes in h5 and NIfTI files."""
 
+import gzip
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from knowsam_lite.data.findings import Fault, fault
+from knowsam_lite.files import write_aside
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,39 @@ def _read_nifti(path: Path) -> Volume:
         image = image[..., 0]
     x, y, z = (*(float(mm) for mm in file.header.get_zooms()), 1.0)[:3]
     return Volume(_three_axes(image.T), None, (z, y, x), np.asarray(file.affine))  # (x, y, z) -> (z, y, x)
+
+
+def write_labels(path: Path, labels: np.ndarray, like: Path) -> None:
+    """Write labels (D, H, W) as the volume `like` lies: its kind of file, its axes, its spacing and affine.
+
+    h5: `label` with the shape of `image`, attributes kept. NIfTI: header and affine kept. Written aside and
+    renamed. Raises UserError if the file cannot be written.
+    """
+    labels = labels.astype(np.uint8 if labels.max(initial=0) < 256 else np.uint16)
+    nifti = like.name.lower().endswith((".nii", ".nii.gz"))
+    write_aside(path, lambda aside: (_write_nifti if nifti else _write_h5)(aside, labels, like))
+
+
+def _write_h5(path: Path, labels: np.ndarray, like: Path) -> None:
+    import h5py
+
+    with h5py.File(like) as source, h5py.File(path, "w") as file:
+        shape = source["image"].shape
+        file.create_dataset("label", data=labels.reshape(shape), compression="gzip")
+        for old, new in ((source, file), (source["image"], file["label"])):
+            new.attrs.update(old.attrs)
+
+
+def _write_nifti(path: Path, labels: np.ndarray, like: Path) -> None:
+    import nibabel
+
+    source: Any = nibabel.load(like)
+    header = source.header.copy()
+    header.set_data_dtype(labels.dtype)
+    header.set_slope_inter(1, 0)
+    data = labels.T.reshape(source.shape)  # (z, y, x) -> (x, y, z)
+    content = nibabel.Nifti1Image(data, source.affine, header).to_bytes()
+    path.write_bytes(gzip.compress(content, mtime=0) if like.name.lower().endswith(".gz") else content)
 
 
 def _three_axes(array: np.ndarray) -> np.ndarray:

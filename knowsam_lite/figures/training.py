@@ -32,7 +32,7 @@ def curves(rows: Iterable[Mapping[str, Any]], path: str | Path) -> dict[str, Ser
     train = [row for row in kept if row["kind"] == "train"]
     if not train:
         raise UserError(
-            "found no training row in the log, expected at least one: train first, then draw curves"
+            "found no training row in the log, expected at least one: train on until log_every steps"
         )
     losses = _series(train, "losses")
     losses["total"] = (_column(train, "step"), _column(train, "total"))
@@ -66,11 +66,11 @@ def _draw_losses(axes: Axes, losses: Series) -> None:
         mark = "." if len(steps) < 3 else ""
         if len(steps) > 40:
             axes.plot(steps, positive, color=paint, alpha=0.16, linewidth=0.7)
-        smooth = _smooth(positive)
+        line = smooth(positive)
         axes.plot(
-            steps, smooth, dashes, marker=mark, color=paint, linewidth=2.0 if whole else 1.3, clip_on=not mark
+            steps, line, dashes, marker=mark, color=paint, linewidth=2.0 if whole else 1.3, clip_on=not mark
         )
-        ends.append((float(smooth[~np.isnan(smooth)][-1]), name, paint))
+        ends.append((float(line[~np.isnan(line)][-1]), name, paint))
     axes.autoscale_view(scalex=False)
     name_ends(axes, ends)
 
@@ -119,7 +119,7 @@ def spread(heights: Sequence[float], gap: float) -> list[float]:
     return [height + i * gap for i, height in enumerate(flat)]
 
 
-def _smooth(values: FloatArray) -> FloatArray:
+def smooth(values: FloatArray) -> FloatArray:
     """Moving mean over a twentieth of the run; nan stays nan and counts for nothing."""
     half = len(values) // 40
     shown = ~np.isnan(values)

@@ -33,6 +33,20 @@ class Method(nn.Module):
         self.config = config
         self.num_classes = num_classes
 
+    @classmethod
+    def for_prediction(cls, config: Config, num_classes: int) -> "Method":
+        """What `predict` needs, without what only teaches; its weights are then loaded from a checkpoint."""
+        return cls(config, num_classes)
+
+    @classmethod
+    def with_random_weights(cls, config: Config, num_classes: int) -> "Method":
+        """The method with nothing pretrained in it: as fast and as large, and needs no download."""
+        return cls(config, num_classes)
+
+    def left_out(self) -> tuple[str, ...]:
+        """Beginnings of the names in a checkpoint that `for_prediction` has no use for."""
+        return ()
+
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         """The terms of this step's loss by name, already weighted; the loop adds them up."""
         raise NotImplementedError

@@ -59,8 +59,8 @@ def with_distillation(method: type[Method]) -> type[Method]:
         name = f"{method.name}+skd"
         prediction_view = method.prediction_view
 
-        def __init__(self, config: Config, num_classes: int):
-            super().__init__(method(config, num_classes))
+        def __init__(self, config: Config, num_classes: int, teacher: SamTeacher | None = None):
+            super().__init__(method(config, num_classes), teacher)
 
     Distilled.__name__ = Distilled.__qualname__ = f"{method.__name__}WithSkd"
     return Distilled

@@ -11,6 +11,7 @@ from knowsam_lite.official import losses
 from knowsam_lite.official.method import OfficialKnowSAM
 from knowsam_lite.official.students import OfficialHybridAggregation
 from knowsam_lite.official.teacher import OfficialTeacher, load_sam, never_loaded
+from knowsam_lite.sam import SamTeacher
 from knowsam_lite.sam.backbones import backbone_named
 from knowsam_lite.sam.weights import pretrained_names, pretrained_tensors
 from knowsam_lite.students import StudentOutput
@@ -25,12 +26,17 @@ class Official(Method):
 
     name = "official"
 
-    def __init__(self, config: Config, num_classes: int):
+    def __init__(self, config: Config, num_classes: int, pretrained: bool = True):
         super().__init__(config, num_classes)
         backbone = backbone_named(config.teacher)
         start = config.mix_start * config.steps
         self.knowsam = OfficialKnowSAM(num_classes, config.image_size, config.steps, start, backbone)
-        load_sam(self.knowsam.teacher, pretrained_tensors(backbone, config.checkpoint))
+        if pretrained:
+            load_sam(self.knowsam.teacher, pretrained_tensors(backbone, config.checkpoint))
+
+    @classmethod
+    def with_random_weights(cls, config: Config, num_classes: int) -> Method:
+        return cls(config, num_classes, pretrained=False)
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         return self.knowsam.losses(batch, step)
@@ -81,8 +87,8 @@ class UnmendedAggregation(KnowSam):
 
     name = "unmended_aggregation"
 
-    def __init__(self, config: Config, num_classes: int):
-        super().__init__(config, num_classes)
+    def __init__(self, config: Config, num_classes: int, teacher: SamTeacher | None = None):
+        super().__init__(config, num_classes, teacher=teacher)
         self.students.ham = OfficialHybridAggregation(num_classes)
 
 
@@ -93,10 +99,11 @@ class UnmendedSam(KnowSam):
 
     name = "unmended_sam"
 
-    def __init__(self, config: Config, num_classes: int):
-        backbone = backbone_named(config.teacher)
-        teacher = OfficialTeacher(num_classes, config.image_size, backbone)
-        load_sam(teacher, pretrained_tensors(backbone, config.checkpoint))
+    def __init__(self, config: Config, num_classes: int, teacher: SamTeacher | None = None):
+        if teacher is None:
+            backbone = backbone_named(config.teacher)
+            teacher = OfficialTeacher(num_classes, config.image_size, backbone)
+            load_sam(teacher, pretrained_tensors(backbone, config.checkpoint))
         super().__init__(config, num_classes, teacher=teacher)
 
     def frozen_names(self) -> set[str]:

@@ -7,6 +7,7 @@ from torch import Tensor
 from knowsam_lite.config import Config
 from knowsam_lite.data.sampler import Batch
 from knowsam_lite.losses import supervised_loss
+from knowsam_lite.methods.base import Method
 from knowsam_lite.methods.with_sam import WithSam
 from knowsam_lite.sam import SamTeacher
 
@@ -25,6 +26,10 @@ class SamOnly(WithSam):
     def __init__(self, config: Config, num_classes: int, teacher: SamTeacher | None = None):
         super().__init__(config, num_classes)
         self.add_teacher(teacher)
+
+    @classmethod
+    def for_prediction(cls, config: Config, num_classes: int) -> Method:
+        return cls(config, num_classes)  # SAM itself predicts
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
         n = batch.n_labeled

@@ -1,19 +1,45 @@
 """What all methods with a SAM beside them share: making it, asking it, training it, saving it."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from knowsam_lite.config import Config
 from knowsam_lite.data.sampler import Batch
 from knowsam_lite.methods.base import Method
-from knowsam_lite.sam import SamTeacher, load_pretrained
+from knowsam_lite.sam import Backbone, SamTeacher, load_pretrained
+from knowsam_lite.sam.backbones import backbone_named
 from knowsam_lite.sam.prompts import roughen
 from knowsam_lite.sam.weights import pretrained_names
+
+
+class NoTeacher(SamTeacher):
+    """Stands where the teacher does in a method that only predicts: it has no weights and answers nothing."""
+
+    def __init__(self, backbone: Backbone):
+        nn.Module.__init__(self)
+        self.backbone = backbone
+
+    def learning_parts(self) -> dict[str, nn.ModuleList]:
+        return {}
 
 
 class WithSam(Method):
     """A method with a `teacher`, a SAM of which adapters and prompts are trained and the rest is frozen."""
 
     teacher: SamTeacher
+
+    @classmethod
+    def for_prediction(cls, config: Config, num_classes: int) -> Method:
+        nobody = NoTeacher(backbone_named(config.teacher))
+        return cls(config, num_classes, teacher=nobody)  # type: ignore[call-arg]  # each subclass takes one
+
+    @classmethod
+    def with_random_weights(cls, config: Config, num_classes: int) -> Method:
+        teacher = SamTeacher(config.teacher, num_classes, config.image_size)
+        return cls(config, num_classes, teacher=teacher)  # type: ignore[call-arg]
+
+    def left_out(self) -> tuple[str, ...]:
+        return ("teacher.",) if isinstance(self.teacher, NoTeacher) else ()
 
     def add_teacher(self, teacher: SamTeacher | None) -> None:
         """Take this teacher, already loaded, or make and load the one that the configuration names."""

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from knowsam_lite.errors import UserError
 from knowsam_lite.subnets import ConvBlock
 
 PROMPT_NOISE = 2.0  # largest strength of `roughen`, in standard deviations of the logits
@@ -49,6 +50,8 @@ class LearnablePrompts(nn.Module):
 
     They take the place of a clicked point or a drawn box: no user is asked at training time. The tokens start
     at zero, so that no random prompt disturbs SAM's answer at step 0; the authors' start at random.
+
+    Raises UserError for a single image of less than 8 x 8 tokens in training.
     """
 
     def __init__(self, num_classes: int, dim: int = 256, tokens: int = 2):
@@ -56,6 +59,11 @@ class LearnablePrompts(nn.Module):
         self.classes = nn.ModuleList(ClassPrompt(dim, tokens) for _ in range(num_classes))
 
     def forward(self, embedding: Tensor) -> Tensor:
+        if self.training and len(embedding) == 1 and max(embedding.shape[-2:]) < 8:
+            raise UserError(  # two poolings leave one pixel, and BatchNorm has nothing to take a spread over
+                f"found one image of {' x '.join(map(str, embedding.shape[-2:]))} tokens in a batch, "
+                "expected two images or 8 x 8 tokens: make the batch or the image size larger"
+            )
         return torch.stack([prompt(embedding) for prompt in self.classes], dim=1)
 
 

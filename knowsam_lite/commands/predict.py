@@ -1,0 +1,52 @@
+"""`knowsam-lite predict RUN IMAGES OUT`: masks for pictures and volumes, each as large as its image."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Options:
+    """Predict masks; of KnowSAM the two subnets and HAM are enough, SAM is not loaded."""
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(help="folder that `train` wrote")]
+    images: Annotated[
+        Path, tyro.conf.Positional, tyro.conf.arg(help="picture, volume, folder of them, or data set")
+    ]
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(help="folder for masks/ and what else is asked")]
+    split: Literal["train", "val", "test"] | None = None  # of a data set: only these images
+    which: Literal["last", "best"] = "last"  # last checkpoint, or the best on val
+    flips: bool = False  # mean over four mirrored views; four times the cost
+    overlay: bool = False  # also overlays/: the picture with the classes in color
+    probabilities: bool = False  # also probabilities/: NAME.npz, float16 (C, H, W) or (C, D, H, W)
+    device: str = "auto"
+    json: bool = False  # print the result as one JSON object, last
+
+
+def predict(arguments: Sequence[str]) -> int:
+    """write masks for pictures and volumes"""
+    options = tyro.cli(Options, args=arguments, prog="knowsam-lite predict")
+    from tqdm.auto import tqdm
+
+    from knowsam_lite.predict import Predictor
+    from knowsam_lite.predict.files import Wanted, find_images, write_predictions
+
+    found = find_images(options.images, options.out, options.split)
+    predictor = Predictor.from_run(options.run, options.which, options.device, options.flips)
+    wanted = Wanted(options.overlay, options.probabilities)
+    with tqdm(total=len(found), desc="predict", dynamic_ncols=True) as bar:
+        for _ in write_predictions(predictor, found, options.out, wanted):
+            bar.update()
+    folders = ["masks", *(["overlays"] if options.overlay else [])]
+    folders += ["probabilities"] if options.probabilities else []
+    wrote = [str(options.out / name) for name in folders]
+    print(f"{len(found)} masks of {', '.join(predictor.classes.names)}; wrote {', '.join(wrote)}")
+    if predictor.method.note:
+        print(f"Note: {predictor.method.note}.")
+    if options.json:
+        print(json.dumps({"images": len(found), "wrote": wrote}))
+    return 0

@@ -1,0 +1,55 @@
+"""On what a number was measured: the device, its threads, the versions, and the memory held at most."""
+
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("knowsam-lite", "numpy", "segment-anything")
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Bytes that this process has held at most: on the GPU, or of its own memory; None where unknown."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource  # not there on Windows
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that decide about numbers: name -> version."""
+    found = {"python": platform.python_version(), "torch": torch.__version__}  # with its CUDA version
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # a checkout that was never installed
+            found[name] = "not installed"
+    return found
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """The device and its model, the threads of PyTorch, the system and the versions, ready for JSON."""
+    model = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return {
+        "device": str(device),
+        "model": model,
+        "threads": torch.get_num_threads(),
+        "system": platform.system(),
+        "versions": versions(),
+    }
+
+
+def _processor() -> str:
+    """The processor's model; Linux says it in a file alone."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()

@@ -1,0 +1,195 @@
+"""From files to files: which images there are, and a mask, an overlay and probabilities for each."""
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from knowsam_lite.data.images import SUFFIXES, as_rgb, read_image
+from knowsam_lite.data.layout import read_layout
+from knowsam_lite.data.lists import has_lists
+from knowsam_lite.data.slices import SUFFIXES as VOLUME_SUFFIXES
+from knowsam_lite.data.slices import Slices, is_volume, read_header
+from knowsam_lite.data.volumes import write_labels
+from knowsam_lite.errors import UserError
+from knowsam_lite.files import write_aside
+from knowsam_lite.predict.predictor import Predictor, as_labels, as_probabilities
+from knowsam_lite.runs import Classes
+
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")  # Okabe and Ito (2008)
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A picture or a volume, and where its mask goes, without ending, relative to the output folder."""
+
+    path: Path
+    name: Path
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is written beside the masks."""
+
+    overlay: bool = False
+    probabilities: bool = False
+
+
+def find_images(place: Path, out: Path, split: str | None = None) -> list[ImageFile]:
+    """The images of a file, a folder of files or a data set; `split` takes a part of a data set.
+
+    Raises UserError if there are none, if two would get one mask, if the data set's layout has faults or if
+    `out`, where the masks will go, is among the images.
+    """
+    if place.is_dir() and ((place / "index.csv").exists() or has_lists(place)):
+        paths, root = _of_dataset(place, split), place
+    elif split is not None:
+        raise UserError(f"found --split {split} but no data set in {place}: leave it out, or write index.csv")
+    elif place.is_dir():
+        root = place / "images" if (place / "images").is_dir() else place
+        paths = sorted(p for p in root.rglob("*") if _is_image(p) and not _hidden(p, root))
+        if root.resolve() in (out.resolve(), *out.resolve().parents):
+            raise UserError(f"found {out} in {root}, where the images are: choose an output folder elsewhere")
+    elif place.is_file():
+        paths, root = [place], place.parent
+    else:
+        raise UserError(f"found nothing at {place}, expected a picture, a volume or a folder: check the path")
+    if not paths:
+        endings = " ".join((*SUFFIXES, *VOLUME_SUFFIXES))
+        raise UserError(f"found no image in {place}, expected files ending in {endings}: check the path")
+    found = [ImageFile(path, _stem(path.relative_to(root))) for path in paths]
+    taken: dict[Path, Path] = {}
+    for file in found:
+        if taken.setdefault(file.name, file.path) != file.path:
+            both = f"{taken[file.name].name} and {file.path.name}"
+            raise UserError(f"found {both} in one folder, expected different names: rename one")
+    return found
+
+
+def _of_dataset(root: Path, split: str | None) -> list[Path]:
+    layout = read_layout(root, 0.2, 0.2, 0)
+    if layout.findings:
+        raise UserError(f"{layout.findings[0]} (check-data {root} lists all faults)")
+    return list(dict.fromkeys(r.image for r in layout.records if split is None or r.split == split))
+
+
+def _is_image(path: Path) -> bool:
+    return path.is_file() and path.name.lower().endswith((*SUFFIXES, *VOLUME_SUFFIXES))
+
+
+def _hidden(path: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(root).parts)
+
+
+def _stem(path: Path) -> Path:
+    """A path without the ending, of which .nii.gz is one."""
+    ending = next((e for e in (*VOLUME_SUFFIXES, *SUFFIXES) if path.name.lower().endswith(e)), path.suffix)
+    return path.with_name(path.name[: len(path.name) - len(ending)])
+
+
+def write_predictions(
+    predictor: Predictor, files: Sequence[ImageFile], out: Path, wanted: Wanted
+) -> Iterator[ImageFile]:
+    """Predict in batches across files, write what is wanted of each, and yield it when it is written.
+
+    Each file is written aside and renamed. Raises UserError for an unreadable image or an output folder that
+    cannot be written.
+    """
+    pictures = _pictures(files)
+    shown: list[tuple[ImageFile, np.ndarray]] = []  # read, but not yet answered
+
+    def images() -> Iterator[np.ndarray]:
+        for file, image in pictures:
+            shown.append((file, image))
+            yield image
+
+    answers = ((*shown.pop(0), z) for z in predictor.native_logits(images()))
+    for file, planes in groupby(answers, key=lambda answer: answer[0]):
+        _write(file, [(image, z) for _, image, z in planes], predictor.classes, out, wanted)
+        yield file
+
+
+def _pictures(files: Sequence[ImageFile]) -> Iterator[tuple[ImageFile, np.ndarray]]:
+    """Each picture, and each slice of each volume, uint8 (H, W, 3)."""
+    slices = Slices()
+    for file in files:
+        if is_volume(file.path):
+            for index in range(read_header(file.path).shape[0]):
+                yield file, slices.image(file.path, index)
+        else:
+            yield file, read_image(file.path)
+
+
+def _write(
+    file: ImageFile,
+    planes: Sequence[tuple[np.ndarray, Tensor]],
+    classes: Classes,
+    out: Path,
+    wanted: Wanted,
+) -> None:
+    """Write the mask of one file and what else is wanted; `planes`: images (H, W, 3), logits (C, H, W)."""
+    labels = [as_labels(z) for _, z in planes]
+    volume = is_volume(file.path)
+    if volume:
+        ending = next(e for e in VOLUME_SUFFIXES if file.path.name.lower().endswith(e))
+        values = np.asarray(classes.values)[np.stack(labels)]
+        write_labels(_place(out / "masks", file, ending), values, file.path)
+    else:
+        _save_png(_place(out / "masks", file, ".png"), as_picture(labels[0], classes))
+    if wanted.probabilities:
+        p = np.stack([as_probabilities(z) for _, z in planes], axis=1)  # (C, D, H, W)
+        content = io.BytesIO()
+        np.savez_compressed(content, probabilities=p if volume else p[:, 0], classes=np.array(classes.names))
+        data = content.getvalue()
+        write_aside(_place(out / "probabilities", file, ".npz"), lambda aside: aside.write_bytes(data))
+    if wanted.overlay:
+        for i, ((image, _), plane) in enumerate(zip(planes, labels, strict=True)):
+            ending = f"_{i:0{len(str(len(planes)))}d}.png" if volume else ".png"
+            _save_png(_place(out / "overlays", file, ending), overlay(image, plane))
+
+
+def _place(folder: Path, file: ImageFile, ending: str) -> Path:
+    """The path of an output file, its folder made."""
+    path = folder / file.name.with_name(file.name.name + ending)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"found {path.parent} not writable ({error.strerror}), expected a folder: choose another"
+        ) from None
+    return path
+
+
+def as_picture(labels: np.ndarray, classes: Classes) -> np.ndarray:
+    """Class indices (H, W) -> a mask as the data set's are: uint8 or uint16 (H, W), or painted (H, W, 3)."""
+    if classes.painted:
+        return np.array([as_rgb(value) for value in classes.values], np.uint8)[labels]
+    return np.asarray(classes.values, np.uint8 if max(classes.values) < 256 else np.uint16)[labels]
+
+
+def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The picture uint8 (H, W, 3) with each foreground class tinted, its border in the full color."""
+    shown = image.astype(np.float32)
+    inner = np.zeros(labels.shape, bool)  # all four neighbors are of the same class
+    inner[1:-1, 1:-1] = True
+    for axis in (0, 1):
+        for step in (1, -1):
+            inner &= np.roll(labels, step, axis) == labels
+    for c in range(1, int(labels.max(initial=0)) + 1):
+        color = COLORS[(c - 1) % len(COLORS)]
+        paint = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)], np.float32)
+        here = labels == c
+        shown[here & inner] = 0.6 * shown[here & inner] + 0.4 * paint
+        shown[here & ~inner] = paint
+    return shown.round().astype(np.uint8)
+
+
+def _save_png(path: Path, picture: np.ndarray) -> None:
+    save: Any = Image.fromarray(picture).save
+    write_aside(path, lambda aside: save(aside, format="PNG"))
