@@ -10,7 +10,7 @@ from base import check_method, gradient_reach, small_net, tiny_teacher, two_stre
 
 from knowsam_lite.config import Config
 from knowsam_lite.losses import supervised_loss
-from knowsam_lite.methods import Bcp, CauSsl, KnowSamMutual, Mcf, SamOnly
+from knowsam_lite.methods import Bcp, CauSsl, KnowSamMutual, KnowSamMutualAtOnce, Mcf, SamOnly
 from knowsam_lite.methods.bcp import average_into, largest_components, rectangle
 from knowsam_lite.methods.caussl import squared_cosines
 from knowsam_lite.methods.mcf import rectify_loss, sharpen
@@ -239,6 +239,9 @@ def test_mutual_teaches_sam_alone_and_waits_for_its_rise():
     early, late = (method.losses(batch, step)["sam/pseudo"] for step in (0, 290))
     assert early.item() < 0.05 * late.item()
     assert gradient_reach(method, late) == {"teacher"}
+    nets = method.students.net_a, method.students.net_b
+    at_once = KnowSamMutualAtOnce(CONFIG, 2, *nets, method.teacher).train()
+    assert at_once.losses(batch, 0)["sam/pseudo"].item() > 20 * early.item()
 
 
 def mcf_of_real_nets(config, classes):

@@ -1,5 +1,6 @@
-"""The reference pages under docs/, generated from `reference` and from the chapters that exist."""
+"""The reference pages under docs/, generated from `reference`, the methods and the chapters that exist."""
 
+import inspect
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -62,6 +63,27 @@ def glossary() -> str:
     return f"# Glossary\n\n{NOTE}\n\n{table(('term', 'meaning'), rows)}\n"
 
 
+def methods() -> str:
+    """What each method does and where it comes from, as its class says."""
+    from knowsam_lite.methods import METHODS, SamDistillation
+
+    single = {name: method for name, method in METHODS.items() if not issubclass(method, SamDistillation)}
+    plugged = sum(issubclass(method, SamDistillation) for method in METHODS.values())
+    parts = [
+        "# Methods\n\n<!-- Made by `python -m knowsam_lite.course build` from the classes' docstrings. -->\n",
+        "`knowsam-lite train --method NAME` trains one, `knowsam-lite compare --methods NAME NAME ...`\n"
+        "several. All run in one loop on the same networks, so that a difference is the method's. r is the\n"
+        "ramp exp(-5 (1 - t/t_max)^2); warm-ups and starts are fractions of the run. Unless said, labelled\n"
+        "images are augmented weakly and unlabelled ones strongly.\n",
+    ]
+    for name, method in {**single, "NAME+skd": SamDistillation}.items():
+        file = (inspect.getsourcefile(method) or "").rpartition("/methods/")[2]
+        parts.append(f"## {name}\n\n{inspect.getdoc(method)}\n")
+        parts.append(f"Code: [`{method.__name__}`](../knowsam_lite/methods/{file})\n")
+    parts.append(f"{plugged} methods take `+skd`: those without a SAM of their own.\n")
+    return "\n".join(parts)
+
+
 def pages(root: Path) -> dict[Path, str]:
     """The reference pages of a checkout: file -> text."""
     names = [path.stem for path in sorted((root / "solutions").glob("[0-9][0-9]_*.py"))]
@@ -70,4 +92,5 @@ def pages(root: Path) -> dict[Path, str]:
         docs / "equations.md": equations(names),
         docs / "notation.md": notation(),
         docs / "glossary.md": glossary(),
+        docs / "methods.md": methods(),
     }

@@ -8,7 +8,7 @@ from knowsam_lite.methods.cps import Cps
 from knowsam_lite.methods.distillation import SamDistillation, with_distillation
 from knowsam_lite.methods.dtc import Dtc
 from knowsam_lite.methods.knowsam import KnowSam
-from knowsam_lite.methods.knowsam_mutual import KnowSamMutual
+from knowsam_lite.methods.knowsam_mutual import KnowSamMutual, KnowSamMutualAtOnce
 from knowsam_lite.methods.mc_mean import MultiViewMean
 from knowsam_lite.methods.mc_net_plus import McNetPlus
 from knowsam_lite.methods.mcf import Mcf
@@ -36,7 +36,14 @@ WITHOUT_SAM: tuple[type[Method], ...] = (
     MultiViewMean,
     MultiView,
 )
-WITH_SAM: tuple[type[Method], ...] = (SamOnly, KnowSam, KnowSamMutual, Official, *UNMENDED)
+WITH_SAM: tuple[type[Method], ...] = (
+    SamOnly,
+    KnowSam,
+    KnowSamMutual,
+    KnowSamMutualAtOnce,
+    Official,
+    *UNMENDED,
+)
 METHODS: dict[str, type[Method]] = {
     m.name: m for m in (*WITHOUT_SAM, *WITH_SAM, *map(with_distillation, WITHOUT_SAM))
 }
@@ -50,6 +57,7 @@ __all__ = [
     "Dtc",
     "KnowSam",
     "KnowSamMutual",
+    "KnowSamMutualAtOnce",
     "McNetPlus",
     "Mcf",
     "MeanTeacher",

@@ -32,3 +32,10 @@ class KnowSamMutual(KnowSam):
         own = self.teacher(batch.x[n:], roughen(z_f[n:])).logits
         terms = super().sam_losses(batch, z_s_labeled, z_f, progress)
         return {**terms, "sam/pseudo": weight * supervised_loss(own, z_f[n:].argmax(dim=1))}
+
+
+class KnowSamMutualAtOnce(KnowSamMutual):
+    """`knowsam_mutual` without its ramp: SAM believes the students from the first step on (ours)."""
+
+    name = "knowsam_mutual_at_once"
+    rise = 0.0

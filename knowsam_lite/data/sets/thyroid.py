@@ -17,7 +17,8 @@ SOURCE = Source(
     sha256="0ba1770076dab01b1f8fd661a227d80982168bc433de61c80fd266427b20cf60",
 )
 LICENCE = "No terms come with the archive: ask its publishers before any use beyond research, and cite them."
-CITATION = """TN3K, TG3K: Gong et al., Multi-task learning for thyroid nodule segmentation, ISBI 2021.
+CITATION = """TN3K, TG3K: Gong et al., Multi-task learning for thyroid nodule segmentation with thyroid region
+prior, ISBI 2021.
 DDTI: Pedraza et al., An open access thyroid ultrasound image database, SIPAIM 2015."""
 FILE = r"(?P<key>[^/]+)\.(?:jpe?g|png)"
 
