@@ -33,6 +33,7 @@ COMMANDS = {
     "ablate": Command("add one part of KnowSAM at a time and print one table", "ablate", "ablate"),
     "check-data": Command("list every fault of a data folder", "check", "check_data"),
     "data": Command("bring a published data set, or your own images, into one folder", "data", "data"),
+    "figure": Command("draw a figure for a lecture", "figure", "figure"),
     "parity": Command("compare the official variant with recorded cases", "parity", "parity"),
     "bench": Command("time a training step, a prediction or the data on this machine", "bench", "bench"),
     "weights": Command("download a teacher's pretrained weights", "weights", "weights"),

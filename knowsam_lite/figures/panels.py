@@ -46,7 +46,8 @@ def panels(
                 if i == 0:
                     name = titles[j]
                     axes.set_title(name, loc="center", color=COLORS.get(name, INK), pad=4, fontsize=8)
-        _scale(figure, width, height, ends)
+        if any(picture.ndim == 2 for row in pictures for picture in row):
+            _scale(figure, width, height, ends)
         save(figure, path)
     maps = {title: [row[j] for row in pictures] for j, title in enumerate(titles)}
     return {t: [float(m.mean()) for m in column] for t, column in maps.items() if column[0].ndim == 2}
