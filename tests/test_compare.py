@@ -130,6 +130,12 @@ def test_compare_writes_table_page_numbers_and_pictures(tmp_path, capsys):
     for name in ("results.csv", "table.md", "leaderboard.html", "curves_0.png", "predictions.png"):
         assert (tmp_path / name).stat().st_size > 300
     assert main([*arguments, "--report"]) == 0
+    table = (tmp_path / "table.md").read_text()
+    for path in [*tmp_path.rglob("last.pt"), *tmp_path.glob("*.*")]:  # as where the scores alone were kept
+        path.unlink()
+    capsys.readouterr()
+    assert main([*arguments, "--report"]) == 0 and "predictions" not in capsys.readouterr().out
+    assert (tmp_path / "table.md").read_text() == table and not list(tmp_path.glob("*.png"))
 
 
 def test_nothing_done_is_said(tmp_path, capsys):
@@ -184,5 +190,6 @@ def test_leaderboard_needs_no_curve_where_nothing_was_validated(faked, tmp_path,
     for cell in faked:
         if cell.scores.exists():
             (cell.config.out / "log.jsonl").write_text('{"kind": "train", "step": 1}\n')
+            (cell.config.out / "last.pt").touch()
     paths = write_leaderboard(read_blocks(faked), ["mc"], tmp_path)
     assert all(path.exists() for path in paths)

@@ -116,17 +116,24 @@ def csv_text(blocks: Sequence[Block]) -> str:
 
 
 def write_leaderboard(blocks: Sequence[Block], baselines: Sequence[str], folder: Path) -> list[Path]:
-    """Write results.csv, table.md, leaderboard.html and the pictures; returns the paths."""
-    from knowsam_lite.compare.pictures import draw_curves, draw_sheet  # matplotlib is not needed to train
+    """Write results.csv, table.md, leaderboard.html and, of the data sets whose runs are there, the pictures;
+    returns the paths.
+    """
+    from knowsam_lite.compare.pictures import (  # matplotlib is not needed to train
+        draw_curves,
+        draw_sheet,
+        has_runs,
+    )
 
     pictures = {}
-    for i, block in enumerate(blocks):
+    shown = [block for block in blocks if has_runs(block)]
+    for i, block in enumerate(shown):
         path = folder / f"curves_{i}.png"
         if draw_curves(block, path):
             pictures[f"{block.title}: Dice on val over the steps, mean over seeds"] = path
-    if blocks:
+    if shown:
         sheet = folder / "predictions.png"
-        draw_sheet(blocks, sheet)
+        draw_sheet(shown, sheet)
         pictures["Predictions: one test image a data set (rows), one method a column"] = sheet
     texts = {
         "results.csv": csv_text(blocks),

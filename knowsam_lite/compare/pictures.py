@@ -14,6 +14,12 @@ from knowsam_lite.figures import prediction_sheet, trends
 from knowsam_lite.runs import load_run
 
 
+def has_runs(block: Block) -> bool:
+    """Whether the runs themselves are still there; scores.json alone is enough for the tables."""
+    cells = [cell for entry in block.entries.values() for cell in entry.cells]
+    return all((cell.config.out / "last.pt").exists() for cell in cells)
+
+
 def val_curve(entry: Entry) -> tuple[list[int], list[float]]:
     """Steps and Dice on val of the method's own prediction, mean over the seeds."""
     seeds = []
