@@ -11,10 +11,10 @@ def branch(in_channels: int, hidden: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(in_channels, hidden, 3, padding=1, bias=False),
         nn.BatchNorm2d(hidden),
-        nn.LeakyReLU(0.2),
+        nn.LeakyReLU(0.2, inplace=True),
         nn.Conv2d(hidden, out_channels, 1, bias=False),
         nn.BatchNorm2d(out_channels),
-        nn.LeakyReLU(0.2),
+        nn.LeakyReLU(0.2, inplace=True),
     )
 
 
@@ -35,7 +35,7 @@ class HybridAggregation(nn.Module):
         self.fuse = nn.Sequential(
             nn.Conv2d(64, 64, 3, padding=1, bias=False),
             nn.BatchNorm2d(64),
-            nn.LeakyReLU(0.2),
+            nn.LeakyReLU(0.2, inplace=True),
             nn.Conv2d(64, num_classes, 3, padding=1),
         )
 

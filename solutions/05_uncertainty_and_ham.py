@@ -272,16 +272,18 @@ doubts = show(
         for i in range(3)
     ],
     ends=("0 certain", "1 no idea"),
-    alt="Entropy maps of both networks for three lesions: light bands of doubt follow the border of the lesion, "
-    "and the errors of the U-Net lie mostly within or beside these bands.",
+    alt="Entropy maps of both networks for three lesions: the U-Net's doubt is a light band along the border, the "
+    "V-Net's a light patch on the whole lesion; the U-Net's errors lie mostly within or beside its band.",
 )
 
 # %% [markdown]
-# Doubt gathers along borders, where the truth itself is hard to draw, and the errors gather there too. (The
-# fine chequered pattern of the V-Net comes from its 2 × 2 up-sampling.) But doubt is the network's own
-# opinion of itself. A place that is dark in its map and light in the last column is wrong *without knowing
-# it*; networks that train for longer, on few labels, have many such places. Entropy cannot find them, by
-# its very definition.
+# The U-Net's doubt gathers along borders, where the truth itself is hard to draw, and its errors gather
+# there too. The V-Net learns more slowly, and after so few steps it may doubt the whole lesion. (Its fine
+# chequered pattern comes from 2 × 2 up-sampling.)
+#
+# But doubt is the network's own opinion of itself. A place that is dark in its map and light in the last
+# column is wrong *without knowing it*; networks that train for longer, on few labels, have many such
+# places. Entropy cannot find them, by its very definition.
 #
 # ## Step 2: disagreement
 #
@@ -469,7 +471,9 @@ check("05.3", ham_inputs)
 # library: knowsam_lite.aggregation.branch
 
 # %% [markdown]
-# The padding keeps the size of the image; only the number of channels changes.
+# The padding keeps the size of the image; only the number of channels changes. `inplace=True` lets LeakyReLU
+# overwrite its input instead of filling a second tensor: that saves memory in training, and changes neither
+# values nor gradients, because the BatchNorm before it does not need its own output on the way back.
 #
 # ### Exercise 05.4: the forward pass of HAM
 #
@@ -481,8 +485,8 @@ check("05.3", ham_inputs)
 #
 # <details><summary>Hint</summary>
 #
-# 1. You have made the three inputs in exercise 05.3. The branches are `self.agreement`, `self.certainty`
-#    and `self.logits`.
+# 1. Make the three inputs as in exercise 05.3, but with `self.entropy` in place of `entropy_map`. The
+#    branches are `self.agreement`, `self.certainty` and `self.logits`.
 # 2. The features are concatenated over the channels in this order: agreement, certainty, logits.
 #    `self.fuse` has learnt (or will learn) what stands where, so the order is part of the weights' meaning.
 # 3. Nothing is detached. The loss of the fused map is meant to train the subnets as well.

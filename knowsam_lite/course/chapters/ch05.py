@@ -23,7 +23,7 @@ BRANCHES = ("agreement", "certainty", "logits")
 
 def _entropy_probe(f: Callable[[Tensor], Tensor]) -> list[Tensor]:
     z2, z3 = noise(2, 2, 4, 5), noise(2, 3, 4, 5, seed=1)
-    return [f(z2), f(z3), *gradients(f, z3), f(50 * z3)]
+    return [f(z2), f(z3), *gradients(f, z3), f(50 * z3), *gradients(f, 50 * z3)]
 
 
 def _entropy_ends(f: Callable[[Tensor], Tensor]) -> bool:
@@ -49,6 +49,11 @@ def _wrong_axis(z: Tensor) -> Tensor:
     return -(log_p.exp() * log_p).sum(dim=1) / math.log(z.shape[1])
 
 
+def _only_along_the_width(z: Tensor) -> Tensor:
+    log_p = z.float().log_softmax(dim=-1)
+    return -(log_p.exp() * log_p).sum(dim=-1) / math.log(z.shape[1])
+
+
 def _natural(z: Tensor) -> Tensor:
     return entropy_map(z) * math.log(z.shape[1])
 
@@ -68,6 +73,11 @@ def _class_mean(z: Tensor) -> Tensor:
 def _log_of_zero(z: Tensor) -> Tensor:
     p = z.float().softmax(dim=1)
     return -(p * p.log()).sum(dim=1) / math.log(z.shape[1])
+
+
+def _infinite_slope(z: Tensor) -> Tensor:
+    p = z.float().softmax(dim=1)
+    return -torch.special.xlogy(p, p).sum(dim=1) / math.log(z.shape[1])
 
 
 def _logits_as_p(z: Tensor) -> Tensor:
@@ -117,6 +127,12 @@ ENTROPY = Exercise(
             _wrong_axis,
         ),
         Mistake(
+            "everything over the wrong axis",
+            "softmax and sum run along the image's width, and the classes are left.",
+            "hint 1 of exercise 05.1: which axis of (N, C, H, W) holds the alternatives?",
+            _only_along_the_width,
+        ),
+        Mistake(
             "not divided by log C",
             "the entropy is in natural units: its maximum is log C instead of 1.",
             "hint 3 of exercise 05.1: divide by the entropy of the uniform guess.",
@@ -145,6 +161,12 @@ ENTROPY = Exercise(
             "where a probability underflows to 0, 0 times log 0 became nan.",
             "hint 2 of exercise 05.1: log_softmax never takes the logarithm of 0.",
             _log_of_zero,
+        ),
+        Mistake(
+            "nan on the way back",
+            "the map is right, but where a probability underflows to 0 its gradient is nan.",
+            "hint 2 of exercise 05.1: log_softmax survives on the way back, too.",
+            _infinite_slope,
         ),
         Mistake(
             "logits in place of p",
@@ -399,6 +421,28 @@ INPUTS = Exercise(
             _changed(lambda a, c, z: (a, 1 - c, z)),
         ),
         Mistake(
+            "neither sign turned round",
+            "the first two inputs are disagreement and entropy; HAM takes 1 minus each of them.",
+            "the equation above exercise 05.3: both begin with 1 minus.",
+            _changed(lambda a, c, z: (1 - a, 1 - c, z)),
+        ),
+        Mistake(
+            "logits compared with one half",
+            "disagreement_map got logits: its threshold of one half is one for probabilities.",
+            "the equation above exercise 05.3: d takes p, and h takes z.",
+            lambda z_a, z_b: (1 - disagreement_map(z_a, z_b), *library_inputs(z_a, z_b)[1:]),
+        ),
+        Mistake(
+            "softmax twice",
+            "entropy_map got probabilities and took their softmax again; it expects logits.",
+            "the equation above exercise 05.3: d takes p, and h takes z.",
+            lambda z_a, z_b: (
+                library_inputs(z_a, z_b)[0],
+                library_inputs(z_a.softmax(dim=1), z_b.softmax(dim=1))[1],
+                library_inputs(z_a, z_b)[2],
+            ),
+        ),
+        Mistake(
             "detached certainty",
             "the certainty is detached: HAM could no longer teach the subnets doubt.",
             "hint 2 of exercise 05.3: only the threshold stops the gradient.",
@@ -449,9 +493,21 @@ def weighed(kind: Any, classes: int = 2, train: bool = False) -> nn.Module:
     return made.train(train)
 
 
+def _without_doubt(kind: Any) -> type:
+    """A subclass whose entropy is 0 everywhere."""
+
+    class Sure(kind):
+        @staticmethod
+        def entropy(z: Tensor) -> Tensor:
+            return torch.zeros_like(z[:, 0])
+
+    return Sure
+
+
 def _ham_probe(kind: Any) -> list[Tensor]:
-    made = weighed(kind)
-    return [made(*_pair(2)), *gradients(made, *_pair(2)), weighed(kind, train=True)(*_pair(2))]
+    made, sure = weighed(kind), weighed(_without_doubt(kind))
+    trained = weighed(kind, train=True)(*_pair(2))
+    return [made(*_pair(2)), *gradients(made, *_pair(2)), trained, sure(*_pair(2))]
 
 
 def _ham_shapes(kind: Any) -> bool:
@@ -482,11 +538,19 @@ def _wrong_ham(inputs: Callable[..., tuple[Tensor, ...]], order: tuple[int, ...]
 
     class Wrong(HybridAggregation):
         def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:
-            given = inputs(*library_inputs(z_a, z_b))
+            agreement, _, logits = library_inputs(z_a, z_b)
+            certainty = 1 - torch.stack([self.entropy(z_a), self.entropy(z_b)], dim=1)
+            given = inputs(agreement, certainty, logits)
             features = [getattr(self, name)(t) for name, t in zip(BRANCHES, given, strict=True)]
             return self.fuse(torch.cat([features[i] for i in order], dim=1))
 
     return Wrong
+
+
+class _OneEntropy(HybridAggregation):
+    def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:
+        given = zip(BRANCHES, library_inputs(z_a, z_b), strict=True)
+        return self.fuse(torch.cat([getattr(self, name)(t) for name, t in given], dim=1))
 
 
 class _Skip(HybridAggregation):
@@ -517,6 +581,14 @@ HAM = Exercise(
                 gradients(weighed(k), *_pair(2)), gradients(weighed(HybridAggregation), *_pair(2))
             ),
         ),
+        Property(
+            "subclass",
+            "a subclass with another `entropy` gets another map",
+            lambda k: same(
+                weighed(_without_doubt(k))(*_pair(2)),
+                weighed(_without_doubt(HybridAggregation))(*_pair(2)),
+            ),
+        ),
         Property("invariance", "the order of the images in a batch does not matter", _ham_order),
     ),
     (
@@ -531,6 +603,18 @@ HAM = Exercise(
             "the certainty branch gets the entropy; it should get 1 minus it.",
             "exercise 05.3 makes the three inputs: compare its second line.",
             _wrong_ham(lambda a, c, z: (a, 1 - c, z)),
+        ),
+        Mistake(
+            "neither sign turned round",
+            "the first two branches get disagreement and entropy; they should get 1 minus each.",
+            "exercise 05.3 makes the three inputs: compare its first two.",
+            _wrong_ham(lambda a, c, z: (1 - a, 1 - c, z)),
+        ),
+        Mistake(
+            "entropy_map by name",
+            "the map is right, but a subclass cannot replace the entropy: you did not call self.entropy.",
+            "the text of exercise 05.4: use self.entropy for the doubt.",
+            _OneEntropy,
         ),
         Mistake(
             "features in another order",
@@ -549,6 +633,12 @@ HAM = Exercise(
             "the logits are detached on the way into their branch.",
             "hint 3 of exercise 05.4: nothing in HAM is detached.",
             _wrong_ham(lambda a, c, z: (a, c, z.detach())),
+        ),
+        Mistake(
+            "everything detached",
+            "the map is right, but no gradient reaches the subnets: HAM's loss would teach HAM alone.",
+            "hint 3 of exercise 05.4: nothing in HAM is detached.",
+            _wrong_ham(lambda a, c, z: (a, c.detach(), z.detach())),
         ),
         Mistake(
             "a shortcut",
@@ -589,7 +679,7 @@ def _silence(ham: nn.Module, name: str) -> Tensor:
 def _ablate_probe(f: Ablate) -> list[Tensor]:
     ham = weighed(HybridAggregation)
     quiet = [f(ham, name)(*_pair(2)) for name in BRANCHES]
-    return [*quiet, ham(*_pair(2))]
+    return [*quiet, ham(*_pair(2)), _after_training(f, ham)]
 
 
 def _ablate_value(f: Ablate) -> bool:
@@ -597,14 +687,18 @@ def _ablate_value(f: Ablate) -> bool:
     return all(same(f(ham, name)(*_pair(2)), _silence(ham, name)) for name in BRANCHES)
 
 
-def _ablate_untouched(f: Ablate) -> bool:
-    ham = weighed(HybridAggregation)
-    before = ham(*_pair(2))
+def _after_training(f: Ablate, ham: nn.Module) -> Tensor:
+    """What `ham` computes when the weights of its ablation have moved."""
     quiet = f(ham, "certainty")
     with torch.no_grad():
         for tensor in quiet.parameters():
             tensor.add_(1)
-    return same(before, ham(*_pair(2)))
+    return ham(*_pair(2))
+
+
+def _ablate_untouched(f: Ablate) -> bool:
+    ham = weighed(HybridAggregation)
+    return same(ham(*_pair(2)), _after_training(f, ham))
 
 
 def _ablate_gradient(f: Ablate) -> bool:
@@ -637,6 +731,12 @@ def _in_place(ham: nn.Module, name: str) -> nn.Module:
     return ham
 
 
+def _shared(ham: nn.Module, name: str) -> nn.Module:
+    quiet = copy.deepcopy(ham)
+    setattr(quiet, name, nn.Sequential(getattr(ham, name), _Zero()))
+    return quiet
+
+
 def _all_others(ham: nn.Module, name: str) -> nn.Module:
     quiet = copy.deepcopy(ham)
     for other in BRANCHES:
@@ -661,7 +761,9 @@ ABLATION = Exercise(
             lambda f: f(weighed(HybridAggregation), "agreement")(*_pair(2)).shape == (2, 2, 6, 8),
         ),
         Property("value", "what the library's HAM computes when that branch answers zeros", _ablate_value),
-        Property("untouched", "the HAM that was given is the same as before", _ablate_untouched),
+        Property(
+            "untouched", "the HAM that was given stays as it is, also when its copy trains", _ablate_untouched
+        ),
         Property("gradient", "the silent branch learns nothing, the others do", _ablate_gradient),
     ),
     (
@@ -670,6 +772,12 @@ ABLATION = Exercise(
             "you changed the HAM that was given, so each ablation silences one branch more.",
             "hint 1 of exercise 05.5: work on copy.deepcopy(ham).",
             _in_place,
+        ),
+        Mistake(
+            "a branch of the original",
+            "the copy contains a branch of the HAM that was given: trained, it changes both.",
+            "hint 3 of exercise 05.5: getattr of the copy, not of ham.",
+            _shared,
         ),
         Mistake(
             "the input is silent",

@@ -192,6 +192,12 @@ KL = Exercise(
             lambda log_p, log_q: _kl(log_q, log_p),
         ),
         Mistake(
+            "the student's weights",
+            "the bracket is right, but its weights are the student's probabilities.",
+            "hint 1 of exercise 08.2: the weight in front of the bracket is p.",
+            lambda log_p, log_q: (log_q.exp() * (log_p - log_q)).sum(dim=1),
+        ),
+        Mistake(
             "the minus sign of the entropy",
             "the sign is reversed: log q stands in front of log p.",
             "hint 2 of exercise 08.2: log p minus log q.",
@@ -628,19 +634,24 @@ def _terms(z_a: Tensor, z_b: Tensor, z_s: Tensor, weight: float, temperature: fl
     return dict(zip(NAMES, parts, strict=True))
 
 
+def _told(f: Terms, *arguments: Any) -> dict[str, Tensor]:
+    """What `f` tells, which has to be a dictionary: a tensor would take a name for an index."""
+    return dict(f(*arguments))
+
+
 def _terms_probe(f: Terms) -> list[Tensor]:
     made = []
     for weight, temperature in ((1.0, 10.0), (0.3, 2.0)):
-        terms = f(*_three(), weight, temperature)
+        terms = _told(f, *_three(), weight, temperature)
         made += [terms[name] for name in sorted(terms)]
     for name in NAMES:
-        made += gradients(lambda a, b, s, name=name: f(a, b, s, 1.0, 4.0)[name], *_three())
+        made += gradients(lambda a, b, s, name=name: _told(f, a, b, s, 1.0, 4.0)[name], *_three())
     return made
 
 
 def _terms_value(f: Terms) -> bool:
     return all(
-        same([f(*_three(5), w, t)[k] for k in NAMES], [_terms(*_three(5), w, t)[k] for k in NAMES])
+        same([_told(f, *_three(5), w, t)[k] for k in NAMES], [_terms(*_three(5), w, t)[k] for k in NAMES])
         for w, t in ((1.0, 10.0), (0.3, 10.0), (2.0, 1.0))
     )
 
@@ -648,7 +659,10 @@ def _terms_value(f: Terms) -> bool:
 def _terms_gradient(f: Terms) -> bool:
     """Each term reaches its own subnet alone."""
     arrived = [
-        [bool(g.any()) for g in gradients(lambda a, b, s, name=name: f(a, b, s, 1.0, 4.0)[name], *_three())]
+        [
+            bool(g.any())
+            for g in gradients(lambda a, b, s, name=name: _told(f, a, b, s, 1.0, 4.0)[name], *_three())
+        ]
         for name in NAMES
     ]
     return arrived == [[True, False, False], [False, True, False]]
@@ -656,7 +670,7 @@ def _terms_gradient(f: Terms) -> bool:
 
 def _terms_swap(f: Terms) -> bool:
     z_a, z_b, z_s = _three()
-    one, other = f(z_a, z_b, z_s, 1.0, 4.0), f(z_b, z_a, z_s, 1.0, 4.0)
+    one, other = _told(f, z_a, z_b, z_s, 1.0, 4.0), _told(f, z_b, z_a, z_s, 1.0, 4.0)
     return same(one[NAMES[0]], other[NAMES[1]]) and same(one[NAMES[1]], other[NAMES[0]])
 
 
@@ -678,12 +692,12 @@ TERMS = Exercise(
         Property(
             "interface",
             'skd_terms(z_a, z_b, z_s, weight, temperature) returns "a/distillation" and "b/distillation"',
-            lambda f: takes(f, 5) and sorted(f(*_three(), 1.0, 10.0)) == list(NAMES),
+            lambda f: takes(f, 5) and sorted(_told(f, *_three(), 1.0, 10.0)) == list(NAMES),
         ),
         Property(
             "shape",
             "two single numbers",
-            lambda f: [t.shape for t in f(*_three(), 1.0, 10.0).values()] == [(), ()],
+            lambda f: [t.shape for t in _told(f, *_three(), 1.0, 10.0).values()] == [(), ()],
         ),
         Property("value", "the method's values, for several weights and temperatures", _terms_value),
         Property("gradient", "each term reaches its own subnet, and SAM hears nothing", _terms_gradient),
@@ -719,6 +733,12 @@ TERMS = Exercise(
             "SAM stands in the student's place: the gradient goes to SAM and the subnets learn nothing.",
             "hint 1 of exercise 08.5: the student comes first.",
             _upside_down,
+        ),
+        Mistake(
+            "one subnet twice",
+            "both terms are the U-Net's, and the V-Net learns nothing from SAM.",
+            "hint 1 of exercise 08.5: once for z_a and once for z_b.",
+            lambda a, b, s, w, t: _terms(a, a, s, w, t),
         ),
         Mistake(
             "names exchanged",
