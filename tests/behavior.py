@@ -3,13 +3,17 @@
 One function per exercise: it takes the answer and returns everything worth comparing.
 """
 
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from knowsam_lite.aggregation import HybridAggregation
+from knowsam_lite.data import Record
+from knowsam_lite.students import Students
 
 
 def random(*shape: int, seed: int, scale: float = 2.0) -> Tensor:
@@ -27,6 +31,70 @@ def with_gradients(f: Callable[..., Any], *inputs: Tensor) -> Iterator[Tensor]:
             weights = random(*out.shape, seed=7)
             found = torch.autograd.grad((out * weights).sum(), leaves, retain_graph=True, allow_unused=True)
             yield from (torch.zeros(()) if g is None else g for g in found)
+
+
+def dice_per_class(f: Callable[[Tensor, Tensor], Tensor]) -> Iterator[Tensor]:
+    for classes in (2, 3, 6):
+        z, y = random(4, classes, 7, 5, seed=classes), random(4, classes, 7, 5, seed=classes + 20).argmax(1)
+        z[0, 1:], z[1, -1], y[3] = -50.0, -50.0, 0
+        y[0], y[1][y[1] == classes - 1] = 0, 0
+        yield f(z, y).clone()
+
+
+def choose_patients(f: Callable[[list[Record], int], list[str]]) -> Iterator[Tensor]:
+    splits = ("train", "val", "train", "train", "test", "train")
+    for order in range(4):
+        turns = random(20, seed=order).argsort().tolist()
+        records = [
+            Record(f"i{i}", Path(f"{i}.png"), Path(f"{i}m.png"), f"g{i % 6}", splits[i % 6]) for i in turns
+        ]
+        for wanted in range(1, 15):
+            chosen = f(records, wanted)
+            yield torch.tensor([float(record.id in chosen) for record in records] + [float(len(chosen))])
+
+
+def box_of(f: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
+    for seed in range(6):
+        yield f(random(11, 17, seed=seed) > 3.0 + seed / 3)
+    yield f(torch.zeros(5, 8, dtype=torch.bool))
+    yield f(torch.ones(5, 8, dtype=torch.bool))
+
+
+def who_learns(f: Callable[[Tensor, dict[str, nn.Module]], set[str]]) -> Iterator[Tensor]:
+    torch.manual_seed(3)
+    names = ("a", "b", "frozen", "both", "unused")
+    nets: dict[str, nn.Module] = {name: nn.Linear(4, 4) for name in names} | {"empty": nn.Identity()}
+    nets["frozen"].requires_grad_(False)
+    nets["both"].requires_grad_(False).bias.requires_grad_()
+    x = random(3, 4, seed=1)
+    losses = [
+        nets["a"](x).square().mean(),
+        nets["frozen"](nets["a"](x) + nets["b"](x).detach()).square().mean(),
+        nets["both"](nets["b"](x)).mean() + 0 * nets["unused"](x).mean(),
+        -nets["b"](x).exp().sum() + nets["unused"].weight[0, 0],
+    ]
+    for loss in (*losses, *losses):
+        told = f(loss, nets)
+        yield torch.tensor([float(name in told) for name in nets] + [float(len(told))])
+    yield torch.tensor([float(p.grad is None) for net in nets.values() for p in net.parameters()])
+
+
+def segment(f: Callable[..., Tensor]) -> Iterator[Tensor]:
+    for classes in (2, 4):
+        for height, width, size in ((20, 34, 16), (48, 30, 32), (64, 64, 64)):
+            torch.manual_seed(classes)
+            nets = [
+                nn.Sequential(nn.Conv2d(3, classes, 3, padding=1), nn.BatchNorm2d(classes)) for _ in range(2)
+            ]
+            students = Students(classes, *nets).train()
+            coarse = random(1, 3, 6, 5, seed=height).sigmoid()
+            smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")
+            image = (255 * smooth[0].movedim(0, -1)).byte().numpy()
+            graphs: list[float] = []
+            students.ham.register_forward_hook(lambda *_, g=graphs: g.append(float(torch.is_grad_enabled())))
+            yield f(students, image, size)
+            yield torch.tensor([*graphs, float(students.training)])
+            yield f(students, image)
 
 
 def entropy(f: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
@@ -116,7 +184,83 @@ def skd_terms(f: Callable[..., dict[str, Tensor]]) -> Iterator[Tensor]:
             yield from with_gradients(lambda *z, w=weight, t=temperature, k=name: f(*z, w, t)[k], *logits)
 
 
+def training_step(f: Callable[..., dict[str, Tensor]]) -> Iterator[Tensor]:
+    start = [random(4, seed=seed) for seed in (1, 2, 3, 4)]
+    weights = [torch.nn.Parameter(t.clone()) for t in start]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.SGD(weights[:2], 0.05, momentum=0.8, weight_decay=0.2),
+        torch.optim.AdamW(weights[2:3], 0.1),
+        torch.optim.SGD(weights[3:], 0.3),
+    ]
+    for step in range(5):
+        goal = random(4, seed=50 + step)
+        terms = {f"t{i}": (i + 1) * (w - goal).square().mean() for i, w in enumerate(weights)}
+        if step % 2:
+            del terms["t1"]
+        told = f(terms, optimizers)
+        yield from (w.detach().clone() for w in weights)
+        yield torch.tensor([w.grad is None for w in weights])
+        yield torch.tensor([len(told), *(t.requires_grad for t in told.values())])
+        yield from (t.detach() for t in told.values())
+
+
+def schedule(f: Callable[..., tuple[float, float, bool]]) -> Iterator[Tensor]:
+    for steps in (3, 10, 250, 40_000):
+        for step in sorted({0, 1, 2, steps // 5, steps // 4, steps // 2, steps - 1}):
+            for start in (0.0, 0.2, 0.25, 0.7):
+                yield torch.tensor([float(value) for value in f(step, steps, start)])
+
+
+def stream(kind: Any) -> Iterator[Tensor]:
+    for count, seed, name in ((1, 0, 0), (3, 7, 1), (10, 2, 0), (10, 3, 1)):
+        records = [Record(str(i), Path(str(i)), None, str(i), "train") for i in range(count)]
+        made = kind(records, seed, name)
+        yield torch.tensor([int(made[i].id) for i in (*range(5 * count), 1000, 0)])
+
+
+def save(f: Callable[..., object]) -> Iterator[Tensor]:
+    torch.manual_seed(2)
+    net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 1))
+    optimizer = torch.optim.AdamW(net.parameters(), 0.1)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "state.pt"
+        for step in range(3):
+            net(random(5, 3, seed=step)).square().sum().backward()
+            optimizer.step()
+            f(path, net, optimizer, step)
+            found = torch.load(path, weights_only=True)
+            yield torch.tensor([len(list(Path(folder).iterdir())), len(found), found["step"]])
+            yield found["random"]
+            yield from found["net"].values()
+            yield from (t for state in found["optimizer"]["state"].values() for t in state.values())
+
+
+def choose(f: Callable[..., int]) -> Iterator[Tensor]:
+    for seed in range(10):
+        values = (random(9, 2, seed=seed).sigmoid() * 5).round() / 5  # coarse, so that there are equals
+        rows = [
+            {"kind": ("val", "test")[i % 3 == 2], "step": 10 * i + 10, "dice": {"a": float(a), "b": float(b)}}
+            for i, (a, b) in enumerate(values)
+        ]
+        rows.insert(seed, {"kind": "train", "step": 5, "total": 1.0})
+        yield torch.tensor([f(rows, "a"), f(rows, "b")])
+    nothing = [{"kind": "val", "step": step, "dice": {"a": 0.0}} for step in (10, 20)]
+    yield torch.tensor(f(nothing, "a"))
+
+
+def paired_interval(f: Callable[..., Any]) -> Iterator[Tensor]:
+    for images in (3, 17, 50):
+        a, b = (random(images, seed=seed).sigmoid() for seed in (images, images + 1))
+        draws = torch.randint(0, images, (99, images), generator=torch.Generator().manual_seed(images))
+        yield from (torch.as_tensor(value) for value in f(a, b, draws))
+
+
 BEHAVIOR: dict[str, Callable[[Any], Iterator[Tensor]]] = {
+    "00.1": dice_per_class,
+    "00.2": choose_patients,
+    "00.3": box_of,
+    "00.4": who_learns,
+    "00.5": segment,
     "05.1": entropy,
     "05.2": disagreement,
     "05.3": ham_inputs,
@@ -127,4 +271,10 @@ BEHAVIOR: dict[str, Callable[[Any], Iterator[Tensor]]] = {
     "08.3": distillation,
     "08.4": teacher_targets,
     "08.5": skd_terms,
+    "10.1": training_step,
+    "10.2": schedule,
+    "10.3": stream,
+    "10.4": save,
+    "10.5": choose,
+    "10.6": paired_interval,
 }

@@ -71,9 +71,9 @@ def environment(budget: str, library: Path = ROOT) -> dict[str, str]:
     return {**os.environ, "KNOWSAM_LITE_BUDGET": budget, "PYTHONPATH": str(library), "OMP_NUM_THREADS": "1"}
 
 
-def nbval(paths: list[Path]) -> list[str]:
-    """The command that runs notebooks and compares the outputs of their tagged cells."""
-    options = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=180"]
+def nbval(paths: list[Path], seconds: int = 180) -> list[str]:
+    """The command that runs notebooks, each cell in so many seconds, and compares their tagged cells."""
+    options = ["--nbval-lax", "--nbval-current-env", f"--nbval-cell-timeout={seconds}"]
     sanitize = ["--nbval-sanitize-with", str(ROOT / "tests" / "nbval.cfg")]
     python = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q"]
     return [*python, *options, *sanitize, *map(str, paths)]

@@ -135,7 +135,9 @@ def test_budget_is_read_from_the_environment(monkeypatch):
         monkeypatch.setenv("KNOWSAM_LITE_BUDGET", name)
         assert budget(**sizes) == size and budget.name == name
     monkeypatch.delenv("KNOWSAM_LITE_BUDGET")
-    assert budget.name == "laptop"
+    for cuda, name in ((False, "laptop"), (True, "gpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda found=cuda: found)
+        assert budget.name == name
     monkeypatch.setenv("KNOWSAM_LITE_BUDGET", "huge")
     with pytest.raises(UserError, match="found KNOWSAM_LITE_BUDGET=huge"):
         budget(**sizes)

@@ -1,12 +1,14 @@
 """The committed notebooks: guarded, run, compared; and what makes each of these red."""
 
 import copy
+import json
 import re
 import shutil
 import subprocess
 
 import nbformat
 import pytest
+import torch
 from chapters import NAMES, chapter, code_cells, committed, environment, exercise_cells, nbval
 from guard import faults, looks, prose_words
 
@@ -14,8 +16,10 @@ from knowsam_lite.course.builder import ROOT, execute
 
 # One change of a library function per chapter, which nbval must see: file, before, after.
 PERTURBED = {
+    "00": ("metrics.py", "np.count_nonzero(p & t) / total", "np.count_nonzero(p | t) / total"),
     "05": ("uncertainty.py", "log_softmax(dim=1)", "log_softmax(dim=2)"),
     "08": ("losses.py", "(log_p - log_q), dim=1", "(log_p - log_q), dim=2"),
+    "10": ("methods/base.py", "(1 - progress) ** 2", "(1 + progress) ** 2"),
 }
 
 
@@ -36,6 +40,12 @@ def test_a_chapter_has_the_size_of_a_chapter(name):
     assert len(re.findall(r"Difficulty \d of 5 · importance \d of 5 · \d+ minutes", text)) == len(
         exercise_cells(name)
     )
+
+
+def test_the_figures_that_the_tour_quotes_stand_in_the_readme():
+    quoted = set(re.findall(r"\b0\.\d{3}\b", (ROOT / "solutions" / "00_tour.py").read_text("utf8")))
+    assert len(quoted) > 15
+    assert quoted - set(re.findall(r"\b0\.\d{3}\b", (ROOT / "README.md").read_text("utf8"))) == set()
 
 
 def stripped(notebook):
@@ -104,6 +114,20 @@ def test_solutions_under_nbval():
     paths = [ROOT / "solutions" / f"{name}.ipynb" for name in NAMES]
     outcome = subprocess.run(nbval(paths), cwd=ROOT, env=environment("ci"), capture_output=True, text=True)
     assert outcome.returncode == 0, outcome.stdout[-4000:]
+
+
+@pytest.mark.slow
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_complete_run_under_nbval_on_a_gpu(tmp_path):
+    """At "gpu": sam_vit_b at 256 pixels where its weights can be had, and a row of figures to commit."""
+    shutil.copy(ROOT / "solutions" / "10_complete_run.ipynb", tmp_path)
+    command = nbval([tmp_path / "10_complete_run.ipynb"], seconds=7200)
+    outcome = subprocess.run(command, cwd=tmp_path, env=environment("gpu"), capture_output=True, text=True)
+    assert outcome.returncode == 0, outcome.stdout[-4000:]
+    row = json.loads(next(tmp_path.glob("runs/*/figures.json")).read_text("utf8"))
+    print(row)
+    assert row["device"] == torch.cuda.get_device_name() and float(row["seconds a step"]) > 0
 
 
 @pytest.mark.slow

@@ -18,18 +18,26 @@ def show(draw: Callable[..., Data], *arguments: Any, alt: str, **options: Any) -
     aloud to those who do not see it, and stands for the picture where only text can be shown.
     """
     from IPython.display import display
+
+    data, content, metadata = picture(draw, *arguments, alt=alt, **options)
+    display(content, raw=True, metadata=metadata)
+    return data
+
+
+def picture(
+    draw: Callable[..., Data], *arguments: Any, alt: str, **options: Any
+) -> tuple[Data, dict[str, Any], dict[str, Any]]:
+    """What `draw` returns, and its picture as a notebook takes it: content by type, and metadata."""
     from PIL import Image
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "figure.png"
         data = draw(*arguments, path=path, **options)
-        with Image.open(path) as picture:
-            width = picture.width // 2  # drawn at twice the screen's resolution
-            small(picture).save(path, optimize=True)
+        with Image.open(path) as drawn:
+            width = drawn.width // 2  # drawn at twice the screen's resolution
+            small(drawn).save(path, optimize=True)
         png = path.read_bytes()
-    metadata = {"image/png": {"alt": alt, "width": width}}
-    display({"image/png": png, "text/plain": alt}, raw=True, metadata=metadata)
-    return data
+    return data, {"image/png": png, "text/plain": alt}, {"image/png": {"alt": alt, "width": width}}
 
 
 def small(picture: "Image.Image") -> "Image.Image":

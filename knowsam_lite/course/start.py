@@ -16,13 +16,24 @@ Size = TypeVar("Size")
 BUDGETS = ("smoke", "ci", "laptop", "gpu")
 
 
+def sees_cuda() -> bool:
+    """Whether PyTorch is installed and finds a CUDA device."""
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return False
+    return torch.cuda.is_available()
+
+
 class Budget:
-    """How much a notebook may compute: the environment variable KNOWSAM_LITE_BUDGET, by default "laptop"."""
+    """How much a notebook may compute: the environment variable KNOWSAM_LITE_BUDGET, by default "gpu" where
+    PyTorch sees a CUDA device, else "laptop".
+    """
 
     @property
     def name(self) -> str:
         """One of "smoke" (no training), "ci", "laptop" and "gpu". Raises UserError for another word."""
-        name = os.environ.get("KNOWSAM_LITE_BUDGET", "laptop")
+        name = os.environ.get("KNOWSAM_LITE_BUDGET") or ("gpu" if sees_cuda() else "laptop")
         if name not in BUDGETS:
             raise UserError(
                 f"found KNOWSAM_LITE_BUDGET={name}, expected one of {', '.join(BUDGETS)}: correct it"
