@@ -63,6 +63,15 @@ def asd(pred: ArrayLike, true: ArrayLike, spacing: Sequence[float] | None = None
     return _surface_scores(p, t, _spacing(spacing, p.ndim))[1]
 
 
+def surface(mask: BoolArray) -> BoolArray:
+    """The elements of a boolean mask (H, W) or (D, H, W) that have a neighbour along an axis outside it.
+
+    What lies beyond the image's edge is outside. It is medpy's connectivity 1.
+    """
+    inner: BoolArray = ndimage.binary_erosion(mask, ndimage.generate_binary_structure(mask.ndim, 1))
+    return mask & ~inner
+
+
 def score_case(
     pred: ArrayLike, true: ArrayLike, num_classes: int, spacing: Sequence[float] | None = None
 ) -> dict[str, list[float]]:
@@ -138,17 +147,11 @@ def _surface_scores(pred: BoolArray, true: BoolArray, spacing: FloatArray) -> tu
         return diagonal, diagonal
     # Every surface lies inside the box around both objects, so nothing outside it can change a distance.
     box = ndimage.find_objects((pred | true).astype(np.uint8))[0]
-    surface_p, surface_t = _surface(pred[box]), _surface(true[box])
+    surface_p, surface_t = surface(pred[box]), surface(true[box])
     to_true = ndimage.distance_transform_edt(~surface_t, sampling=spacing)[surface_p]
     to_pred = ndimage.distance_transform_edt(~surface_p, sampling=spacing)[surface_t]
     pooled = np.concatenate([to_true, to_pred])
     return float(np.percentile(pooled, 95)), float(pooled.mean())
-
-
-def _surface(mask: BoolArray) -> BoolArray:
-    """The mask's elements with a background or outside neighbour along an axis (medpy's connectivity 1)."""
-    inner: BoolArray = ndimage.binary_erosion(mask, ndimage.generate_binary_structure(mask.ndim, 1))
-    return mask & ~inner
 
 
 def _masks(pred: ArrayLike, true: ArrayLike) -> tuple[BoolArray, BoolArray]:

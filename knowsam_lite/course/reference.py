@@ -50,6 +50,27 @@ OURS = "ours, where the paper's formula could not be had"
 
 EQUATIONS = (
     Equation(
+        "Dice score",
+        r"\mathrm{Dice} = \frac{2\,|P \cap T|}{|P| + |T|}",
+        ("knowsam_lite.metrics.dice",),
+        "01",
+        "standard; 1 if both masks are empty",
+    ),
+    Equation(
+        "intersection over union",
+        r"\mathrm{IoU} = \frac{|P \cap T|}{|P \cup T|} = \frac{\mathrm{Dice}}{2 - \mathrm{Dice}}",
+        ("knowsam_lite.metrics.iou",),
+        "01",
+        "standard; 1 if both masks are empty",
+    ),
+    Equation(
+        "95 % Hausdorff distance",
+        r"\mathrm{HD95} = q_{95}\big(\{d(p, S(T)) : p \in S(P)\} \cup \{d(t, S(P)) : t \in S(T)\}\big)",
+        ("knowsam_lite.metrics.hd95", "knowsam_lite.metrics.surface"),
+        "01",
+        "medpy's definition, S the border of a mask; empty masks by the rule of metrics.py",
+    ),
+    Equation(
         "probabilities", r"p_c = \frac{e^{z_c}}{\sum_{k=1}^{C} e^{z_k}}", ("torch.softmax",), "04", "standard"
     ),
     Equation(
@@ -230,6 +251,7 @@ SYMBOLS = (
 GLOSSARY = {
     "adapter": "a small trainable bottleneck beside the frozen weights of a large network",
     "agreement": "1 minus the disagreement of the two subnets",
+    "bootstrap": "drawing the cases again and again with replacement, to see how far their mean depends on luck",
     "certainty": "1 minus the entropy divided by log C",
     "consistency": "a loss that asks two views of the same image for the same answer",
     "Dice": "twice the overlap of two masks over the sum of their areas: 1 identical, 0 disjoint",
@@ -240,8 +262,11 @@ GLOSSARY = {
     "fused map": "HAM's answer, one map made of the subnets' two",
     "group": "images that belong together (a patient, a video) and never stand in two splits",
     "HAM": "hybrid aggregation module: reads both logits, their entropies and their disagreement",
+    "Hausdorff distance": "the largest distance from a pixel of one mask's border to the other's border",
     "HD95": "95th percentile of the distances between two masks' borders",
+    "IoU": "intersection over union: the overlap of two masks over the area that either of them claims",
     "labelled half": "the first part of a batch: images whose masks are known",
+    "leak": "what training knew of the test set: a slice of the same patient, a copy of an image, a label",
     "logits": "a network's answer before the softmax, any real numbers",
     "LPS": "learnable prompt strategy: prompt tokens made from SAM's own features",
     "mask prompt": "a rough mask, as logits, handed to SAM as a question",
@@ -252,6 +277,7 @@ GLOSSARY = {
     "SAM": "Segment Anything Model: an image encoder, a prompt encoder and a mask decoder",
     "semi-supervised": "learning from few labelled and many unlabelled images",
     "SKD": "SAM-induced knowledge distillation: SAM's answer teaches both subnets",
+    "stream": "an endless walk through images, one seeded shuffle after another",
     "strong augmentation": "changes of place and of look: colour, blur, noise; for the unlabelled half",
     "student": "one of the two small networks that are kept in the end",
     "subnet": "the U-Net F_a or the V-Net F_b",

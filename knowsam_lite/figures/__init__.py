@@ -1,10 +1,22 @@
 """Every plot of the library, in one grammar."""
 
 from knowsam_lite.figures.look import COLORS, color, style
+from knowsam_lite.figures.overlaps import overlaps
 from knowsam_lite.figures.panels import lines, panels
 from knowsam_lite.figures.pipeline import pipeline
 from knowsam_lite.figures.sheet import prediction_sheet
 from knowsam_lite.figures.training import curves
 from knowsam_lite.figures.trends import trends
 
-__all__ = ["COLORS", "color", "curves", "lines", "panels", "pipeline", "prediction_sheet", "style", "trends"]
+__all__ = [
+    "COLORS",
+    "color",
+    "curves",
+    "lines",
+    "overlaps",
+    "panels",
+    "pipeline",
+    "prediction_sheet",
+    "style",
+    "trends",
+]

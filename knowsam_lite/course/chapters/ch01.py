@@ -1,0 +1,816 @@
+"""Chapter 01, data and metrics: properties, catalogued mistakes, and the quiz's key."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from knowsam_lite.course.checks import Exercise, Mistake, Property
+from knowsam_lite.course.probes import noise, same, takes
+from knowsam_lite.course.quiz import Answer
+from knowsam_lite.data import Record
+from knowsam_lite.data.sampler import Stream
+from knowsam_lite.data.split import assign_splits, seeded_groups
+from knowsam_lite.errors import UserError
+from knowsam_lite.metrics import BoolArray, dice, hd95, iou, surface
+
+# ---------------------------------------------------------------- 01.1 a split by groups
+
+Split = Callable[[Sequence[str], float, float, int], dict[str, str]]
+
+PARTS = ("train", "val", "test")
+# Eleven groups of unlike size, listed out of order.
+GROUPS = [f"p{(7 * i) % 11:02d}" for i in range(11) for _ in range(1 + (3 * i) % 5)]
+FRACTIONS = ((0.2, 0.3), (0.0, 0.25), (0.02, 0.02), (0.4, 0.0), (0.0, 0.0), (0.33, 0.41))
+
+
+def _told(parts: dict[str, str]) -> Tensor:
+    """A split as numbers: the part of each of the eleven groups, -1 where it has none, and their count."""
+    names = sorted(set(GROUPS))
+    return torch.tensor(
+        [PARTS.index(parts[name]) if name in parts else -1 for name in names] + [len(parts)]
+    ).float()
+
+
+def _split_probe(f: Split) -> list[Tensor]:
+    """What is refused stays out, so that a mistake is known by its split whether it refuses or not."""
+    made = [_told(f(GROUPS, val, test, seed)) for val, test in FRACTIONS for seed in (0, 1)]
+    return [*made, _told(f(GROUPS[::-1], 0.2, 0.3, 0))]
+
+
+REFUSED = ((-0.1, 0.2), (0.2, -0.1), (1.0, 0.1), (0.1, 1.0), (0.5, 0.5), (0.0, 0.97), (0.97, 0.0))
+
+
+def _refuses(f: Split, val: float, test: float) -> bool:
+    try:
+        f(GROUPS, val, test, 0)
+    except UserError:
+        return True
+    return False
+
+
+def _split_value(f: Split) -> bool:
+    return all(
+        f(GROUPS, val, test, seed) == assign_splits(GROUPS, val, test, seed)
+        for val, test in FRACTIONS
+        for seed in (0, 1, 5)
+    )
+
+
+def _split_sizes(f: Split) -> bool:
+    """At least one group in a part that was asked for, rounded to the nearest number of groups."""
+    sizes = []
+    for val, test in FRACTIONS:
+        parts = list(f(GROUPS, val, test, 0).values())
+        sizes.append((parts.count("val"), parts.count("test")))
+    return sizes == [(2, 3), (0, 3), (1, 1), (4, 0), (0, 0), (4, 5)]
+
+
+def _parts(order: Sequence[str], val: float, test: float, size: Callable[[float], int]) -> dict[str, str]:
+    """A split of this order, with the part's size that `size` makes of fraction times length."""
+    held = [size(fraction * len(order)) if fraction else 0 for fraction in (test, val)]
+    names = ["test"] * held[0] + ["val"] * held[1]
+    return dict(zip(order, names + ["train"] * (len(order) - len(names)), strict=False))
+
+
+def _at_least_one(wanted: float) -> int:
+    return max(1, round(wanted))
+
+
+def _split_by_images(groups: Sequence[str], val: float, test: float, seed: int) -> dict[str, str]:
+    """Every image is drawn by itself; the last of a group decides."""
+    order = [groups[i] for i in np.random.default_rng(seed).permutation(len(groups))]
+    return _parts(order, val, test, _at_least_one)
+
+
+def _split_share_of_images(groups: Sequence[str], val: float, test: float, seed: int) -> dict[str, str]:
+    """Whole groups, but until that share of the images is reached."""
+    parts = {}
+    order = iter(seeded_groups(groups, seed))
+    for name, fraction in (("test", test), ("val", val)):
+        taken = 0
+        while taken < fraction * len(groups):
+            group = next(order)
+            parts[group] = name
+            taken += list(groups).count(group)
+    return parts | {group: "train" for group in order}
+
+
+SPLIT = Exercise(
+    "01.1",
+    "split by groups",
+    _split_probe,
+    (
+        Property(
+            "interface",
+            "assign_splits(groups, val, test, seed) returns a dict",
+            lambda f: takes(f, 4) and isinstance(f(GROUPS, 0.2, 0.3, 0), dict),
+        ),
+        Property(
+            "complete",
+            'each group once, each in "train", "val" or "test"',
+            lambda f: (
+                set(f(GROUPS, 0.2, 0.3, 0)) == set(GROUPS)
+                and set(f(GROUPS, 0.2, 0.3, 0).values()) == set(PARTS)
+            ),
+        ),
+        Property("sizes", "fractions of the number of groups, rounded, at least 1 unless 0", _split_sizes),
+        Property("value", "the library's split, for six pairs of fractions and three seeds", _split_value),
+        Property(
+            "invariance",
+            "the order and the number of a group's images change nothing",
+            lambda f: (
+                f(GROUPS, 0.2, 0.3, 0) == f(GROUPS[::-1], 0.2, 0.3, 0) == f(sorted(set(GROUPS)), 0.2, 0.3, 0)
+            ),
+        ),
+        Property(
+            "refusal",
+            "UserError for a fraction outside [0, 1) and for nothing left to train on",
+            lambda f: all(_refuses(f, *bad) for bad in REFUSED),
+        ),
+    ),
+    (
+        Mistake(
+            "images in place of groups",
+            "every image was drawn by itself, so the sizes count images and groups are torn apart.",
+            "hint 1 of exercise 01.1: seeded_groups holds each group once.",
+            _split_by_images,
+        ),
+        Mistake(
+            "share of the images",
+            "groups were added until that share of the images was there; the fraction is of groups.",
+            "hint 1 of exercise 01.1: the number of images plays no part.",
+            _split_share_of_images,
+        ),
+        Mistake(
+            "rounded down",
+            "the sizes are rounded down, so a small fraction leaves a part empty.",
+            "hint 2 of exercise 01.1: max(1, round(...)).",
+            lambda g, val, test, seed: _parts(seeded_groups(g, seed), val, test, int),
+        ),
+        Mistake(
+            "may be empty",
+            "a small fraction rounds to 0 groups, and the part that was asked for is empty.",
+            "hint 2 of exercise 01.1: at least 1 unless the fraction is 0.",
+            lambda g, val, test, seed: _parts(seeded_groups(g, seed), val, test, round),
+        ),
+        Mistake(
+            "order of appearance",
+            "the groups keep the order of the list: the seed does nothing, and a shuffled list changes all.",
+            "hint 1 of exercise 01.1: take the order of seeded_groups.",
+            lambda g, val, test, seed: _parts(list(dict.fromkeys(g)), val, test, _at_least_one),
+        ),
+        Mistake(
+            "validation first",
+            "the validation groups come before the test groups; the order is test, val, train.",
+            "the text of exercise 01.1: first the test groups.",
+            lambda g, val, test, seed: {
+                name: {"val": "test", "test": "val"}.get(part, part)
+                for name, part in _parts(seeded_groups(g, seed), test, val, _at_least_one).items()
+            },
+        ),
+        Mistake(
+            "refuses nothing",
+            "the split is right, but what makes no sense or leaves nothing to train on raises no UserError.",
+            "hint 4 of exercise 01.1: look at the fractions before anything else.",
+            lambda g, val, test, seed: _parts(seeded_groups(g, seed), val, test, _at_least_one),
+        ),
+    ),
+)
+
+
+# ---------------------------------------------------------------- 01.2 image and mask move alike
+
+Warp = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def _scene(size: tuple[int, int] = (20, 28), seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Two images with smooth blobs and their masks: classes 0 to 3, and a corner that is unknown."""
+    coarse = noise(2, 4, 5, 7, seed=seed)
+    z = F.interpolate(coarse, size, mode="bilinear", align_corners=False)
+    y = z.argmax(dim=1)
+    y[:, :4, :4] = -1
+    return z[:, :3].sigmoid(), y
+
+
+def _moves() -> list[Tensor]:
+    """Matrices (2, 2, 3): a turn, a small shift, a scaling that looks past the edge, a flip."""
+    c, s = math.cos(0.43), math.sin(0.43)
+    one = torch.tensor([[[c, -s, 0.0], [s, c, 0.0]], [[1.0, 0.0, 0.13], [0.0, 1.0, -0.27]]])
+    two = torch.tensor([[[1.31, 0.1, 0.0], [0.0, 1.43, 0.07]], [[-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
+    return [one, two]
+
+
+def _grid(x: Tensor, theta: Tensor, align: bool = False) -> Tensor:
+    return F.affine_grid(theta, list(x.shape), align_corners=align)
+
+
+def _read(x: Tensor, grid: Tensor, mode: str, padding: str = "reflection", align: bool = False) -> Tensor:
+    return F.grid_sample(x, grid, mode=mode, padding_mode=padding, align_corners=align)
+
+
+def _warped(x: Tensor, y: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+    grid = _grid(x, theta)
+    return _read(x, grid, "bilinear"), _read(y[:, None].float(), grid, "nearest")[:, 0].long()
+
+
+def _warp_probe(f: Warp) -> list[Tensor]:
+    return [made for theta in _moves() for made in f(*_scene(), theta)]
+
+
+def _warp_classes(f: Warp) -> bool:
+    """No class appears that was not there: a mask of 0, 3 and -1 keeps to these."""
+    x, y = _scene()
+    y = torch.where(y >= 2, 3, torch.where(y == -1, -1, 0))
+    return all(set(f(x, y, theta)[1].unique().tolist()) <= {-1, 0, 3} for theta in _moves())
+
+
+def _warp_alike(f: Warp) -> bool:
+    """An image that shows its own mask still shows it after the move, away from the borders of classes."""
+    _, y = _scene()
+    x = y[:, None].float().expand(-1, 3, -1, -1)
+    for theta in _moves():
+        image, mask = f(x, y, theta)
+        inner = image == image.round()  # bilinear means of one class alone
+        if not (image == mask[:, None])[inner].all() or inner.float().mean() < 0.5:
+            return False
+    return True
+
+
+def _mask_bilinear(x: Tensor, y: Tensor, theta: Tensor, rounded: bool = False) -> tuple[Tensor, Tensor]:
+    grid = _grid(x, theta)
+    classes = _read(y[:, None].float(), grid, "bilinear")[:, 0]
+    return _read(x, grid, "bilinear"), (classes.round() if rounded else classes).long()
+
+
+def _aligned(x: Tensor, y: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+    grid = _grid(x, theta, align=True)
+    mask = _read(y[:, None].float(), grid, "nearest", align=True)[:, 0].long()
+    return _read(x, grid, "bilinear", align=True), mask
+
+
+def _black(x: Tensor, y: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+    grid = _grid(x, theta)
+    mask = _read(y[:, None].float(), grid, "nearest", "zeros")[:, 0].long()
+    return _read(x, grid, "bilinear", "zeros"), mask
+
+
+def _mask_left_float(x: Tensor, y: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+    image, mask = _warped(x, y, theta)
+    return image, mask.float()
+
+
+WARP = Exercise(
+    "01.2",
+    "image and mask move alike",
+    _warp_probe,
+    (
+        Property(
+            "interface",
+            "warp(x, y, theta) returns images and masks",
+            lambda f: takes(f, 3) and len(f(*_scene(), _moves()[0])) == 2,
+        ),
+        Property(
+            "shape",
+            "(N, 3, H, W) and (N, H, W), as they came, H and W unlike",
+            lambda f: [t.shape for t in f(*_scene(), _moves()[0])] == [(2, 3, 20, 28), (2, 20, 28)],
+        ),
+        Property(
+            "dtype",
+            "images float32, masks int64",
+            lambda f: [t.dtype for t in f(*_scene(), _moves()[0])] == [torch.float32, torch.int64],
+        ),
+        Property("classes", "a mask of 0, 3 and -1 holds 0, 3 and -1 afterwards", _warp_classes),
+        Property("alike", "an image of the mask itself still fits the mask", _warp_alike),
+        Property(
+            "value",
+            "the right values, also beyond the edge",
+            lambda f: all(
+                same(f(*_scene(seed=1), theta), _warped(*_scene(seed=1), theta)) for theta in _moves()
+            ),
+        ),
+        Property(
+            "invariance",
+            "no move changes nothing",
+            lambda f: same(f(*_scene(), torch.eye(2, 3).expand(2, 2, 3)), _scene()),
+        ),
+    ),
+    (
+        Mistake(
+            "mask sampled bilinearly",
+            "the mask was averaged between pixels and cut to whole numbers: classes appear that nobody drew.",
+            'hint 3 of exercise 01.2: mode="nearest" for the mask.',
+            _mask_bilinear,
+        ),
+        Mistake(
+            "mask averaged and rounded",
+            "the mask was averaged between pixels and rounded, which invents classes all the same.",
+            'hint 3 of exercise 01.2: mode="nearest" for the mask.',
+            lambda x, y, theta: _mask_bilinear(x, y, theta, rounded=True),
+        ),
+        Mistake(
+            "mask not moved",
+            "the image was moved and its mask stayed where it was.",
+            "hint 1 of exercise 01.2: make the positions once and use them twice.",
+            lambda x, y, theta: (_warped(x, y, theta)[0], y),
+        ),
+        Mistake(
+            "image sampled with nearest",
+            "the image was sampled with nearest, too, which makes its edges jagged.",
+            'hint 2 of exercise 01.2: mode="bilinear" for the image.',
+            lambda x, y, theta: (_read(x, _grid(x, theta), "nearest"), _warped(x, y, theta)[1]),
+        ),
+        Mistake(
+            "black beyond the edge",
+            "beyond the edge there is black, and in the mask a background that nobody drew.",
+            'hint 2 of exercise 01.2: padding_mode="reflection", for both.',
+            _black,
+        ),
+        Mistake(
+            "corners aligned",
+            "the coordinates run from the middle of the first pixel to that of the last one.",
+            "hint 1 of exercise 01.2: align_corners=False, everywhere.",
+            _aligned,
+        ),
+        Mistake(
+            "mask left as float",
+            "the mask is right but still of a floating-point type, which no loss takes as labels.",
+            "hint 3 of exercise 01.2: .long() makes class indices of it.",
+            _mask_left_float,
+        ),
+    ),
+)
+
+
+# ---------------------------------------------------------------- 01.3 two streams
+
+Steps = Callable[[Stream, Stream, int, int, int], list[Record]]
+
+SIZES = ((2, 3), (1, 4), (3, 3), (4, 0))
+
+
+def streams(labeled: int = 5, unlabeled: int = 13, seed: int = 0) -> tuple[Stream, Stream]:
+    """A labelled stream of records called 0, 1, ... and an unlabelled one called 100, 101, ..."""
+
+    def walk(first: int, size: int, name: int) -> Stream:
+        ids = [str(first + i) for i in range(size)]
+        return Stream([Record(i, Path(i), None, i, "train") for i in ids], seed, name)
+
+    return walk(0, labeled, 0), walk(100, unlabeled, 1)
+
+
+def _ids(records: Iterable[Record]) -> Tensor:
+    return torch.tensor([float(record.id) for record in records])
+
+
+def _by_position(labeled: Stream, unlabeled: Stream, step: int, n_l: int, n_u: int) -> list[Record]:
+    return [labeled[step * n_l + i] for i in range(n_l)] + [unlabeled[step * n_u + i] for i in range(n_u)]
+
+
+def _steps_probe(f: Steps) -> list[Tensor]:
+    return [_ids(f(*streams(), step, *sizes)) for sizes in SIZES for step in (0, 3, 1, 40)]
+
+
+def _steps_epoch(f: Steps) -> bool:
+    """Five labelled and thirteen unlabelled records, one of each a step: each round holds every one once."""
+    walked = [f(*streams(), step, 1, 1) for step in range(65)]
+    rounds = [
+        {walked[i][place].id for i in range(start, start + size)}
+        for place, size in ((0, 5), (1, 13))
+        for start in range(0, 65, size)
+    ]
+    return all(len(found) in (5, 13) for found in rounds) and len(rounds) == 18
+
+
+def _pure(f: Steps) -> bool:
+    late, _, again = (_ids(f(*streams(), step, 2, 3)) for step in (9, 2, 9))
+    return same(late, again) and same(late, _ids(_by_position(*streams(), 9, 2, 3)))
+
+
+def _with_replacement(labeled: Stream, unlabeled: Stream, step: int, n_l: int, n_u: int) -> list[Record]:
+    generator = torch.Generator().manual_seed(step)
+    return [
+        stream.records[int(torch.randint(len(stream.records), (), generator=generator))]
+        for stream, size in ((labeled, n_l), (unlabeled, n_u))
+        for _ in range(size)
+    ]
+
+
+def _one_round(labeled: Stream, unlabeled: Stream, step: int, n_l: int, n_u: int) -> list[Record]:
+    sizes = len(labeled.records), len(unlabeled.records)
+    first = [labeled[(step * n_l + i) % sizes[0]] for i in range(n_l)]
+    return first + [unlabeled[(step * n_u + i) % sizes[1]] for i in range(n_u)]
+
+
+def _one_pace(labeled: Stream, unlabeled: Stream, step: int, n_l: int, n_u: int) -> list[Record]:
+    start = step * (n_l + n_u)
+    return [labeled[start + i] for i in range(n_l)] + [unlabeled[start + n_l + i] for i in range(n_u)]
+
+
+def _sliding(labeled: Stream, unlabeled: Stream, step: int, n_l: int, n_u: int) -> list[Record]:
+    return [labeled[step + i] for i in range(n_l)] + [unlabeled[step + i] for i in range(n_u)]
+
+
+def _unlabeled_first(labeled: Stream, unlabeled: Stream, step: int, n_l: int, n_u: int) -> list[Record]:
+    made = _by_position(labeled, unlabeled, step, n_l, n_u)
+    return made[n_l:] + made[:n_l]
+
+
+STEPS = Exercise(
+    "01.3",
+    "the images of a step",
+    _steps_probe,
+    (
+        Property(
+            "interface",
+            "step_records(labeled, unlabeled, step, n_labeled, n_unlabeled) returns a list of records",
+            lambda f: takes(f, 5) and all(isinstance(r, Record) for r in f(*streams(), 0, 2, 3)),
+        ),
+        Property(
+            "count",
+            "n_labeled records of the labelled stream, then n_unlabeled of the other",
+            lambda f: all(
+                [float(r.id) >= 100 for r in f(*streams(), 2, n_l, n_u)] == [False] * n_l + [True] * n_u
+                for n_l, n_u in SIZES
+            ),
+        ),
+        Property(
+            "value",
+            "the records at the streams' next positions, for several sizes of batch",
+            lambda f: all(
+                same(_ids(f(*streams(seed=1), step, *s)), _ids(_by_position(*streams(seed=1), step, *s)))
+                for s in SIZES
+                for step in range(12)
+            ),
+        ),
+        Property(
+            "rounds", "within one round of a stream no image is missing and none comes twice", _steps_epoch
+        ),
+        Property("pure", "step 9 is the same, before and after step 2", _pure),
+    ),
+    (
+        Mistake(
+            "sliding by one",
+            "each step moves on by one record only, so neighbouring batches share images.",
+            "hint 1 of exercise 01.3: each step has taken n_labeled records.",
+            _sliding,
+        ),
+        Mistake(
+            "one pace for both",
+            "both streams move on by the whole batch, so each leaves out what the other takes.",
+            "hint 2 of exercise 01.3: each stream walks at its own pace.",
+            _one_pace,
+        ),
+        Mistake(
+            "the first round again and again",
+            "after one round you begin the same round again: the order is never shuffled anew.",
+            "hint 3 of exercise 01.3: a stream never ends, no % is needed.",
+            _one_round,
+        ),
+        Mistake(
+            "drawn with replacement",
+            "images are drawn at random for each step: some come twice in a round, some not at all.",
+            "hint 1 of exercise 01.3: ask the stream by position.",
+            _with_replacement,
+        ),
+        Mistake(
+            "the same batch at every step",
+            "the step plays no part: every step gets the images of step 0.",
+            "hint 1 of exercise 01.3: the stream has come to position step * n_labeled.",
+            lambda labeled, unlabeled, step, n_l, n_u: _by_position(labeled, unlabeled, 0, n_l, n_u),
+        ),
+        Mistake(
+            "unlabelled first",
+            "the unlabelled records come first; the loss takes the first part for the labelled half.",
+            "the text of exercise 01.3: first the labelled ones.",
+            _unlabeled_first,
+        ),
+    ),
+)
+
+
+# ---------------------------------------------------------------- 01.4 IoU in two ways
+
+TwoWays = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def _masks(seed: int = 0, shape: tuple[int, int, int] = (6, 7, 9)) -> tuple[Tensor, Tensor]:
+    """Six images: both empty, one empty each way, a small object, two large ones."""
+    pred, true = noise(*shape, seed=seed) > 0.4, noise(*shape, seed=seed + 50) > 0.9
+    pred[0], true[0], pred[1], true[2] = False, False, False, False
+    pred[3], true[3] = False, False
+    pred[3, 2, 2:4], true[3, 2, 3:5] = True, True
+    return pred, true
+
+
+def _iou_both(pred: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+    """By the library's `iou`: the mean over the images, and of all pixels as one image."""
+    images = [iou(p, t) for p, t in zip(pred.numpy(), true.numpy(), strict=True)]
+    return torch.tensor(images).mean(), torch.tensor(iou(pred.numpy(), true.numpy()))
+
+
+def _nothing() -> tuple[Tensor, Tensor]:
+    return torch.zeros(2, 4, 5, dtype=torch.bool), torch.zeros(2, 4, 5, dtype=torch.bool)
+
+
+def _iou_probe(f: TwoWays) -> list[Tensor]:
+    return [made for pair in (_masks(), _masks(3), _nothing()) for made in f(*pair)]
+
+
+def _counts(pred: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+    return (pred & true).sum(dim=(1, 2)).float(), (pred | true).sum(dim=(1, 2)).float()
+
+
+def _empty_is(value: float, left_out: bool = False) -> TwoWays:
+    """The two ways with another value where nobody claims a pixel; such images may be left out."""
+
+    def wrong(pred: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+        both, either = _counts(pred, true)
+        images = torch.where(either > 0, both / either, value)
+        pooled = torch.where(either.sum() > 0, both.sum() / either.sum(), value)
+        return images.nanmean() if left_out else images.mean(), pooled
+
+    return wrong
+
+
+def _smoothed(pred: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+    both, either = _counts(pred, true)
+    return ((both + 1) / (either + 1)).mean(), (both.sum() + 1) / (either.sum() + 1)
+
+
+def _two_dice(pred: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+    images = [dice(p, t) for p, t in zip(pred.numpy(), true.numpy(), strict=True)]
+    return torch.tensor(images).mean(), torch.tensor(dice(pred.numpy(), true.numpy()))
+
+
+def _accuracy(pred: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+    right = (pred == true).float()
+    return right.mean(dim=(1, 2)).mean(), right.mean()
+
+
+IOU = Exercise(
+    "01.4",
+    "IoU in two ways",
+    _iou_probe,
+    (
+        Property(
+            "interface",
+            "iou_two_ways(pred, true) returns two numbers",
+            lambda f: takes(f, 2) and [t.ndim for t in f(*_masks())] == [0, 0],
+        ),
+        Property(
+            "dtype",
+            "twice float32",
+            lambda f: [t.dtype for t in f(*_masks())] == [torch.float32] * 2,
+        ),
+        Property(
+            "images",
+            "the mean of the library's iou over the images",
+            lambda f: all(same(f(*_masks(s))[0], _iou_both(*_masks(s))[0]) for s in range(4)),
+        ),
+        Property(
+            "pooled",
+            "the library's iou of all pixels as one image",
+            lambda f: all(same(f(*_masks(s))[1], _iou_both(*_masks(s))[1]) for s in range(4)),
+        ),
+        Property(
+            "empty",
+            "1 and 1 where nobody claims a pixel",
+            lambda f: [float(value) for value in f(*_nothing())] == [1.0, 1.0],
+        ),
+        Property(
+            "invariance",
+            "prediction and truth may change places",
+            lambda f: same(f(*_masks()), f(*reversed(_masks()))),
+        ),
+    ),
+    (
+        Mistake(
+            "nan",
+            "an image in which nobody claims a pixel gives 0 / 0, and one nan spoils the mean.",
+            "hint 2 of exercise 01.4: torch.where puts a 1 in its place.",
+            _empty_is(math.nan),
+        ),
+        Mistake(
+            "empty images left out",
+            "images in which nobody claims a pixel are left out of the mean; they count 1.",
+            "the text of exercise 01.4: an image without any claimed pixel counts 1.",
+            _empty_is(math.nan, left_out=True),
+        ),
+        Mistake(
+            "empty images count 0",
+            "images in which nobody claims a pixel count 0, as they do with a small number in the divisor.",
+            "hint 2 of exercise 01.4: torch.where puts a 1 in its place.",
+            _empty_is(0.0),
+        ),
+        Mistake(
+            "smoothed by 1",
+            "a 1 above and below mends 0 / 0 and bends every other value, those of small objects most.",
+            "hint 2 of exercise 01.4: change the empty images alone.",
+            _smoothed,
+        ),
+        Mistake(
+            "Dice",
+            "these are Dice scores: the divisor is the sum of both masks in place of their union.",
+            "hint 1 of exercise 01.4: | is the union.",
+            _two_dice,
+        ),
+        Mistake(
+            "the same number twice",
+            "your second number is the mean over the images again; pooling adds up before it divides.",
+            "hint 3 of exercise 01.4: first add up, then divide.",
+            lambda pred, true: (_iou_both(pred, true)[0],) * 2,
+        ),
+        Mistake(
+            "exchanged",
+            "the pooled value comes first and the mean over the images second.",
+            "the text of exercise 01.4: the mean over the images is the first number.",
+            lambda pred, true: _iou_both(pred, true)[::-1],
+        ),
+        Mistake(
+            "share of right pixels",
+            "background that both leave alone counts as right, so empty masks look good.",
+            "the equation of exercise 01.4: only claimed pixels count.",
+            _accuracy,
+        ),
+    ),
+)
+
+
+# ---------------------------------------------------------------- 01.5 HD95
+
+Distance = Callable[[Any, Any], float]
+
+
+def _pairs() -> list[tuple[BoolArray, BoolArray]]:
+    """Masks that tell the definitions apart: blobs, a far speck, a ring, one at the edge, empty ones."""
+    rows, columns = np.mgrid[:24, :31]
+    disc = (rows - 10) ** 2 + (columns - 11) ** 2 <= 49
+    oval = (rows - 12) ** 2 / 2 + (columns - 14) ** 2 <= 40
+    speck = disc.copy()
+    speck[19:22, 26:29] = True
+    ring = disc & ((rows - 10) ** 2 + (columns - 11) ** 2 > 9)
+    edge = (rows < 6) & (columns > 17)
+    half = disc & (columns < 9)
+    nothing = np.zeros_like(disc)
+    return [
+        (disc, oval),
+        (speck, disc),
+        (disc, speck),
+        (ring, disc),
+        (edge, oval),
+        (half, disc),
+        (disc, disc),
+        (nothing, disc),
+        (disc, nothing),
+        (nothing, nothing),
+    ]
+
+
+FULL, EMPTY = _pairs()[:7], _pairs()[7:]
+
+
+def _numbers(f: Distance, pairs: Sequence[tuple[BoolArray, BoolArray]]) -> Tensor:
+    return torch.tensor([float(f(p, t)) for p, t in pairs])
+
+
+def _distance_probe(f: Distance) -> list[Tensor]:
+    return [_numbers(f, FULL), _numbers(f, EMPTY)]
+
+
+def _both_ways(p: BoolArray, t: BoolArray, edge: Callable[[BoolArray], BoolArray] = surface) -> list[Any]:
+    """Distances from prediction to truth and back, of the pixels that `edge` takes."""
+    between = np.linalg.norm(np.argwhere(edge(p))[:, None] - np.argwhere(edge(t))[None], axis=2)
+    return [between.min(axis=1), between.min(axis=0)]
+
+
+def _other_distance(measure: Callable[[BoolArray, BoolArray], float]) -> Distance:
+    """A wrong distance of masks that are not empty, with the library's rule for those that are."""
+    return lambda p, t: float(measure(p, t)) if p.any() and t.any() else hd95(p, t)
+
+
+def _other_rule(one: float, both: float) -> Distance:
+    """The library's distance, with other values where one mask is empty, or both."""
+
+    def wrong(p: BoolArray, t: BoolArray) -> float:
+        if p.any() and t.any():
+            return hd95(p, t)
+        return one if p.any() or t.any() else both
+
+    return wrong
+
+
+def _unready(p: BoolArray, t: BoolArray) -> float:
+    """No rule for empty masks: numpy finds no smallest distance and complains."""
+    return float(np.percentile(np.concatenate(_both_ways(p, t)), 95))
+
+
+HD95 = Exercise(
+    "01.5",
+    "HD95",
+    _distance_probe,
+    (
+        Property(
+            "interface",
+            "hd95_by_hand(pred, true) returns a float",
+            lambda f: takes(f, 2) and isinstance(f(*FULL[0]), float),
+        ),
+        Property(
+            "value",
+            "the library's distances: blobs, a far speck, a ring, a mask at the edge",
+            lambda f: same(_numbers(f, FULL), _numbers(hd95, FULL)),
+        ),
+        Property("identity", "0 for a mask and itself", lambda f: f(*FULL[6]) == 0),
+        Property(
+            "one empty",
+            "the diagonal of the image, whichever of the two is empty",
+            lambda f: same(_numbers(f, EMPTY[:2]), torch.full((2,), math.hypot(24, 31))),
+        ),
+        Property("both empty", "0: nothing is wrong", lambda f: f(*EMPTY[2]) == 0),
+        Property(
+            "invariance",
+            "prediction and truth may change places, axes too",
+            lambda f: all(
+                same(_numbers(f, FULL), _numbers(g, FULL))
+                for g in (lambda p, t: f(t, p), lambda p, t: f(p.T, t.T))
+            ),
+        ),
+    ),
+    (
+        Mistake(
+            "the largest distance",
+            "this is the Hausdorff distance itself: a single far pixel decides.",
+            "hint 3 of exercise 01.5: the 95th percentile of the heap.",
+            _other_distance(lambda p, t: np.concatenate(_both_ways(p, t)).max()),
+        ),
+        Mistake(
+            "0.95 times the largest",
+            "the largest distance times 0.95 is no percentile: a single far pixel still decides.",
+            "hint 3 of exercise 01.5: np.percentile(heap, 95).",
+            _other_distance(lambda p, t: 0.95 * np.concatenate(_both_ways(p, t)).max()),
+        ),
+        Mistake(
+            "a percentile of each direction",
+            "you took the larger of two percentiles, one per direction: another definition of HD95.",
+            "hint 3 of exercise 01.5: one heap of both directions.",
+            _other_distance(lambda p, t: max(np.percentile(way, 95) for way in _both_ways(p, t))),
+        ),
+        Mistake(
+            "one direction only",
+            "only the way from prediction to truth counts, so half of the truth may be missed for nothing.",
+            "hint 3 of exercise 01.5: both directions.",
+            _other_distance(lambda p, t: np.percentile(_both_ways(p, t)[0], 95)),
+        ),
+        Mistake(
+            "whole masks in place of borders",
+            "distances between all pixels of the masks: each shared pixel is a 0 that hides the border.",
+            "hint 2 of exercise 01.5: np.argwhere of the surfaces.",
+            _other_distance(
+                lambda p, t: np.percentile(np.concatenate(_both_ways(p, t, lambda mask: mask)), 95)
+            ),
+        ),
+        Mistake(
+            "the mean",
+            "this is the average surface distance, the mean of the heap.",
+            "hint 3 of exercise 01.5: np.percentile(heap, 95).",
+            _other_distance(lambda p, t: np.concatenate(_both_ways(p, t)).mean()),
+        ),
+        Mistake(
+            "an empty mask is free",
+            "a prediction that finds nothing gets 0, the best there is.",
+            "the text of exercise 01.5: one empty mask costs the diagonal.",
+            _other_rule(0.0, 0.0),
+        ),
+        Mistake(
+            "both empty is punished",
+            "nothing to find and nothing found is right, and costs 0.",
+            "hint 1 of exercise 01.5: see to both empty masks before the one.",
+            _other_rule(math.hypot(24, 31), math.hypot(24, 31)),
+        ),
+        Mistake(
+            "no rule for empty masks",
+            "an empty mask has no border, and the smallest of no distances is an error.",
+            "hint 1 of exercise 01.5: see to the empty masks first.",
+            _unready,
+        ),
+    ),
+)
+
+EXERCISES = (SPLIT, WARP, STEPS, IOU, HD95)
+
+QUIZ = (
+    Answer("b", "frames of one video are neighbours; the video is the group.", "step 1, groups and leaks"),
+    Answer("c", "class 2 is no mean of 1 and 3, and 1 is none of 0 and 2.", "step 2, augmentation"),
+    Answer("c", "nothing was there and nothing was claimed.", "step 4, empty masks"),
+    Answer(
+        "d",
+        "the largest distance hangs on one pixel; the 95th percentile leaves out a twentieth.",
+        "step 5, how far off, and the explorer",
+    ),
+    Answer("b", "the slices of one patient succeed or fail together.", "put together: how sure is the mean"),
+)
