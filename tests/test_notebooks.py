@@ -18,6 +18,7 @@ from knowsam_lite.course.builder import ROOT, execute
 PERTURBED = {
     "00": ("metrics.py", "np.count_nonzero(p & t) / total", "np.count_nonzero(p | t) / total"),
     "01": ("metrics.py", "np.percentile(pooled, 95)", "np.percentile(pooled, 50)"),
+    "02": ("subnets.py", "skips.pop(), enlarge(x)", "enlarge(x), skips.pop()"),
     "05": ("uncertainty.py", "log_softmax(dim=1)", "log_softmax(dim=2)"),
     "08": ("losses.py", "(log_p - log_q), dim=1", "(log_p - log_q), dim=2"),
     "10": ("methods/base.py", "(1 - progress) ** 2", "(1 + progress) ** 2"),

@@ -38,6 +38,26 @@ def test_panels_return_the_means_of_the_maps(tmp_path):
             figures.panels(wrong, tmp_path / "b.png")
 
 
+def test_a_scale_stands_only_under_maps(tmp_path):
+    image, doubt = np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8))
+    assert figures.panels([{"image": image}], tmp_path / "a.svg") == {}
+    figures.panels([{"doubt": doubt}], tmp_path / "b.svg", ends=("sure", "torn"))
+    assert "torn" in (tmp_path / "b.svg").read_text("utf8")
+    assert ">0<" not in (tmp_path / "a.svg").read_text("utf8")
+
+
+def test_the_ladder_names_every_shape(tmp_path):
+    down = [(4, 32, 48), (8, 16, 24), (16, 8, 12)]
+    drawn = figures.ladder(down, down[1::-1], tmp_path / "a.svg")
+    assert drawn["down"] == ["4 channels, 32 × 48", "8 channels, 16 × 24", "16 channels, 8 × 12"]
+    assert drawn["up"] == drawn["down"][1::-1]
+    text = (tmp_path / "a.svg").read_text("utf8")
+    assert [text.count(f">{label}<") for label in drawn["down"]] == [2, 2, 1]
+    for wrong in (down, down[:1]):
+        with pytest.raises(UserError, match="expected one less up than down"):
+            figures.ladder(down, wrong, tmp_path / "b.svg")
+
+
 def test_lines_return_their_values(tmp_path):
     x = np.linspace(0, 1, 5)
     drawn = figures.lines(x, {"square": x**2}, tmp_path / "a.png", title="Square", xlabel="x")

@@ -1,5 +1,6 @@
 """Every plot of the library, in one grammar."""
 
+from knowsam_lite.figures.ladder import ladder
 from knowsam_lite.figures.look import COLORS, color, style
 from knowsam_lite.figures.overlaps import overlaps
 from knowsam_lite.figures.panels import lines, panels
@@ -12,6 +13,7 @@ __all__ = [
     "COLORS",
     "color",
     "curves",
+    "ladder",
     "lines",
     "overlaps",
     "panels",

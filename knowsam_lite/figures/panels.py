@@ -34,7 +34,8 @@ def panels(
         )
     pictures = [[_picture(title, row[title]) for title in titles] for row in rows]
     width = len(titles) * (CELL + GAP) - GAP + 0.2
-    height = TITLE + len(rows) * (CELL + GAP) - GAP + FOOT
+    maps = {t: [row[j] for row in pictures] for j, t in enumerate(titles) if pictures[0][j].ndim == 2}
+    height = TITLE + len(rows) * (CELL + GAP) - GAP + (FOOT if maps else GAP)
     with matplotlib.rc_context({**RC, "axes.grid": False}):
         figure = Figure(figsize=(width, height))
         for i, row in enumerate(pictures):
@@ -46,11 +47,10 @@ def panels(
                 if i == 0:
                     name = titles[j]
                     axes.set_title(name, loc="center", color=COLORS.get(name, INK), pad=4, fontsize=8)
-        if any(picture.ndim == 2 for row in pictures for picture in row):
+        if maps:
             _scale(figure, width, height, ends)
         save(figure, path)
-    maps = {title: [row[j] for row in pictures] for j, title in enumerate(titles)}
-    return {t: [float(m.mean()) for m in column] for t, column in maps.items() if column[0].ndim == 2}
+    return {title: [float(m.mean()) for m in column] for title, column in maps.items()}
 
 
 def _picture(title: str, picture: ArrayLike) -> Any:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from knowsam_lite.errors import UserError
@@ -47,6 +48,8 @@ def trends(
         for axis, letter in ((axes.xaxis, "x"), (axes.yaxis, "y")):
             if letter in log:
                 axis.set_major_formatter("{x:g}")  # 0.01, not a power of ten
+        if not log and all((x == x.round()).all() for x, _ in drawn.values()):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.margins(x=0)
         axes.set_title(title)
         axes.set_xlabel(xlabel)
