@@ -19,7 +19,7 @@ from knowsam_lite.metrics import dice, score_case, summarize
 Case = dict[str, list[float]]  # metric -> one value per foreground class
 # A record, its image (3, S, S), its mask at native size, and the logits (C, S, S) of every view.
 Predicted = tuple[Record, Tensor, np.ndarray, dict[str, Tensor]]
-BATCH = 16  # images predicted at once
+PIXELS = 16 * 128 * 128  # predicted at once, so that memory does not grow with the image size
 
 
 class Watcher(Protocol):
@@ -32,6 +32,11 @@ class Watcher(Protocol):
 
     def case(self, scores: dict[str, Case]) -> None:
         """The scores by view of the case that the planes since the last call make up."""
+
+
+def batch_size(size: int) -> int:
+    """How many images of `size` x `size` pixels are predicted at once: 1 to 16."""
+    return min(max(PIXELS // size**2, 1), 16)
 
 
 def at_native_size(z: Tensor, size: tuple[int, int]) -> np.ndarray:
@@ -55,8 +60,9 @@ def predicted(
     """
     was_training = method.training
     method.eval()
-    for start in range(0, len(records), BATCH):
-        part = records[start : start + BATCH]
+    count = batch_size(size)
+    for start in range(0, len(records), count):
+        part = records[start : start + count]
         cases = [load_case(dataset, record, size) for record in part]
         x = torch.stack([image for image, _ in cases]).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):

@@ -15,7 +15,7 @@ from knowsam_lite.cli import main
 from knowsam_lite.config import Config
 from knowsam_lite.data import Synthetic
 from knowsam_lite.data.volumes import write_labels
-from knowsam_lite.evaluation import score_split
+from knowsam_lite.evaluation import batch_size, score_split
 from knowsam_lite.methods import METHODS, WITHOUT_SAM
 from knowsam_lite.metrics import dice
 from knowsam_lite.predict.files import as_picture, find_images, overlay
@@ -264,3 +264,7 @@ def test_own_modules_predict_too():
     predictor = Predictor(method, 32, Classes(("background", "disc"), (0, 255)), torch.device("cpu"))
     [labels] = predictor([np.zeros((31, 45, 3), np.uint8)])
     assert labels.shape == (31, 45) and labels.dtype == np.uint8
+
+
+def test_fewer_large_images_are_predicted_at_once():
+    assert [batch_size(size) for size in (32, 128, 256, 512, 1024)] == [16, 16, 4, 1, 1]

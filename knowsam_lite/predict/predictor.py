@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from knowsam_lite.data.transforms import resize, to_tensor
+from knowsam_lite.evaluation import batch_size
 from knowsam_lite.methods import Method
 from knowsam_lite.runs import Classes, choose_device, load_for_prediction, use_bf16
 
-BATCH = 16  # pictures predicted at once
 FLIPS: tuple[tuple[int, ...], ...] = (
     (),
     (-1,),
@@ -69,7 +69,7 @@ class Predictor:
 
     def native_logits(self, images: Iterable[np.ndarray]) -> Iterator[Tensor]:
         """Pictures uint8 (H, W, 3) of any sizes -> logits (C, H, W) of each at its own size, in batches."""
-        for batch in batches(images, BATCH):
+        for batch in batches(images, batch_size(self.image_size)):
             x = torch.stack([to_tensor(resize(image, self.image_size)) for image in batch])
             for image, z in zip(batch, self.logits(x), strict=True):
                 size = (image.shape[0], image.shape[1])
