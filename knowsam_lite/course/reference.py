@@ -293,6 +293,7 @@ GLOSSARY = {
     "pseudo-label": "a network's own answer, used as if it were the truth",
     "ramp": "a weight that rises during the run, so that early guesses teach little",
     "receptive field": "the part of the image that an output pixel depends on",
+    "region": "one cell of the board that UGDA lays over an image; it changes place as a whole",
     "SAM": "Segment Anything Model: an image encoder, a prompt encoder and a mask decoder",
     "semi-supervised": "learning from few labelled and many unlabelled images",
     "skip": "a connection that hands a map of the way down to the way up at the same size",

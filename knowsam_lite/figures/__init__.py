@@ -1,5 +1,6 @@
 """Every plot of the library, in one grammar."""
 
+from knowsam_lite.figures.exchange import exchange
 from knowsam_lite.figures.ladder import ladder
 from knowsam_lite.figures.look import COLORS, color, style
 from knowsam_lite.figures.overlaps import overlaps
@@ -13,6 +14,7 @@ __all__ = [
     "COLORS",
     "color",
     "curves",
+    "exchange",
     "ladder",
     "lines",
     "overlaps",

@@ -1,1 +1,1 @@
-"""Things to play with: each a plain drawing function and a thin shell of widgets around it."""
+"""Explorers: pictures with knobs, one file each; where no knob can be turned, a few settings side by side."""

@@ -1,0 +1,110 @@
+"""UGDA before and after: two images, their doubt, the cells that change places, and whose the targets are."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from knowsam_lite.errors import UserError
+from knowsam_lite.figures.look import COLORS, INK, QUIET, RC, save
+
+HALVES = ("labelled", "unlabelled")
+COLUMNS = ("image", "uncertainty", "mixed", "target")
+# Inches: a cell, the gaps between cells and halves, and the margins.
+CELL, GAP, BETWEEN, LEFT, RIGHT, TOP, FOOT = 0.88, 0.05, 0.12, 0.34, 0.06, 0.38, 0.3
+# What a pixel of the target is, and its paint: grey is known, pink is SAM's opinion, dark is the object.
+PAINTS = {
+    "label: background": "#DDDDDD",
+    "label: object": INK,
+    "SAM: background": "#F3DDEC",
+    "SAM: object": COLORS["SAM"],
+    "unknown": "#FFFFFF",
+}
+
+
+def exchange(rows: Sequence[Mapping[str, Any]], path: str | Path) -> dict[str, list]:
+    """Draw one row per exchange: for each half image, uncertainty, mixed image and the mixed target.
+
+    A row holds "id" and, the labelled half first, pairs of: "image" and "mixed" uint8 (H, W, 3),
+    "uncertainty" (g, g) in [0, 1], "regions" bool (g, g), framed in white, "target" (H, W) class indices, -1
+    where unknown, and "pseudo" bool (H, W), true where the target is SAM's. Returns "rows": the ids, and
+    "pseudo": which part of both targets of a row is SAM's. Raises `UserError` for no row or an unwritable
+    file.
+    """
+    if not rows:
+        raise UserError("found no exchange to draw, expected at least one: pass one or more rows")
+    width = LEFT + 2 * len(COLUMNS) * (CELL + GAP) - 2 * GAP + BETWEEN + RIGHT
+    height = TOP + len(rows) * (CELL + GAP) - GAP + FOOT
+    with matplotlib.rc_context({**RC, "axes.grid": False}):
+        figure = Figure(figsize=(width, height))
+        for i, row in enumerate(rows):
+            bottom = height - TOP - (i + 1) * (CELL + GAP) + GAP
+            middle = (bottom + CELL / 2) / height
+            look: dict[str, Any] = {"rotation": 90, "ha": "center", "va": "center", "fontsize": 6.5}
+            figure.text(LEFT / 2 / width, middle, str(row["id"]), color=QUIET, **look)
+            for half, name in enumerate(HALVES):
+                start = LEFT + half * (len(COLUMNS) * (CELL + GAP) - GAP + BETWEEN)
+                if i == 0:
+                    figure.text(start / width, 1 - 0.1 / height, name, fontweight="bold", va="center")
+                for j, column in enumerate(COLUMNS):
+                    left = start + j * (CELL + GAP)
+                    axes = figure.add_axes((left / width, bottom / height, CELL / width, CELL / height))
+                    axes.set_axis_off()
+                    _draw(axes, row, column, half)
+                    if i == 0:
+                        axes.set_title(column, loc="center", fontsize=7.5, fontweight="normal", pad=3)
+        _legend(figure, width, height)
+        save(figure, path)
+    shares = [[float(np.mean(mask)) for mask in row["pseudo"]] for row in rows]
+    return {"rows": [str(row["id"]) for row in rows], "pseudo": shares}
+
+
+def _draw(axes: Axes, row: Mapping[str, Any], column: str, half: int) -> None:
+    height, width = np.shape(row["target"][half])
+    extent = (0, width, height, 0)
+    if column == "uncertainty":
+        look: dict[str, Any] = {"vmin": 0, "vmax": 1, "cmap": "magma", "interpolation": "nearest"}
+        axes.imshow(row["uncertainty"][half], extent=extent, **look)
+    elif column == "target":
+        axes.imshow(_painted(row["target"][half], row["pseudo"][half]), extent=extent)
+        return  # its colours say already what was pasted
+    else:
+        axes.imshow(row[column][half], extent=extent)
+    _frame(axes, np.asarray(row["regions"][half]), height, width)
+
+
+def _painted(target: Any, pseudo: Any) -> np.ndarray:
+    """Classes (H, W) and whose they are -> colours (H, W, 3)."""
+    y = np.asarray(target)
+    kind = np.where(y < 0, 4, 2 * np.asarray(pseudo, dtype=int) + (y > 0))
+    return np.array([to_rgb(paint) for paint in PAINTS.values()])[kind]
+
+
+def _frame(axes: Axes, regions: np.ndarray, height: int, width: int) -> None:
+    """A white frame around each chosen cell, cased in dark so that it shows on any image."""
+    tall, wide = height / regions.shape[0], width / regions.shape[1]
+    for i, j in zip(*np.nonzero(regions), strict=True):
+        box = Rectangle((j * wide, i * tall), wide, tall, fill=False, edgecolor="white", linewidth=0.8)
+        box.set_path_effects([patheffects.withStroke(linewidth=1.8, foreground=INK, alpha=0.55)])
+        axes.add_patch(box)
+
+
+def _legend(figure: Figure, width: float, height: float) -> None:
+    """Under the pictures, what the colours of a target mean."""
+    says = [("target", None), *PAINTS.items()]
+    left = LEFT
+    for word, paint in says:
+        if paint is not None:
+            patch = figure.add_axes((left / width, 0.09 / height, 0.12 / width, 0.09 / height))
+            patch.set(xticks=[], yticks=[], facecolor=paint)
+            patch.spines[:].set_visible(True)
+            left += 0.17
+        figure.text(left / width, 0.135 / height, word, va="center", fontsize=6.5, color=QUIET)
+        left += 0.1 + 0.055 * len(word)
