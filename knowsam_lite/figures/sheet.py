@@ -133,11 +133,11 @@ def _draw_cell(axes: Axes, case: Mapping[str, Any], name: str, several: bool) ->
     truth = np.asarray(case["truth"])
     mask = truth if name == "truth" else np.asarray(case["maps"][name])
     paints = CLASSES if several else (WHITE if name == "truth" else color(name),)
-    axes.imshow(_tinted(case["image"], mask, paints))
+    axes.imshow(tinted(case["image"], mask, paints))
     for label in range(1, int(mask.max()) + 1):
-        _outline(axes, mask == label, paints[(label - 1) % len(paints)], 1.4)
+        outline(axes, mask == label, paints[(label - 1) % len(paints)], 1.4)
     if name != "truth":
-        _outline(axes, truth > 0, WHITE, 0.8)
+        outline(axes, truth > 0, WHITE, 0.8)
     score = case.get("dice", {}).get(name)
     if score is not None:
         box = {"boxstyle": "round,pad=0.22", "facecolor": INK, "edgecolor": "none", "alpha": 0.75}
@@ -145,7 +145,7 @@ def _draw_cell(axes: Axes, case: Mapping[str, Any], name: str, several: bool) ->
         axes.text(0.965, 0.04, f"{score:.2f}", transform=axes.transAxes, ha="right", va="bottom", **look)
 
 
-def _tinted(image: NDArray[np.uint8], mask: NDArray[Any], paints: Sequence[str]) -> NDArray[np.float64]:
+def tinted(image: NDArray[np.uint8], mask: NDArray[Any], paints: Sequence[str]) -> NDArray[np.float64]:
     """The image (H, W, 3) in [0, 1] with each foreground class of `mask` (H, W) tinted in its paint."""
     blended = image.astype(float) / 255
     for label in range(1, int(mask.max()) + 1):
@@ -154,7 +154,7 @@ def _tinted(image: NDArray[np.uint8], mask: NDArray[Any], paints: Sequence[str])
     return blended
 
 
-def _outline(axes: Axes, mask: NDArray[np.bool_], paint: str, width: float) -> None:
+def outline(axes: Axes, mask: NDArray[np.bool_], paint: str, width: float) -> None:
     """A line around a boolean mask (H, W), cased in dark so that it shows on any image."""
     if not mask.any():
         return

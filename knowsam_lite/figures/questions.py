@@ -1,0 +1,68 @@
+"""What a promptable network was asked about an image, drawn on it, and what it answered."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from knowsam_lite.errors import UserError
+from knowsam_lite.figures.look import COLORS, INK, OTHERS, QUIET, RC, save
+from knowsam_lite.figures.sheet import WHITE, outline, tinted
+from knowsam_lite.metrics import dice
+
+ASKED = OTHERS[1]  # the colour of every kind of prompt
+CELL, GAP, TITLE, FOOT = 1.5, 0.1, 0.24, 0.4  # inches: a picture, the gap, the margins above and below
+CASED: dict[str, Any] = {"path_effects": [patheffects.withStroke(linewidth=3.2, foreground=INK)]}
+
+
+def questions(cases: Sequence[Mapping[str, Any]], path: str | Path) -> dict[str, list[float]]:
+    """Draw one picture per case, three in a row, with its Dice: the prompt, the answer tinted, the truth
+    outlined.
+
+    A case holds "id", "image" uint8 (H, W, 3), "answer" and "truth" bool (H, W), and of "points" [(x, y,
+    inside)], "box" (x0, y0, x1, y1), both in pixels, and "mask" bool (H, W) those that were asked. Returns
+    {"dice": that of each answer with the truth}. Raises `UserError` for no case.
+    """
+    if not cases:
+        raise UserError("found no case, expected at least one: pass one or more questions with answers")
+    columns = min(3, len(cases))
+    rows = -(-len(cases) // columns)
+    width = max(columns * (CELL + GAP) - GAP + 0.2, 3.0)
+    height = rows * (CELL + TITLE + GAP) + FOOT
+    scores = [dice(np.asarray(case["answer"]), np.asarray(case["truth"])) for case in cases]
+    with matplotlib.rc_context({**RC, "axes.grid": False}):
+        figure = Figure(figsize=(width, height))
+        for i, case in enumerate(cases):
+            row, column = divmod(i, columns)
+            x, y = 0.1 + column * (CELL + GAP), height - (row + 1) * (CELL + TITLE + GAP) + GAP
+            axes = figure.add_axes((x / width, y / height, CELL / width, CELL / height))
+            axes.set_title(f"{case['id']}   {scores[i]:.2f}", loc="center", pad=4, fontsize=8)
+            _draw(axes, case)
+        says = "Light blue: the prompt.  Purple: SAM's answer.\nWhite: the truth.  Number: their Dice."
+        figure.text(0.1 / width, 0.2 / height, says, fontsize=6.5, color=QUIET, va="center")
+        save(figure, path)
+    return {"dice": scores}
+
+
+def _draw(axes: Axes, case: Mapping[str, Any]) -> None:
+    answer = np.asarray(case["answer"], dtype=bool)
+    axes.imshow(tinted(case["image"], answer.astype(np.uint8), (COLORS["SAM"],)))
+    axes.set_axis_off()
+    outline(axes, np.asarray(case["truth"], dtype=bool), WHITE, 0.9)
+    outline(axes, answer, COLORS["SAM"], 1.4)
+    if case.get("mask") is not None:
+        outline(axes, np.asarray(case["mask"], dtype=bool), ASKED, 1.2)
+    if case.get("box") is not None:
+        x0, y0, x1, y1 = (float(side) for side in case["box"])
+        look: dict[str, Any] = {"fill": False, "edgecolor": ASKED, "linewidth": 1.6, **CASED}
+        axes.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0 + 1, y1 - y0 + 1, **look))
+    for x, y, inside in case.get("points", ()):
+        axes.plot(x, y, "o" if inside else "x", color=ASKED, markersize=5, markeredgewidth=1.8, **CASED)
+    height, length = answer.shape
+    axes.set(xlim=(-0.5, length - 0.5), ylim=(height - 0.5, -0.5))

@@ -1,0 +1,78 @@
+"""The prompt explorer: what it asks, what it draws, and what stands in where nobody turns its knobs."""
+
+import numpy as np
+import pytest
+import torch
+
+from knowsam_lite import UserError, figures
+from knowsam_lite.course.explorers import prompts
+from knowsam_lite.sam import BACKBONES, PromptedSam, load_pretrained
+
+
+@pytest.fixture(scope="module")
+def sam():
+    made = PromptedSam(BACKBONES["sam_mini"], 64).eval()
+    load_pretrained(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def case(sam):
+    """One bright square on dark ground."""
+    x = torch.full((1, 3, 64, 64), 0.2)
+    x[..., 16:40, 24:48] = 0.8
+    image = (255 * x[0]).byte().movedim(0, -1).numpy()
+    truth = (x[0, 0] > 0.5).numpy()
+    with torch.no_grad():
+        embedding = sam.encode(x)
+    return {"id": "square", "image": image, "truth": truth, "embedding": embedding, "mask": truth}
+
+
+QUESTIONS = {
+    "point": {"points": [(36, 28, True)]},
+    "box": {"box": (24, 16, 47, 39)},
+    "box and point outside": {"box": (24, 16, 47, 39), "points": [(2, 60, False)]},
+    "mask": {"mask": np.pad(np.ones((24, 24), bool), ((16, 24), (24, 16)))},
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS.values(), ids=QUESTIONS)
+def test_every_prompt_finds_the_square_and_is_drawn(question, sam, case, tmp_path):
+    shown = prompts.answered(sam, case, question)
+    assert shown["answer"].shape == (64, 64) and "embedding" not in shown
+    assert figures.questions([shown], tmp_path / "a.png")["dice"][0] > 0.8
+    figures.questions([{**shown, "points": [], "box": None, "mask": None}], tmp_path / "b.png")
+    assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes(), "the prompt is drawn"
+
+
+def test_x_is_the_column(sam, case):
+    beside = prompts.ask(sam, case["embedding"], {"box": (24, 16, 47, 39)})
+    assert beside[28, 36] and not beside[44, 20]
+
+
+def test_no_question_gets_an_empty_answer(sam, case):
+    assert not prompts.answered(sam, case, {})["answer"].any()
+
+
+def test_a_figure_of_nothing_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="found no case"):
+        figures.questions([], tmp_path / "a.png")
+
+
+def test_the_panel_follows_its_knobs(sam, case):
+    picture, knobs = prompts.panel(sam, [case]).children
+    seen = [bytes(picture.value)]
+    for knob in knobs.children:
+        if knob.description in ("box", "rough mask"):
+            knob.value = True
+            seen.append(bytes(picture.value))
+    assert len(set(seen)) == 3 and all(png.startswith(b"\x89PNG") for png in seen)
+
+
+def test_where_nobody_can_turn_knobs_a_picture_stands_in(sam, case, monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, **_: shown.append(data))
+    still = [prompts.answered(sam, case, question) for question in QUESTIONS.values()]
+    data = prompts.explore(sam, [case], still, alt="A square, asked about in four ways.")
+    assert len(data["dice"]) == len(still)
+    assert "image/png" in shown[0] and not any("widget" in kind for kind in shown[0])
