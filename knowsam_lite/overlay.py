@@ -2,7 +2,9 @@
 
 import numpy as np
 
-COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")  # Okabe and Ito (2008)
+# Foreground classes, where one color per network is not enough; none is a network's. They follow Okabe
+# and Ito (2008) and Tol's muted set, which people with any colour vision tell apart.
+CLASSES = ("#56B4E9", "#F0E442", "#E69F00", "#44AA99", "#CC6677", "#DDCC77", "#AA4499", "#BBBBBB")
 
 
 def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -14,7 +16,7 @@ def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
         for step in (1, -1):
             inner &= np.roll(labels, step, axis) == labels
     for c in range(1, int(labels.max(initial=0)) + 1):
-        color = COLORS[(c - 1) % len(COLORS)]
+        color = CLASSES[(c - 1) % len(CLASSES)]
         paint = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)], np.float32)
         here = labels == c
         shown[here & inner] = 0.6 * shown[here & inner] + 0.4 * paint

@@ -207,7 +207,7 @@ def test_overlay_leaves_the_background_alone_and_draws_borders():
     labels[1:6, 1:6] = 1
     drawn = overlay(image, labels)
     assert (drawn[labels == 0] == 100).all()
-    assert drawn[1, 1].tolist() == [0, 0x72, 0xB2] and drawn[3, 3].tolist() == [60, 106, 131]
+    assert drawn[1, 1].tolist() == [0x56, 0xB4, 0xE9] and drawn[3, 3].tolist() == [94, 132, 153]
 
 
 @pytest.mark.parametrize(

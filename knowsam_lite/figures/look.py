@@ -12,14 +12,15 @@ from matplotlib.figure import Figure
 
 from knowsam_lite.errors import UserError
 from knowsam_lite.files import write_aside
+from knowsam_lite.overlay import CLASSES
+
+__all__ = ["CLASSES", "COLORS", "INK", "OTHERS", "QUIET", "RC", "color", "save", "style"]
 
 INK = "#1A1A1A"
 QUIET = "#6B6B6B"
 COLORS = {"U-Net": "#0072B2", "V-Net": "#D55E00", "fused": "#009E73", "SAM": "#B8559A", "truth": INK}
 # Loss terms, and views that are not one of the four networks.
 OTHERS = ("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499")
-# Foreground classes, where one colour per network is not enough; none of them is a network's.
-CLASSES = ("#56B4E9", "#F0E442", "#E69F00", "#44AA99", "#CC6677", "#DDCC77", "#AA4499", "#BBBBBB")
 
 RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same on every machine
