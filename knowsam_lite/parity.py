@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ import numpy as np
 import torch
 
 from knowsam_lite.errors import UserError
-from knowsam_lite.official import cases
+from knowsam_lite.official import cases, rounding
 
 # The order of float32 sums depends on the number of threads, and small gradients show it (by 5e-4 of their
 # norm with one thread). The traces were computed with more, so the number is fixed whatever the machine has.
 THREADS = 2
+SEPARATOR = " of parameter "  # in the name of a deviation: block, parameter
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,15 @@ class Deviation:
     absolute: float
     relative: float  # to the largest magnitude of the expected value
     share: float  # of what the bound allows: above 1 is a failure, nan too
+    rounding: bool = False  # beyond its bound, but no further than float32 alone moves it here
 
     def __str__(self) -> str:
         error = f"off by {self.absolute:.1e} ({self.relative:.1e} relative"
         return f"{self.name} {error}, {self.share:.0%} of its bound)"
+
+    @property
+    def passes(self) -> bool:
+        return self.share <= 1 or self.rounding
 
 
 def run_parity(cases_dir: Path | str) -> int:
@@ -85,15 +91,36 @@ def run_case(path: Path) -> tuple[bool, str]:
         if not isinstance(case, dict):
             raise ValueError("found no JSON object")
         expected = read_expected(case, path.parent)
-        deviations = list(compare(case, expected, cases.compute(case | {"expected": expected})))
+        found = cases.compute(case | {"expected": expected})
+        deviations = list(compare(case, expected, found))
+        if needs_float64(case, deviations):
+            exact = cases.training_trace(case, torch.float64)
+            deviations = [explain(d, found, exact) for d in deviations]
     except KeyError as error:
         return False, f"the case, or what we compute for it, has no {error}"
     except Exception as error:  # whatever is wrong with one case must not keep the others from running
         return False, f"cannot be run ({type(error).__name__}: {' '.join(str(error).split())[:160]})"
     if not deviations:
         return False, "expects no value"
-    worst = max(deviations, key=lambda d: np.inf if np.isnan(d.share) else d.share)
-    return worst.share <= 1, f"{len(deviations)} values, worst: {worst}"
+    worst = max(deviations, key=lambda d: (not d.passes, np.inf if np.isnan(d.share) else d.share))
+    beyond = sum(d.rounding for d in deviations)
+    says = f", {beyond} beyond their bound by no more than float32 rounding moves them here" if beyond else ""
+    return worst.passes, f"{len(deviations)} values{says}, worst: {worst}"
+
+
+def needs_float64(case: dict[str, Any], deviations: list[Deviation]) -> bool:
+    """Whether rounding may be all that is wrong: a trace of which only norms are beyond their bounds."""
+    bad = [d for d in deviations if not d.share <= 1]
+    return case["kind"] == "training_trace" and bool(bad) and all(SEPARATOR in d.name for d in bad)
+
+
+def explain(deviation: Deviation, found: dict[str, Any], exact: dict[str, Any]) -> Deviation:
+    """Mark a norm that is beyond its bound if rounding explains it, see `official.rounding`."""
+    if deviation.share <= 1:
+        return deviation
+    block, parameter = deviation.name.split(SEPARATOR)
+    explained = deviation.absolute <= rounding.allowed(found[block], exact[block])[parameter]
+    return replace(deviation, rounding=explained)
 
 
 def read_expected(case: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -115,7 +142,7 @@ def compare(case: dict[str, Any], expected: dict[str, Any], found: dict[str, Any
         elif isinstance(value, dict):
             bound = bound_of(case, "update_norms" if "update" in name else "gradient_norms")
             for parameter, norm in value.items():
-                yield deviation(f"{name} of {parameter}", norm, found[name][parameter], bound)
+                yield deviation(f"{name}{SEPARATOR}{parameter}", norm, found[name][parameter], bound)
         elif case["kind"] == "training_trace":
             if len(value) != len(found[name]):
                 raise ValueError(f"found {len(value)} values of {name} for {len(found[name])} steps")

@@ -84,7 +84,7 @@ def teacher_forward(case: Case) -> Results:
     return {name: tensor.numpy() for name, tensor in found.items()}
 
 
-def training_trace(case: Case) -> Results:
+def training_trace(case: Case, dtype: torch.dtype = torch.float32) -> Results:
     """The losses of each optimizer step, the norms of the first gradients and of all changes."""
     if case["batch"] != "trace_batch":
         raise ValueError(f"found batch {case['batch']!r}, expected 'trace_batch'")
@@ -92,7 +92,7 @@ def training_trace(case: Case) -> Results:
     n = case["labelled"]
     y = torch.from_numpy(labels)
     y[n:] = UNKNOWN
-    batch = Batch(torch.from_numpy(images), y, n, [])
+    batch = Batch(torch.from_numpy(images).to(dtype), y, n, [])
     method = OfficialKnowSAM(
         case["num_classes"],
         case["image_size"],
@@ -106,7 +106,10 @@ def training_trace(case: Case) -> Results:
     for module in method.modules():
         if isinstance(module, nn.Dropout):
             module.p = case["dropout"]
-    return trace(method.train(), parts, batch, case["first_step"], case["steps"])
+    # segment_anything computes the decoder's positions in float32, whatever the type of its weights
+    positions = method.teacher.prompt_encoder.get_dense_pe().to(dtype)
+    method.teacher.prompt_encoder.get_dense_pe = lambda: positions
+    return trace(method.to(dtype).train(), parts, batch, case["first_step"], case["steps"])
 
 
 def trace(
