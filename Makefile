@@ -4,12 +4,14 @@ PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.installed
+EXTRA := .venv-extra/.installed
+PURELIB := import sysconfig; print(sysconfig.get_path("purelib"))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test lint lab clean
+.PHONY: help setup train test test-extra lint lab clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: $(STAMP)  ## make .venv and install the package with its extras
 
@@ -30,9 +32,19 @@ lint: $(STAMP)  ## ruff and mypy
 test: lint  ## lint, then every test
 	$(BIN)/pytest $(ARGS)
 
+# A second environment that sees the first, so that what nbgrader wants changes nothing there.
+$(EXTRA): $(STAMP)
+	$(PYTHON) -m venv .venv-extra
+	echo "import site; site.addsitedir('$$($(BIN)/python -c '$(PURELIB)')')" > $$(.venv-extra/bin/python -c '$(PURELIB)')/first.pth
+	.venv-extra/bin/python -m pip install --disable-pip-version-check -e '.[extra]'
+	touch $(EXTRA)
+
+test-extra: $(EXTRA)  ## nbgrader for real, and the notebooks in JupyterLab in a browser (needs chromium)
+	.venv-extra/bin/python -m pytest tests/extra $(ARGS)
+
 lab: $(STAMP)  ## open the notebooks in JupyterLab
 	cd notebooks && ../$(BIN)/jupyter lab
 
-clean:  ## remove caches and build output; .venv and runs stay
+clean:  ## remove caches and build output; .venv, .venv-extra and runs stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -19,9 +19,11 @@ from knowsam_lite.sam import Adapter
 from knowsam_lite.students import StudentOutput, Students
 from knowsam_lite.subnets import UNet, way_down, way_up
 
+FIRST_SEED = 1000  # the hidden tests of the instructor's notebooks begin elsewhere
+
 
 def random(*shape: int, seed: int, scale: float = 2.0) -> Tensor:
-    return scale * torch.randn(shape, generator=torch.Generator().manual_seed(1000 + seed))
+    return scale * torch.randn(shape, generator=torch.Generator().manual_seed(FIRST_SEED + seed))
 
 
 def with_gradients(f: Callable[..., Any], *inputs: Tensor) -> Iterator[Tensor]:
@@ -235,8 +237,9 @@ def adapter(kind: Any) -> Iterator[Tensor]:
             torch.manual_seed(5)
             made, x = kind(dim, skip), random(2, 3, dim, seed=dim)
             yield from with_gradients(made, x)
-            yield torch.tensor([float(p.abs().sum() > 0) for p in made.parameters()])
-            for i, p in enumerate(made.parameters()):
+            weights = [p for _, p in sorted(made.named_parameters())]  # which layer comes first is free
+            yield torch.tensor([float(p.abs().sum() > 0) for p in weights])
+            for i, p in enumerate(weights):
                 p.data = random(*p.shape, seed=i, scale=0.5)
             yield from with_gradients(made, x)
 

@@ -65,7 +65,8 @@ def test_terms_and_symbols_are_unique_and_defined_in_a_sentence():
 
 def test_pages_link_to_files_that_exist():
     made = pages(ROOT)
-    assert {path.name for path in made} == {"equations.md", "notation.md", "glossary.md", "methods.md"}
+    names = {"equations.md", "notation.md", "glossary.md", "methods.md", "marking.md"}
+    assert {path.name for path in made} == names
     for path, text in made.items():
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
             assert (path.parent / target).resolve().exists(), target

@@ -1,10 +1,13 @@
 """The built wheel without this checkout: the first cell installs it, the first chapter runs."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
+import zipfile
 from pathlib import Path
 
 import nbformat
@@ -29,13 +32,20 @@ def run(command: list, **options) -> str:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"  # a copy, for building leaves files beside the source
+def source(tmp_path_factory) -> Path:
+    """A copy of what packages are made of, for building leaves files beside the source."""
+    source = tmp_path_factory.mktemp("package") / "source"
     source.mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE", "LICENSE-TEXT"):
         shutil.copy(ROOT / name, source)
-    shutil.copytree(ROOT / "knowsam_lite", source / "knowsam_lite")
+    for name in ("knowsam_lite", "tests", "solutions", "notebooks"):
+        shutil.copytree(ROOT / name, source / name)
+    return source
+
+
+@pytest.fixture(scope="module")
+def wheel(source, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "-q", "--no-deps"]
     run([*pip, "-w", folder, source])
     return next(folder.glob("*.whl"))
@@ -64,6 +74,28 @@ def test_the_wheel_holds_the_course_and_the_weights(wheel):
     assert "knowsam_lite/weights/sam_mini.safetensors" in listing
     assert f"knowsam_lite/course/chapters/ch{NAMES[0][:2]}.py" in listing
     assert "tests/" not in listing and "solutions/" not in listing
+
+
+@pytest.mark.slow
+def test_neither_wheel_nor_sdist_holds_a_hidden_test(wheel, source, tmp_path):
+    make = "import sys; from setuptools.build_meta import build_sdist; build_sdist(sys.argv[1])"
+    run([sys.executable, "-c", make, tmp_path], cwd=source)
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as sdist:
+        carried = {m.name: sdist.extractfile(m).read() for m in sdist.getmembers() if m.isfile()}
+    with zipfile.ZipFile(wheel) as archive:
+        carried |= {f"wheel: {name}": archive.read(name) for name in archive.namelist()}
+    assert any("wheel: " in name for name in carried) and any(name.endswith("PKG-INFO") for name in carried)
+    assert [name for name in carried if "behavior.py" in name] == []
+    probes = (ROOT / "tests" / "behavior.py").read_text("utf8")
+    # Long lines, of which one may be found elsewhere by chance; and the names in the teacher's notebooks.
+    body = probes[probes.index("def dice_per_class") : probes.index("BEHAVIOR:")]
+    lines = {line.strip() for line in body.splitlines() if len(line.strip()) > 60}
+    names = {f"hidden_{name[:2]}_{number}" for name in NAMES for number in range(1, 10)}
+    assert len(lines) > 50
+    texts = {name: data.decode("utf8", "ignore") for name, data in carried.items() if name.endswith(".py")}
+    for name, text in texts.items():
+        assert sum(line in text for line in lines) <= 1, name
+        assert [found for found in re.findall(r"hidden_\d\d_\d", text) if found in names] == [], name
 
 
 @pytest.mark.slow

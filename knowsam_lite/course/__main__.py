@@ -1,8 +1,10 @@
-"""`python -m knowsam_lite.course build [--check] [--force]`."""
+"""`python -m knowsam_lite.course build [CHAPTER ...] [--check] [--force] [--instructor DIR [--seed N]]`."""
 
 import argparse
 import sys
+from pathlib import Path
 
+from knowsam_lite.course import instructor
 from knowsam_lite.course.builder import ROOT, build, stale
 from knowsam_lite.errors import UserError
 
@@ -11,15 +13,24 @@ def main() -> int:
     """Build all notebooks, or with --check list those that are out of date; 1 if there are any."""
     parser = argparse.ArgumentParser("python -m knowsam_lite.course", description=__doc__)
     parser.add_argument("command", choices=["build"])
+    parser.add_argument("chapters", nargs="*", metavar="CHAPTER", help='such as "05"; without, all of them')
     parser.add_argument("--check", action="store_true", help="compare, build and execute nothing")
     parser.add_argument("--force", action="store_true", help="execute chapters that have not changed, too")
+    parser.add_argument(
+        "--instructor", metavar="DIR", type=Path, help="make an nbgrader course there, and nothing else"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of the instructor's hidden tests (default: 1)")
     options = parser.parse_args()
     try:
+        if options.instructor is not None:
+            for path in instructor.build(options.instructor, ROOT, options.chapters, options.seed):
+                print(f"wrote {path}")
+            return 0
         if not options.check:
-            for path in build(ROOT, options.force):
+            for path in build(ROOT, options.force, options.chapters):
                 print(f"wrote {path.relative_to(ROOT)}")
             return 0
-        old = stale(ROOT)
+        old = stale(ROOT, options.chapters)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

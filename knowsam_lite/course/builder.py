@@ -5,13 +5,12 @@ students), `compare` (its output is compared by nbval). Comments at the top of a
 `# library: MODULE.NAME` fills in the library's own source, `# blank: NAME` empties that function or method.
 """
 
-import ast
 import importlib
 import inspect
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import jupytext
@@ -20,6 +19,7 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 from knowsam_lite import __version__
+from knowsam_lite.course.blanks import blanked
 from knowsam_lite.course.pages import pages
 from knowsam_lite.errors import UserError
 from knowsam_lite.files import write_text
@@ -53,28 +53,6 @@ def library_source(address: str) -> str:
     """The source of a function or class of the library, as it stands there."""
     module, _, name = address.rpartition(".")
     return inspect.getsource(getattr(importlib.import_module(module), name)).rstrip()
-
-
-def blanked(source: str, names: Iterable[str]) -> str:
-    """Empty the bodies of functions `f` and methods `C.m`; signature and docstring stay."""
-    lines = source.splitlines()
-    bodies: dict[str, list[ast.stmt]] = {}
-    for node in ast.parse(source).body:
-        for item, prefix in [(node, "")] + [
-            (n, f"{node.name}.") for n in getattr(node, "body", []) if isinstance(node, ast.ClassDef)
-        ]:
-            if isinstance(item, ast.FunctionDef):
-                bodies[prefix + item.name] = item.body
-    unknown = sorted(set(names) - set(bodies))
-    if unknown:
-        raise UserError(f"found # blank: {unknown[0]}, expected one of {', '.join(bodies)}: correct it")
-    for body in sorted((bodies[name] for name in names), key=lambda body: -body[0].lineno):
-        has_docstring = isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant)
-        rest = body[1:] if has_docstring else body
-        start, indent = (rest[0].lineno, rest[0].col_offset)
-        stub = ["# Your code here, in place of the next line.", "raise NotImplementedError"]
-        lines[start - 1 : rest[-1].end_lineno] = [" " * indent + line for line in stub]
-    return "\n".join(lines)
 
 
 def solution(source: Path, root: Path) -> NotebookNode:
@@ -145,9 +123,16 @@ def paths(source: Path, root: Path) -> tuple[Path, Path]:
     return source.with_suffix(".ipynb"), root / "notebooks" / f"{source.stem}.ipynb"
 
 
-def sources(root: Path) -> list[Path]:
-    """The sources of all chapters, in order."""
-    return sorted((root / "solutions").glob("[0-9][0-9]_*.py"))
+def sources(root: Path, chapters: Sequence[str] = ()) -> list[Path]:
+    """The sources of all chapters, or of those that begin with one of `chapters` ("05"), in order.
+
+    Raises UserError for a name that no chapter has.
+    """
+    found = sorted((root / "solutions").glob("[0-9][0-9]_*.py"))
+    for name in chapters:
+        if not any(source.name.startswith(name) for source in found):
+            raise UserError(f"found chapter {name!r}, expected one of {', '.join(s.stem[:2] for s in found)}")
+    return [s for s in found if not chapters or s.name.startswith(tuple(chapters))]
 
 
 def without_outputs(notebook: NotebookNode) -> list[tuple[str, str, str, dict]]:
@@ -174,13 +159,12 @@ def old_pages(root: Path) -> dict[Path, str]:
     return {p: words for p, words in pages(root).items() if not p.is_file() or p.read_text("utf8") != words}
 
 
-def build(root: Path = ROOT, force: bool = False) -> list[Path]:
-    """Make both notebooks of every chapter and the reference pages, and return the files that changed.
-
-    Executes a chapter only if it changed, or with `force`.
+def build(root: Path = ROOT, force: bool = False, chapters: Sequence[str] = ()) -> list[Path]:
+    """Make both notebooks of every chapter, or of `chapters`, and the reference pages, and return the files
+    that changed. Executes a chapter only if it changed, or with `force`.
     """
     written = []
-    for source in sources(root):
+    for source in sources(root, chapters):
         complete, open_ = paths(source, root)
         executed = None if force else current(source, root)
         if executed is None:
@@ -198,10 +182,10 @@ def build(root: Path = ROOT, force: bool = False) -> list[Path]:
     return written
 
 
-def stale(root: Path = ROOT) -> list[Path]:
-    """The notebooks and pages that a build would write anew; executes nothing."""
+def stale(root: Path = ROOT, chapters: Sequence[str] = ()) -> list[Path]:
+    """The notebooks and pages that such a build would write anew; executes nothing."""
     old = []
-    for source in sources(root):
+    for source in sources(root, chapters):
         complete, open_ = paths(source, root)
         executed = current(source, root)
         if executed is None:

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from knowsam_lite.course import marking
 from knowsam_lite.course.reference import CHAPTERS, EQUATIONS, GLOSSARY, SYMBOLS
 
 NOTE = "<!-- Made by `python -m knowsam_lite.course build` from knowsam_lite/course/reference.py. -->"
@@ -86,11 +87,13 @@ def methods() -> str:
 
 def pages(root: Path) -> dict[Path, str]:
     """The reference pages of a checkout: file -> text."""
-    names = [path.stem for path in sorted((root / "solutions").glob("[0-9][0-9]_*.py"))]
+    sources = sorted((root / "solutions").glob("[0-9][0-9]_*.py"))
+    names = [path.stem for path in sources]
     docs = root / "docs"
     return {
         docs / "equations.md": equations(names),
         docs / "notation.md": notation(),
         docs / "glossary.md": glossary(),
         docs / "methods.md": methods(),
+        docs / "marking.md": marking.page(sources),
     }

@@ -48,10 +48,11 @@ def overlaps(
             words = "Dice {dice:.2f}   IoU {iou:.2f}\nHD95 {hd95:.1f}".format(**told[title])
             below: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": 7, "linespacing": 1.3}
             axes.text(0.5, -0.03, words, transform=axes.transAxes, color=INK, **below)
-        for number, (name, paint) in enumerate(KINDS.items()):
-            x = 0.1 + 0.75 * number
+        x, size = 0.1, 7.0 if across > 1 else 6.0  # below a single pair, closer together
+        for name, paint in KINDS.items():
             figure.text(x / width, 0.05 / height, "\N{BLACK SQUARE}", color=paint, fontsize=9)
-            figure.text((x + 0.13) / width, 0.06 / height, name, color=QUIET, fontsize=7)
+            figure.text((x + 0.13) / width, 0.06 / height, name, color=QUIET, fontsize=size)
+            x += 0.75 if across > 1 else 0.2 + 0.052 * len(name)
         save(figure, path)
     return told
 

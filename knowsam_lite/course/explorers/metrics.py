@@ -99,4 +99,5 @@ def panel() -> Any:
     for slider in sliders.values():
         slider.observe(draw, "value")
     draw()
+    drawn.layout.align_self = "flex-start"  # a box would stretch it to its own height
     return widgets.HBox([widgets.VBox(list(sliders.values())), drawn])

@@ -75,7 +75,7 @@ def panel(sam: PromptedSam, cases: Sequence[Mapping[str, Any]]) -> Any:
     chosen = widgets.Dropdown(options=[(case["id"], i) for i, case in enumerate(cases)], description="image")
     points = []
     for start in (last // 2, last // 4):
-        kind = widgets.ToggleButtons(options=POINTS, style={"button_width": "70px"})
+        kind = widgets.ToggleButtons(options=POINTS, style={"button_width": "84px"})
         x, y = (widgets.IntSlider(start, 0, last, description=name) for name in ("column", "row"))
         points.append((kind, x, y))
     points[0][0].value = "inside"
@@ -86,6 +86,7 @@ def panel(sam: PromptedSam, cases: Sequence[Mapping[str, Any]]) -> Any:
     )
     masked = widgets.Checkbox(description="rough mask")
     shown = widgets.Image(format="png", width=340)
+    shown.layout.align_self = "flex-start"  # a box would stretch it to its own height
 
     def redraw(_: object = None) -> None:
         question: dict[str, Any] = {

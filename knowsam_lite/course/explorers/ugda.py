@@ -86,7 +86,12 @@ def panel(pairs: Pairs) -> Any:
 
     knobs = {
         "pair": widgets.IntSlider(0, 0, len(pairs.x_l) - 1, description="pair"),
-        "most": widgets.ToggleButtons(options=("uncertain", "certain"), description="cells"),
+        "most": widgets.ToggleButtons(
+            options=("uncertain", "certain"),
+            description="cells",
+            style={"button_width": "84px"},
+            layout={"width": "max-content"},  # else the buttons slip below their name
+        ),
         "grid": widgets.SelectionSlider(options=GRIDS, value=4, description="grid"),
         "count": widgets.IntSlider(5, 1, 16, description="count"),
     }
