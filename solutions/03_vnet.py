@@ -109,7 +109,8 @@ for name, (first, second) in pairs.items():
 #
 # **Idea.** A U-Net's block is convolution, BatchNorm, bend, twice, at every level. A V-Net's *stage* is
 # convolution and ReLU, with nothing between, and there are more of them the deeper it gets: one at the top,
-# three at the bottom. Few at the top save memory, many at the bottom widen the view, since a pixel is large there.
+# three at the bottom. Few at the top save memory, many at the bottom widen the view, since a pixel is large
+# there.
 #
 # What does a network without BatchNorm see that another one does not? How bright an image is.
 #
@@ -131,10 +132,10 @@ for name, net in slim.items():
     print("same answer alone and together:", torch.allclose(together, alone, atol=1e-4))
 
 # %% [markdown]
-# BatchNorm divides the brightness out. Without it scale passes through the whole network, for convolution
-# and ReLU both keep a factor: $\max(0, 2a) = 2 \max(0, a)$. So a bright image makes a V-Net surer of itself.
-# The price of BatchNorm is that an image's answer depends on its company, the trap of chapter 02. The V-Net cannot fall
-# into it: it has one mode only. Two views, each blind to what troubles the other.
+# BatchNorm divides the brightness out. Without it scale passes through the whole network, for convolution and
+# ReLU both keep a factor: $\max(0, 2a) = 2 \max(0, a)$. So a bright image makes a V-Net surer of itself. The
+# price of BatchNorm is that an image's answer depends on its company, the trap of chapter 02. The V-Net
+# cannot fall into it: it has one mode only. Two views, each blind to what troubles the other.
 #
 # ### Exercise 03.1: the stage
 #
@@ -181,15 +182,17 @@ for level, (u, v) in enumerate(zip(*per_level.values(), strict=True)):
 # ## Step 2: the start
 #
 # **Idea.** A network begins with random weights, and how *large* they are decides whether it can learn. One
-# number of a convolution's output is a sum of $n_{in}$ products, where $n_{in}$, the *fan-in*, is input channels
-# times kernel pixels. With independent weights of variance $\mathrm{Var}(w)$ around 0 the sum's square is
-# $n_{in} \mathrm{Var}(w)$ times that of its inputs, on average. Then ReLU sets one half to 0. So from one layer to the
-# next squares are multiplied by $\frac12 n_{in} \mathrm{Var}(w)$, and after thirty layers by the thirtieth power of that.
+# number of a convolution's output is a sum of $n_{in}$ products, where $n_{in}$, the *fan-in*, is input
+# channels times kernel pixels. With independent weights of variance $\mathrm{Var}(w)$ around 0 the sum's
+# square is $n_{in} \mathrm{Var}(w)$ times that of its inputs, on average. Then ReLU sets one half to 0. So
+# from one layer to the next squares are multiplied by $\frac12 n_{in} \mathrm{Var}(w)$, and after thirty
+# layers by the thirtieth power of that.
 #
 # PyTorch's convolutions start with $\mathrm{Var}(w) = \frac{1}{3 n_{in}}$. That makes the factor $\frac16$.
 #
-# **Smallest example.** Noise through twelve convolutions of 32 channels. *Size* is the root of the mean
-# square of all numbers.
+# **Smallest example.** Four pictures of noise through twelve convolutions of 32 channels. *Size* is the
+# root of the mean square of all numbers. The last column says by how much a number differs from picture to
+# picture.
 
 # %% tags=["compare"]
 torch.manual_seed(0)
@@ -200,21 +203,21 @@ with torch.no_grad():
         x = layer(x)
         if i % 2 == 0 and i // 2 in (0, 1, 2, 3, 7, 11):
             print(f"convolution {i // 2 + 1:>2}   size {x.square().mean().sqrt():.3f}", end="   ")
-            print(f"spread over pixels {x.std(dim=(0, 2, 3)).mean():.4f}")
+            print(f"from picture to picture {x.std(dim=0).mean():.5f}")
 
 # %% [markdown]
-# From layer to layer the size is multiplied by about 0.4, as computed. Then it seems to stop: there the biases take over, small
-# constants that each layer adds. But a constant knows nothing of the image. The last column takes each channel by
-# itself and asks how much it *differs* between pixels and images: that is the signal, and it keeps dying.
+# From layer to layer the size is multiplied by about 0.4, as computed. Then it seems to stop: there the
+# biases take over, small constants that each layer adds. But a constant is the same for every picture. What
+# still tells one picture from another is the last column, the *signal*, and it keeps dying.
 #
 # ### Exercise 03.2: the signal, measured
 #
 # Difficulty 3 of 5 · importance 4 of 5 · 14 minutes
 #
-# Write `signal(net, x)`: for each convolution, in the order in which they are computed, the spread of what
-# it returns, as a list of `float`. *Spread* is the standard deviation over images and pixels, channel by
-# channel, and then the mean over the channels. Transposed convolutions count as well. Do not rewrite the
-# network: ask it with *hooks*. A forward hook is a function that PyTorch calls as
+# Write `signal(net, x)`: for each convolution, in the order in which they are computed, by how much its
+# output differs from image to image, as a list of `float`. That is the standard deviation over the images of
+# the batch, number by number, and then the mean over channels and pixels. Transposed convolutions count as
+# well. Do not rewrite the network: ask it with *hooks*. A forward hook is a function that PyTorch calls as
 # `hook(module, inputs, output)` whenever a module has computed its output.
 #
 # <details><summary>Hint</summary>
@@ -222,12 +225,13 @@ with torch.no_grad():
 # 1. `net.modules()` gives all modules, however deep; keep those that are `nn.Conv2d` or `nn.ConvTranspose2d`.
 #    `module.register_forward_hook(note)` returns a handle. Inside `note` append to a list, and *measure*
 #    there: keep no map for later, an in-place ReLU will write over it.
-# 2. `output.std(dim=(0, 2, 3))` is one number per channel; `.mean().item()` makes a float of them.
+# 2. The images lie along axis 0: `output.std(dim=0)` is (channels, height, width), and `.mean().item()` makes
+#    a float of it.
 # 3. Run `net(x)` once, `with torch.no_grad():`. Afterwards `hook.remove()` for each handle.
 #
 # </details>
 #
-# $$\mathrm{signal}_k = \frac{1}{w} \sum_{c=1}^{w} \mathrm{std}_{\,n,\,i}\big(a^{(k)}_{n,c,i}\big) \quad \text{for the output } a^{(k)} \text{ of the } k\text{-th convolution}$$
+# $$\mathrm{signal}_k = \frac{1}{w\,|\Omega|} \sum_{c=1}^{w} \sum_{i \in \Omega} \mathrm{std}_n\big(a^{(k)}_{n,c,i}\big) \quad \text{for the output } a^{(k)} \text{ of the } k\text{-th convolution}$$
 
 # %% tags=["exercise"]
 # library: knowsam_lite.course.chapters.ch03.signal
@@ -237,16 +241,17 @@ with torch.no_grad():
 check("03.2", signal)
 
 # %% [markdown]
-# **The cure** follows from the factor: choose $\mathrm{Var}(w) = 2 / n_{in}$, and it is 1. This is the *Kaiming
-# start* (He et al., 2015).
+# **The cure** follows from the factor: choose $\mathrm{Var}(w) = 2 / n_{in}$, and it is 1. This is the
+# *Kaiming start* (He et al., 2015).
 #
 # ### Exercise 03.3: the start
 #
 # Difficulty 2 of 5 · importance 4 of 5 · 8 minutes
 #
 # Write `start_kaiming(net)`: give every convolution and every transposed convolution in `net` new weights,
-# from a normal distribution of mean 0 and variance 2 / fan-in. Biases, and layers of other kinds, stay as they are. The
-# fan-in is the number of weights in `module.weight[0]`. The network itself is changed, so nothing is returned.
+# from a normal distribution of mean 0 and variance 2 / fan-in. Biases, and layers of other kinds, stay as
+# they are. The fan-in is the number of weights in `module.weight[0]`. The network itself is changed, so
+# nothing is returned.
 #
 # <details><summary>Hint</summary>
 #
@@ -312,17 +317,19 @@ survival = show(
     title="Signal behind each convolution, before training",
     xlabel="convolution, in the order of computing",
     log="y",
-    alt="Three curves over the convolutions, on a logarithmic axis. The Kaiming V-Net stays between 0.2 and 1 "
-    "through all 30, the U-Net between 0.1 and 0.5 through 23. The V-Net with the default start falls below 0.01 "
-    "within a few convolutions and stays there.",
+    alt="Three curves over the convolutions, on a logarithmic axis. The V-Net and the U-Net stay near 0.2 from the "
+    "first convolution to the last, the 30th and the 23rd. The V-Net with the default start falls in a straight "
+    "line to a hundred thousandth and below, and comes back in steps on the way up, where the skips arrive.",
 )
 for name, values in signals.items():
     print(f"{name:<21} {len(values)} convolutions   weakest signal: about 10 to the power of", end=" ")
     print(round(float(np.log10(min(values)))))
 
 # %% [markdown]
-# Of the default start's signal less than one hundredth is left at the bottom. The U-Net has that same default start, and
-# does not mind: BatchNorm divides by whatever is left. So normalisation and start are two answers to one
+# A straight line on this axis means: multiplied by the same number in each layer. With the default start next
+# to nothing of the images is left at the bottom, and on the way up it comes back in steps, where the skips
+# arrive: such a network begins with its upper levels alone. The U-Net has that same default start and does
+# not mind, since BatchNorm divides by whatever is left. So normalisation and start are two answers to one
 # question, and a network without the first cannot do without the second.
 #
 # Does the Kaiming start keep the promise exactly? For transposed convolutions it does not:
@@ -338,8 +345,8 @@ with torch.no_grad():
 # %% [markdown]
 # A transposed convolution stores (inputs, outputs, height, width), the first two exchanged. PyTorch takes
 # `weight[0]` for the fan-in here, too, 32 × 4 = 128, while each pixel that comes out is a sum over the 64
-# inputs only. (The factor that the ReLU halves is 2, as it should be before a ReLU; here it is 1.) Four such layers
-# cost a factor of four in all: harmless, but good to know before you trust a default.
+# inputs alone. So squares are multiplied by 1 where 2 were wanted, for the ReLU to halve. Four such layers
+# make the signal four times as small: harmless, but good to know before you trust a name.
 #
 # ## Step 3: the V-Net
 #
@@ -347,8 +354,9 @@ with torch.no_grad():
 # with stride 2 in place of max-pooling. **Up:** a transposed convolution, as before, with a ReLU. **Skips:**
 # added, not concatenated; and they carry what *enters* a stage, not what leaves it.
 #
-# **Smallest example.** A strided convolution can learn to be the mean, or to keep one pixel of four, but never to be the maximum, which
-# is no weighted sum. And a sum of skip and map cannot say afterwards who said what:
+# **Smallest example.** A strided convolution can learn to be the mean, or to keep one pixel of four, but
+# never to be the maximum, which is no weighted sum. And a sum of skip and map cannot say afterwards who said
+# what:
 
 # %% tags=["compare"]
 four = torch.tensor([[0.1, 0.9], [0.3, 0.2]]).view(1, 1, 2, 2)
@@ -370,8 +378,9 @@ for skip, enlarged in ((3.0, 1.0), (1.0, 3.0)):
 # 5 from below.
 #
 # Which map does the skip carry? Say the V-Net is at level 1. `down` halves the map: this is $v_1$. The stage
-# works on it: this is $s_1$, which goes further down. The skip is $v_1$. Only at full size, where nothing
-# has been halved, it is $s_0$, what leaves. And the deepest stage needs no skip. Measure how much the two candidates see:
+# works on it: this is $s_1$, which goes further down. The skip is $v_1$. Only at full size, where nothing has
+# been halved, it is $s_0$, what leaves. And the deepest stage needs no skip. Measure how much the two
+# candidates see:
 
 # %% tags=["compare"]
 torch.manual_seed(0)
@@ -394,8 +403,8 @@ for level in range(4):
     print(f"level {level}: what enters sees {enters:>2} pixels, what leaves sees {leaves:>2}")
 
 # %% [markdown]
-# What enters is sharper, in the sense that it has mixed fewer pixels: it has hardly been worked on. So the V-Net's way up gets *where* almost raw,
-# and has to make more of it itself. Think of it as a detour sign: the skip leads around the stage.
+# What enters has mixed few pixels: it is sharp, and hardly worked on. So the V-Net's way up gets *where*
+# almost raw, and has to make more of it itself. The skip leads around the stage, like a detour.
 
 # %% [markdown]
 # ### Exercise 03.4: the V-Net's forward pass
@@ -451,9 +460,9 @@ for name, net in slim.items():
 #
 # ## Step 4: do they err in different places?
 #
-# **Idea.** It would be easy to believe. But two U-Nets that start from different random numbers and see their images in
-# another order are not the same network either, and they are free. So the V-Net has to beat *that*: its errors
-# have to overlap less with a U-Net's than a second U-Net's do.
+# **Idea.** It would be easy to believe. But two U-Nets that start from different random numbers and see their
+# images in another order are not the same network either, and they are free. So the V-Net has to beat *that*:
+# its errors have to overlap less with a U-Net's than a second U-Net's do.
 #
 # ### Exercise 03.5: shared errors
 #
@@ -468,8 +477,8 @@ for name, net in slim.items():
 #
 # 1. The answer of a network is the class with the largest logit: `z.argmax(dim=1)`, (N, H, W).
 # 2. Wrong means: not the label, *and* the label is known. Both are boolean maps; `&` joins them.
-# 3. `(wrong_1 & wrong_2).sum()` counts the pixels at which both err, over the whole batch, and `|` those at which at
-#    least one does. `.item()` makes a float of the quotient.
+# 3. `(wrong_1 & wrong_2).sum()` counts the pixels at which both err, over the whole batch, and `|` those at
+#    which at least one does. `.item()` makes a float of the quotient.
 #
 # </details>
 #
@@ -547,10 +556,10 @@ for (kind, seed), answers in p.items():
     print(f"{kind}, {seed} {mean_dice(answers):>12.2f} {missed:>22.1%} {added:>7.1%}")
 
 # %% [markdown]
-# And now the pairs. Two more columns keep you from fooling yourself. *By chance* is the share if two
-# networks with these error rates $q_1$, $q_2$ erred without regard to each other, at random pixels: $q_1 q_2 / (q_1 + q_2 - q_1 q_2)$.
-# *At most* is the share if the better one's errors all lay inside the worse one's: a network that is much worse cannot
-# share much. Before you run it, write down your guess for the three kinds of pair.
+# And now the pairs. Two more columns keep you from fooling yourself. *By chance* is the share if two networks
+# with these error rates $q_1$, $q_2$ erred without regard to each other, at random pixels: $q_1 q_2 / (q_1 +
+# q_2 - q_1 q_2)$. *At most* is the share if the better one's errors all lay inside the worse one's: a network
+# that is much worse cannot share much. Before you run it, write down your guess for the three kinds of pair.
 
 
 # %% tags=["training"]
@@ -567,10 +576,11 @@ for first, second in combinations(p, 2):
     print(f"{told((first, second))} {share:>9.2f} {chance:>11.2f} {most:>9.2f}")
 
 # %% [markdown]
-# Two networks of one kind share far more than chance would have it: what is hard for one seed is hard for
-# the other. Pairs of different kinds should stand clearly below both of them, and nearer to chance. The
-# numbers vary with versions and luck; the order of the three kinds of pair is what to look for. Where are those errors? Colour
-# marks a pixel at which one of the two is wrong, in that network's colour (light for seed 1), black one at which both are.
+# Two networks of one kind share far more than chance would have it: what is hard for one seed is hard for the
+# other. Pairs of different kinds should stand clearly below both of them, and nearer to chance. The numbers
+# vary with versions and luck; the order of the three kinds of pair is what to look for. Where are those
+# errors? Colour marks a pixel at which one of the two is wrong, in that network's colour (light for seed 1),
+# black one at which both are.
 
 
 # %%
@@ -603,9 +613,10 @@ maps = show(
 
 # %% [markdown]
 # In the first two columns look for black: shared errors, which the pair cannot see. In the last, blue and
-# orange lie side by side. Look again at the table of missed and added pixels: if one kind draws too much and the other too little,
-# that alone makes them differ. After so few steps part of this is BatchNorm, whose running averages lag behind (chapter 02,
-# step 6). So the difference is real, but some of it is youth.
+# orange lie side by side. You can also see *how* they differ: the U-Net's errors are smooth patches, the
+# V-Net's are ragged. Look again at the table of missed and added pixels as well: if one kind draws too much
+# and the other does not, that alone makes them differ. After so few steps part of it is BatchNorm, whose
+# running averages lag behind (chapter 02, step 6). So the difference is real, but some of it is youth.
 #
 # ### The average
 #
@@ -619,15 +630,17 @@ for first, second in combinations(p, 2):
     print(f"{told((first, second))} {together:>7.2f} {best:>12.2f} {together - best:>+6.2f}")
 
 # %% [markdown]
-# Pairs of different kinds gain the most, as their errors promise. Averaging only helps where errors are not
-# shared: at a black pixel both sides of the average are wrong, though not necessarily both equally sure.
+# Over their four pairs the different kinds gain more than two of one kind, as their errors promise, though
+# not every pair must: a network that is sure and wrong outvotes one that is unsure and right. Where errors
+# are shared, at a black pixel, there is no vote to win.
 #
-# But mind what this is **not**. No unlabelled image was opened: the count printed above says "unused". An ensemble is not
-# semi-supervision, it is just two networks. If a paper compares its method, which ends in two networks, with
-# *one* network trained on the labels, part of the gain is the average. That is why this library's table
-# of results has a method `supervised_pair`: both subnets and their fusion, on labels alone. What a
-# semi-supervised method earns is what it adds to *that*. And there is a second difference: the average has to be paid for at
-# every prediction, whereas networks that have learned from each other are better each by itself.
+# But mind what this is **not**. No unlabelled image was opened: the count printed above says "unused". An
+# ensemble is not semi-supervision, it is just two networks. If a paper compares its method, which ends in two
+# networks, with *one* network trained on the labels, part of the gain is the average. That is why this
+# library's table of results has a method `supervised_pair`: both subnets and their fusion, on labels alone.
+# What a semi-supervised method earns is what it adds to *that*. And there is a second difference: the average
+# has to be paid for at every prediction, whereas networks that have learned from each other can be better
+# each by itself.
 #
 # ## Ablate one thing
 #
@@ -641,12 +654,12 @@ for name, runs in (("Kaiming start", [p["V-Net", 0], p["V-Net", 1]]), ("default 
     print(f"{name:<16} {mean_dice(runs[0]):>12.2f} {mean_dice(runs[1]):>8.2f}")
 
 # %% [markdown]
-# A Dice near 0 means that the network calls everything background. It is not broken, it is late: AdamW
-# gives weights steps of one size however small their gradients are, so the signal grows back, but the first hundred
-# steps are gone. Something to try: give both 300 steps. You should see the default start catch up. (With plain SGD,
-# whose steps are as small as its gradients, expect it to take longer.) With 300 steps look at the shared errors
-# again, too: when networks get better and the averages of BatchNorm have settled, the gap between
-# the kinds of pair narrows. Is anything of it left?
+# A Dice near 0 means that the network calls everything background. It is not broken, it is late: AdamW gives
+# weights steps of one size however small their gradients are, so the signal grows back, but the first hundred
+# steps are gone. Something to try: give both 300 steps. You should see the default start catch up. (With
+# plain SGD, whose steps are as small as its gradients, expect it to take longer.) With 300 steps look at the
+# shared errors again, too: when networks get better and the averages of BatchNorm have settled, the gap
+# between the kinds of pair narrows. Is anything of it left?
 #
 # ## Where the paper, the authors' code and this library differ
 #
@@ -738,8 +751,8 @@ quiz("03", ["b", "d", "c", "a", "b"])
 #
 # - **The V-Net** is plain: convolution and ReLU, strided down, added skips that lead around each stage, no
 #   normalisation, one mode.
-# - **The start** replaces what BatchNorm would do: variance 2 / fan-in keeps the signal alive. The spread
-#   over pixels is the signal; size alone may be nothing but bias.
+# - **The start** replaces what BatchNorm would do: variance 2 / fan-in keeps the signal alive. What differs
+#   from image to image is the signal; size alone may be nothing but bias.
 # - **Two views** are worth as much as their errors differ: what both get wrong, neither can see. Measure
 #   shared errors against two seeds of one kind, and against chance.
 # - **An ensemble is not semi-supervision.** Compare with the pair on labels alone.

@@ -183,15 +183,15 @@ Signal = Callable[[nn.Module, Tensor], list[float]]
 
 
 def signal(net: nn.Module, x: Tensor) -> list[float]:
-    """How much of the image is left behind each convolution, in the order in which they are computed.
+    """How much of the images is left behind each convolution, in the order in which they are computed.
 
-    That is the standard deviation over images and pixels of what the convolution returns, the mean over its
-    channels. `x` images (N, 3, H, W).
+    That is by how much its output differs from image to image: the standard deviation over the images, the
+    mean over channels and pixels. `x` images (N, 3, H, W), at least two.
     """
     found: list[float] = []
 
     def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        found.append(output.std(dim=(0, 2, 3)).mean().item())
+        found.append(output.std(dim=0).mean().item())
 
     convolutions = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
     hooks = [m.register_forward_hook(note) for m in convolutions]
@@ -241,17 +241,23 @@ def _signal_probe(f: Signal) -> list[Tensor]:
 
 
 def _signal_value(f: Signal) -> bool:
-    return all(
-        same(torch.tensor(f(net, x)), torch.tensor(signal(net, x))) for net, x in _measured()
-    ) and not same(torch.tensor(f(*_measured()[0])), torch.zeros(6))
+    pairs = zip(_measured(), _measured(), strict=True)
+    return all(same(torch.tensor(f(*asked)), torch.tensor(signal(*fresh))) for asked, fresh in pairs)
+
+
+def _mode(f: Signal) -> bool:
+    net, x = _measured()[2]
+    f(net, x)
+    return all(m.training for m in net.modules())
 
 
 def _gauge(
-    strength: Callable[[Tensor], Tensor] = lambda out: out.std(dim=(0, 2, 3)).mean(),
+    strength: Callable[[Tensor], Tensor] = lambda out: out.std(dim=0).mean(),
     kinds: tuple[type[nn.Module], ...] = CONVOLUTIONS,
     late: bool = False,
     leave: bool = False,
     graph: bool = False,
+    mode: bool = True,
 ) -> Signal:
     """A wrong instrument, made by changing one part of the right one."""
 
@@ -263,7 +269,7 @@ def _gauge(
             if isinstance(m, kinds)
         ]
         with torch.set_grad_enabled(graph):
-            net(x)
+            net(x) if mode else net.eval()(x)
         for hook in [] if leave else hooks:
             hook.remove()
         return [strength(out).item() for out in found] if late else found
@@ -275,7 +281,7 @@ def _as_defined(net: nn.Module, x: Tensor) -> list[float]:
     found: dict[nn.Module, float] = {}
     layers = [m for m in net.modules() if isinstance(m, CONVOLUTIONS)]
     hooks = [
-        m.register_forward_hook(lambda m, i, out: found.update({m: out.std(dim=(0, 2, 3)).mean().item()}))
+        m.register_forward_hook(lambda m, i, out: found.update({m: out.std(dim=0).mean().item()}))
         for m in layers
     ]
     with torch.no_grad():
@@ -301,7 +307,11 @@ SIGNAL = Exercise(
             lambda f: [len(f(net, x)) for net, x in _measured()] == [6, 12, 13],
         ),
         Property("value", "the values of the chapter's own function, for three networks", _signal_value),
-        Property("no trace", "no hook is left in the network", lambda f: _traces(f)[0] == 0),
+        Property(
+            "no trace",
+            "no hook is left in the network, and its mode is as it was",
+            lambda f: float(_traces(f)[0]) == 0 and _mode(f),
+        ),
         Property(
             "no graph",
             "the network is run once, without a graph",
@@ -311,33 +321,57 @@ SIGNAL = Exercise(
     (
         Mistake(
             "over everything",
-            "you took one standard deviation over all axes; channels that differ in their mean add to it.",
-            "hint 2 of exercise 03.2: which axes are spread over?",
+            "you took one standard deviation over all axes; channels and pixels that differ add to it.",
+            "hint 2 of exercise 03.2: over which axis is the spread?",
             _gauge(lambda out: out.std()),
         ),
         Mistake(
+            "over images and pixels",
+            "pixels count for you as well, but at the border they differ without any image, by the padding.",
+            "hint 2 of exercise 03.2: over which axis is the spread?",
+            _gauge(lambda out: out.std(dim=(0, 2, 3)).mean()),
+        ),
+        Mistake(
+            "over pixels",
+            "you compared pixels of one image; at the border they differ without any image, by the padding.",
+            "hint 2 of exercise 03.2: over which axis is the spread?",
+            _gauge(lambda out: out.std(dim=(2, 3)).mean()),
+        ),
+        Mistake(
             "over the channels",
-            "you compared channels with each other; the signal is how one channel differs between pixels.",
-            "hint 2 of exercise 03.2: which axes are spread over?",
+            "you compared channels with each other; the signal is how one differs from image to image.",
+            "hint 2 of exercise 03.2: over which axis is the spread?",
             _gauge(lambda out: out.std(dim=1).mean()),
         ),
         Mistake(
             "size, not spread",
             "you measured how large the numbers are; a bias is large and knows nothing of the image.",
-            "hint 2 of exercise 03.2: std, not the mean of the squares or of the absolute values.",
+            "hint 2 of exercise 03.2: std, not the mean of the absolute values.",
             _gauge(lambda out: out.abs().mean()),
         ),
         Mistake(
             "root of the mean square",
-            "you measured how large the numbers are; a bias counts there, and knows nothing of the image.",
-            "hint 2 of exercise 03.2: std, not the mean of the squares or of the absolute values.",
+            "that is the size of the numbers; a bias counts there, and knows nothing of the image.",
+            "hint 2 of exercise 03.2: std, not the root of the mean square.",
             _gauge(lambda out: out.square().mean().sqrt()),
         ),
         Mistake(
             "variance",
-            "that is the variance; its root is wanted.",
+            "that is the variance; its root is wanted, number by number, before the mean.",
             "hint 2 of exercise 03.2: std, not var.",
-            _gauge(lambda out: out.var(dim=(0, 2, 3)).mean()),
+            _gauge(lambda out: out.var(dim=0).mean()),
+        ),
+        Mistake(
+            "divided by N",
+            "your standard deviation divides by the number of images, PyTorch's by one less.",
+            "hint 2 of exercise 03.2: output.std(dim=0).",
+            _gauge(lambda out: out.std(dim=0, correction=0).mean()),
+        ),
+        Mistake(
+            "another mode",
+            "you put the network into evaluation mode; ask it in the mode in which you get it.",
+            "hint 3 of exercise 03.2: run net(x) as it is.",
+            _gauge(mode=False),
         ),
         Mistake(
             "measured too late",
@@ -416,7 +450,8 @@ def _steady(t: Tensor) -> Tensor:
 
 
 def _start_probe(f: Start) -> list[Tensor]:
-    return [_steady(t) if t.ndim == 4 else t for t in _started(f).values()]
+    kept = torch.tensor(float(_learns(f)))
+    return [*(_steady(t) if t.ndim == 4 else t for t in _started(f).values()), kept]
 
 
 def _variance(f: Start) -> bool:
@@ -461,12 +496,19 @@ def _wrong_start(
 
     def start(net: nn.Module) -> None:
         for module in net.modules() if inside else net.children():
-            if isinstance(module, kinds):
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and isinstance(module, kinds):
                 draw(module.weight)
                 if bias is not None and module.bias is not None:
                     bias(module.bias)
 
     return start
+
+
+def _replaced(net: nn.Module) -> None:
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            weight = torch.empty_like(module.weight, requires_grad=False)
+            module.weight = nn.Parameter(nn.init.kaiming_normal_(weight))
 
 
 START = Exercise(
@@ -513,6 +555,18 @@ START = Exercise(
             "2 / fan-in is the variance; normal_ wants its root.",
             "hint 2 of exercise 03.3: a standard deviation is the root of a variance.",
             _wrong_start(lambda w: nn.init.normal_(w, std=2 / w[0].numel())),
+        ),
+        Mistake(
+            "all weights of the layer",
+            "you divided by the number of all weights of the layer, not by the fan-in.",
+            "hint 2 of exercise 03.3, and above it: the weights in module.weight[0].",
+            _wrong_start(lambda w: nn.init.normal_(w, std=(2 / w.numel()) ** 0.5)),
+        ),
+        Mistake(
+            "new parameters",
+            "the numbers are right, but they are new parameters; an optimizer would go on with the old ones.",
+            "hint 2 of exercise 03.3: change the weight in place.",
+            _replaced,
         ),
         Mistake(
             "no transposed convolutions",
@@ -817,6 +871,11 @@ def _by_image(wrong_1: Tensor, wrong_2: Tensor, known: Tensor) -> Tensor:
     return (both / either).mean()
 
 
+def _python_numbers(z_1: Tensor, z_2: Tensor, y: Tensor) -> float:
+    wrong_1, wrong_2 = ((z.argmax(dim=1) != y) & (y != UNKNOWN) for z in (z_1, z_2))
+    return int((wrong_1 & wrong_2).sum()) / int((wrong_1 | wrong_2).sum())
+
+
 SHARED = Exercise(
     "03.5",
     "shared errors",
@@ -875,6 +934,12 @@ SHARED = Exercise(
             "you took the mean of one ratio per image; the sums run over all pixels of all images.",
             "hint 3 of exercise 03.5: count over the whole batch.",
             _wrong_share(_by_image),
+        ),
+        Mistake(
+            "0 / 0 of Python numbers",
+            "the value is right, but where no pixel is wrong Python refuses to divide by 0.",
+            "hint 3 of exercise 03.5: divide the tensors, and only then .item().",
+            _python_numbers,
         ),
         Mistake(
             "the same wrong class",
