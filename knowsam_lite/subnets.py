@@ -140,7 +140,8 @@ def start_kaiming(net: nn.Module) -> None:
     """
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.kaiming_normal_(module.weight)
+            fan_in = module.weight[0].numel()
+            nn.init.normal_(module.weight, mean=0.0, std=(2 / fan_in) ** 0.5)
 
 
 class VNet(nn.Module):

@@ -256,8 +256,8 @@ check("03.2", signal)
 # <details><summary>Hint</summary>
 #
 # 1. Again `net.modules()`, and the same two classes as in exercise 03.2.
-# 2. `nn.init.kaiming_normal_(weight)` does just that, with the underscore that says "in place". By hand:
-#    `nn.init.normal_(weight, std=...)` with the root of 2 / fan-in.
+# 2. `nn.init.normal_(weight, mean=0.0, std=...)` draws new numbers in place, as its underscore says. It takes
+#    the standard deviation, the root of the variance. (`nn.init.kaiming_normal_(weight)` does both at once.)
 # 3. Only `module.weight` is drawn anew.
 #
 # </details>
@@ -319,7 +319,7 @@ survival = show(
     log="y",
     alt="Three curves over the convolutions, on a logarithmic axis. The V-Net and the U-Net stay near 0.2 from the "
     "first convolution to the last, the 30th and the 23rd. The V-Net with the default start falls in a straight "
-    "line to a hundred thousandth and below, and comes back in steps on the way up, where the skips arrive.",
+    "line to a hundred millionth, and comes back in steps on the way up, where the skips arrive.",
 )
 for name, values in signals.items():
     print(f"{name:<21} {len(values)} convolutions   weakest signal: about 10 to the power of", end=" ")
