@@ -112,7 +112,7 @@ for name, (first, second) in pairs.items():
 # three at the bottom. Few at the top save memory, many at the bottom widen the view, since a pixel is large
 # there.
 #
-# What does a network without BatchNorm see that another one does not? How bright an image is.
+# What does a network lose with BatchNorm, and what does it keep? One thing is how bright an image is.
 #
 # **Smallest example.** Show both networks an image and the same image twice as bright. (With biases at 0,
 # so that nothing else stands in the way. The U-Net is in training mode, where BatchNorm looks at the batch.)
@@ -132,10 +132,12 @@ for name, net in slim.items():
     print("same answer alone and together:", torch.allclose(together, alone, atol=1e-4))
 
 # %% [markdown]
-# BatchNorm divides the brightness out. Without it scale passes through the whole network, for convolution and
-# ReLU both keep a factor: $\max(0, 2a) = 2 \max(0, a)$. So a bright image makes a V-Net surer of itself. The
-# price of BatchNorm is that an image's answer depends on its company, the trap of chapter 02. The V-Net
-# cannot fall into it: it has one mode only. Two views, each blind to what troubles the other.
+# In training BatchNorm divides the brightness out. (In evaluation it divides by its running averages, and then
+# an unusual image stands out for the U-Net as well.) In the V-Net scale passes through all layers, for
+# convolution and ReLU both keep a factor: $\max(0, 2a) = 2 \max(0, a)$. So a bright image makes it surer of
+# itself. The price of BatchNorm is that an image's answer depends on its company, the trap of chapter 02. The
+# V-Net cannot fall into it: it has one mode only. Brightness and company trouble the two in different ways,
+# and that is the first reason to expect other errors of them.
 #
 # ### Exercise 03.1: the stage
 #
@@ -403,10 +405,9 @@ for level in range(4):
     print(f"level {level}: what enters sees {enters:>2} pixels, what leaves sees {leaves:>2}")
 
 # %% [markdown]
-# What enters has mixed few pixels: it is sharp, and hardly worked on. So the V-Net's way up gets *where*
-# almost raw, and has to make more of it itself. The skip leads around the stage, like a detour.
-
-# %% [markdown]
+# What enters has mixed few pixels: it is sharp, and hardly worked on. So the V-Net's way up gets *where* almost
+# raw, and has to make more of it itself. The skip leads around the stage, like a detour.
+#
 # ### Exercise 03.4: the V-Net's forward pass
 #
 # Difficulty 3 of 5 · importance 5 of 5 · 12 minutes
@@ -455,7 +456,7 @@ for name, net in slim.items():
     print(f", a pixel sees {fields[0]} to {fields[1]}")
 
 # %% [markdown]
-# More weights, more layers, a wider field, no normalisation, another way down, other skips. Everything
+# More weights, more layers, a wider field, no normalisation, another way down, other skips. Nearly everything
 # differs that can differ without changing the task.
 #
 # ## Step 4: do they err in different places?
@@ -503,7 +504,7 @@ for name, answers in pairs.items():
 
 # %% [markdown]
 # Now train: eight labelled images of skin lesions, narrow networks, 100 steps, and of each kind two seeds,
-# for the weights and for the order of the images. Expect Dice between 0.6 and 0.8 for each, after twenty
+# for the weights and for the order of the images. Expect Dice between 0.5 and 0.8 for each, after twenty
 # to forty seconds. At the budget `smoke` nothing is trained, and everything below still runs, on networks
 # that know nothing.
 
@@ -557,9 +558,12 @@ for (kind, seed), answers in p.items():
 
 # %% [markdown]
 # And now the pairs. Two more columns keep you from fooling yourself. *By chance* is the share if two networks
-# with these error rates $q_1$, $q_2$ erred without regard to each other, at random pixels: $q_1 q_2 / (q_1 +
-# q_2 - q_1 q_2)$. *At most* is the share if the better one's errors all lay inside the worse one's: a network
-# that is much worse cannot share much. Before you run it, write down your guess for the three kinds of pair.
+# with these error rates $q_1$ and $q_2$ erred at random pixels, without regard to each other:
+#
+# $$\frac{q_1 q_2}{q_1 + q_2 - q_1 q_2}$$
+#
+# *At most* is the share if the better one's errors all lay inside the worse one's: a network that is much
+# worse cannot share much. Before you run it, write down your guess for the three kinds of pair.
 
 
 # %% tags=["training"]
@@ -630,14 +634,14 @@ for first, second in combinations(p, 2):
     print(f"{told((first, second))} {together:>7.2f} {best:>12.2f} {together - best:>+6.2f}")
 
 # %% [markdown]
-# Over their four pairs the different kinds gain more than two of one kind, as their errors promise, though
-# not every pair must: a network that is sure and wrong outvotes one that is unsure and right. Where errors
-# are shared, at a black pixel, there is no vote to win.
+# Over their four pairs the different kinds should gain more than two of one kind, as their errors promise,
+# though not every pair must: a network that is sure and wrong outvotes one that is unsure and right. Where
+# errors are shared, at a black pixel, there is no vote to win.
 #
 # But mind what this is **not**. No unlabelled image was opened: the count printed above says "unused". An
 # ensemble is not semi-supervision, it is just two networks. If a paper compares its method, which ends in two
-# networks, with *one* network trained on the labels, part of the gain is the average. That is why this
-# library's table of results has a method `supervised_pair`: both subnets and their fusion, on labels alone.
+# networks, with *one* network trained on the labels, part of the gain is the average. That is why the results
+# in the library's README have a column `supervised_pair`: both subnets and their fusion, on labels alone.
 # What a semi-supervised method earns is what it adds to *that*. And there is a second difference: the average
 # has to be paid for at every prediction, whereas networks that have learned from each other can be better
 # each by itself.
@@ -674,6 +678,7 @@ for name, runs in (("Kaiming start", [p["V-Net", 0], p["V-Net", 1]]), ("default 
 # | a stage's input | added to its output | not added | as the authors |
 # | skip | what leaves a stage, concatenated | what enters it, added | as the authors |
 # | bend | PReLU | ReLU | ReLU |
+# | normalisation | | none | none |
 # | start | | Kaiming | Kaiming |
 #
 # **1. Nothing to mend.** The package `knowsam_lite.official` holds the authors' behaviour; its students take
@@ -757,8 +762,8 @@ quiz("03", ["b", "d", "c", "a", "b"])
 #   shared errors against two seeds of one kind, and against chance.
 # - **An ensemble is not semi-supervision.** Compare with the pair on labels alone.
 #
-# **Next:** chapter 04 lets unlabelled images in; chapter 05 does better than the average with HAM, which
-# reads where the two views contradict each other.
+# **Next:** chapter 04 lets unlabelled images in; chapter 05 puts the two answers together with HAM, a network
+# that reads where they contradict each other.
 
 # %%
 check.report()

@@ -98,6 +98,11 @@ def _one_bend(c: int, depth: int, i: int) -> list[nn.Module]:
     return [layer for layer in _stack(c, depth, i) if isinstance(layer, nn.Conv2d)] + [nn.ReLU()]
 
 
+def _bend_first(c: int, depth: int, i: int) -> list[nn.Module]:
+    convolutions = [layer for layer in _stack(c, depth, i) if isinstance(layer, nn.Conv2d)]
+    return [layer for convolution in convolutions for layer in (nn.ReLU(), convolution)]
+
+
 STAGE = Exercise(
     "03.1",
     "the stage",
@@ -136,6 +141,12 @@ STAGE = Exercise(
             "there is one ReLU at the end; without one between them, two convolutions are one larger one.",
             "hint 2 of exercise 03.1: two layers in every round.",
             _wrong_stage(_one_bend),
+        ),
+        Mistake(
+            "ReLU first",
+            "each ReLU stands in front of its convolution; here it stands behind.",
+            "hint 2 of exercise 03.1: convolution, then ReLU.",
+            _wrong_stage(_bend_first),
         ),
         Mistake(
             "BatchNorm",
@@ -496,7 +507,7 @@ def _wrong_start(
 
     def start(net: nn.Module) -> None:
         for module in net.modules() if inside else net.children():
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and isinstance(module, kinds):
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) and isinstance(module, kinds):
                 draw(module.weight)
                 if bias is not None and module.bias is not None:
                     bias(module.bias)
@@ -581,6 +592,12 @@ START = Exercise(
             _wrong_start(inside=False),
         ),
         Mistake(
+            "linear layers, too",
+            "every weight was drawn anew, those of linear layers as well; only convolutions are wanted.",
+            "hint 1 of exercise 03.3: two classes.",
+            _wrong_start(kinds=(*CONVOLUTIONS, nn.Linear)),
+        ),
+        Mistake(
             "biases at zero",
             "the weights are right, but the biases are 0 now; they should stay.",
             "hint 3 of exercise 03.3: only the weights.",
@@ -625,7 +642,10 @@ def _grey(kind: Any) -> Tensor:
 def _forward_probe(kind: Any) -> list[Tensor]:
     x = picture(2, 3, 32, 48)
     net = made(kind)
-    return [net(x), *gradients(net, x), _grey(kind), torch.tensor(float(_refused(kind)))]
+    try:
+        return [net(x), *gradients(net, x), _grey(kind), torch.tensor(float(_refused(kind)))]
+    except RuntimeError as error:  # shapes that do not fit: the message tells which
+        return [torch.tensor([float(ord(letter)) for letter in str(error)])]
 
 
 def _forward_value(kind: Any) -> bool:
@@ -661,8 +681,11 @@ def _first_weights(kind: Any) -> bool:
 class _Walk(VNet):
     """The library's forward pass, with parts that a mistake changes."""
 
-    def keep(self, entered: Tensor, left: Tensor) -> Tensor:
+    def keep(self, before: Tensor, entered: Tensor, left: Tensor) -> Tensor:
         return entered
+
+    def order(self, kept: list[Tensor]) -> list[Tensor]:
+        return kept[:-1]
 
     def join(self, stage: nn.Module, x: Tensor, skip: Tensor) -> Tensor:
         out: Tensor = stage(x + skip)
@@ -677,18 +700,18 @@ class _Walk(VNet):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.encoder[0](self.image(x))
-        skips = [x]
+        kept = [x]
         for down, stage in zip(self.down, self.encoder[1:], strict=True):
-            entered = down(x)
+            before, entered = x, down(x)
             x = stage(entered)
-            skips.append(self.keep(entered, x))
-        skips.pop()
+            kept.append(self.keep(before, entered, x))
+        skips = self.order(kept)
         for up, stage in zip(self.up, self.decoder, strict=True):
             x = self.join(stage, up(x), skips.pop())
         return self.last(x)
 
 
-def _walk(**parts: Callable[..., Tensor]) -> type:
+def _walk(**parts: Callable[..., Any]) -> type:
     return type("Wrong", (_Walk,), {name: staticmethod(part) for name, part in parts.items()})
 
 
@@ -728,13 +751,37 @@ FORWARD = Exercise(
             "what leaves a stage",
             "your skips carry what leaves a stage, as the U-Net's do; here they carry what enters it.",
             "hint 2 of exercise 03.4: keep the map between `down` and `stage`.",
-            _walk(keep=lambda entered, left: left),
+            _walk(keep=lambda before, entered, left: left),
         ),
         Mistake(
             "added behind the stage",
             "you added the skip behind the stage; the stage should see the sum.",
             "hint 3 of exercise 03.4: first the sum, then the stage.",
             _walk(join=lambda stage, x, skip: stage(x) + skip),
+        ),
+        Mistake(
+            "kept before the way down",
+            "you kept the map before `down` halved it, so its size does not fit on the way up.",
+            "hint 2 of exercise 03.4: first `down`, then keep.",
+            _walk(keep=lambda before, entered, left: before),
+        ),
+        Mistake(
+            "the deepest has no partner",
+            "the deepest map is still among the skips, and every skip comes one level too late.",
+            "hint 2 of exercise 03.4: skips.pop() once, before the way up.",
+            _walk(order=lambda kept: kept),
+        ),
+        Mistake(
+            "the first skip first",
+            "the way up began with the skip of full size; it is the last that it needs.",
+            "hint 3 of exercise 03.4: skips.pop() takes from the end.",
+            _walk(order=lambda kept: kept[-2::-1]),
+        ),
+        Mistake(
+            "concatenated",
+            "you put skip and enlarged map side by side, as in the U-Net; here they are added.",
+            "hint 3 of exercise 03.4: up(x) plus the skip.",
+            _walk(join=lambda stage, x, skip: stage(torch.cat([x, skip], dim=1))),
         ),
         Mistake(
             "no skip",
@@ -807,21 +854,25 @@ def _answers(classes: int, seed: int, unknown: bool = True) -> tuple[Tensor, Ten
 TASKS = ((2, 1, False), (3, 2, False), (2, 3, True), (4, 4, True))
 
 
+def _number(value: Any) -> Tensor:
+    return torch.tensor(float(value))
+
+
 def _shared_probe(f: Shared) -> list[Tensor]:
     z_1, _, y = _answers(3, 5)
     perfect = 9.0 * torch.nn.functional.one_hot(y.clamp(min=0), 3).movedim(-1, 1)
     try:
-        nothing = torch.tensor(float(f(perfect, perfect, y)))
+        nothing = _number(f(perfect, perfect, y))
     except ZeroDivisionError:
         nothing = torch.tensor(-1.0)
-    found = [torch.tensor(float(f(*_answers(*task)))) for task in TASKS]
-    return [*found, torch.tensor(float(f(z_1, perfect, y))), nothing]
+    found = [_number(f(*_answers(*task))) for task in TASKS]
+    return [*found, _number(f(z_1, perfect, y)), nothing]
 
 
 def _shared_value(unknown: bool) -> Callable[[Shared], bool]:
     def holds(f: Shared) -> bool:
         tasks = [_answers(*task) for task in TASKS if task[2] == unknown]
-        return all(same(torch.tensor(f(*t)), torch.tensor(shared_errors(*t))) for t in tasks)
+        return all(same(_number(f(*t)), _number(shared_errors(*t))) for t in tasks)
 
     return holds
 
@@ -837,12 +888,12 @@ def _shared_ends(f: Shared) -> bool:
 def _nobody_errs(f: Shared) -> bool:
     y = torch.zeros(1, 2, 2, dtype=torch.int64)
     z = torch.tensor([5.0, 0.0]).view(1, 2, 1, 1).expand(1, 2, 2, 2)
-    return bool(torch.tensor(f(z, z, y)).isnan())
+    return bool(_number(f(z, z, y)).isnan())
 
 
 def _symmetric(f: Shared) -> bool:
     z_1, z_2, y = _answers(3, 6)
-    return same(torch.tensor(f(z_1, z_2, y)), torch.tensor(f(z_2, z_1, y)))
+    return same(_number(f(z_1, z_2, y)), _number(f(z_2, z_1, y)))
 
 
 def _wrong_share(share: Callable[[Tensor, Tensor, Tensor], Tensor], unknown_counts: bool = False) -> Shared:
@@ -869,6 +920,11 @@ def _same_answer(z_1: Tensor, z_2: Tensor, y: Tensor) -> float:
 def _by_image(wrong_1: Tensor, wrong_2: Tensor, known: Tensor) -> Tensor:
     both, either = ((wrong_1 & wrong_2).sum((1, 2)), (wrong_1 | wrong_2).sum((1, 2)))
     return (both / either).mean()
+
+
+def _both_right(z_1: Tensor, z_2: Tensor, y: Tensor) -> float:
+    right_1, right_2 = (z.argmax(dim=1) == y for z in (z_1, z_2))
+    return _of_either(right_1 & right_2, right_1, right_2).item()
 
 
 def _python_numbers(z_1: Tensor, z_2: Tensor, y: Tensor) -> float:
@@ -934,6 +990,18 @@ SHARED = Exercise(
             "you took the mean of one ratio per image; the sums run over all pixels of all images.",
             "hint 3 of exercise 03.5: count over the whole batch.",
             _wrong_share(_by_image),
+        ),
+        Mistake(
+            "right, not wrong",
+            "you counted the pixels at which the networks are right.",
+            "hint 2 of exercise 03.5: wrong means not the label.",
+            _both_right,
+        ),
+        Mistake(
+            "0 where nobody errs",
+            "the value is right, but without any error you say 0, as if the errors were never shared.",
+            "hint 3 of exercise 03.5: 0 / 0 of tensors is nan, and may stay so.",
+            _wrong_share(lambda a, b, known: (a & b).sum() / (a | b).sum().clamp(min=1)),
         ),
         Mistake(
             "0 / 0 of Python numbers",
