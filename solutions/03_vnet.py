@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from knowsam_lite import Synthetic, UNet, VNet, figures, losses, subnets
+from knowsam_lite import Synthetic, UNet, figures, losses, subnets
 from knowsam_lite.course.chapters import ch02, ch03
 from knowsam_lite.data import choose_labeled
 from knowsam_lite.data.sampler import StepBatches, load_case
@@ -120,7 +120,7 @@ for name, (first, second) in pairs.items():
 # %% tags=["compare"]
 torch.manual_seed(0)
 x = torch.rand(4, 3, 32, 32)
-slim = {"U-Net": UNet(2, (4, 4, 4, 4, 4), (0, 0, 0, 0, 0)), "V-Net": VNet(2, (4, 4, 4, 4, 4))}
+slim = {"U-Net": UNet(2, (4, 4, 4, 4, 4), (0, 0, 0, 0, 0)), "V-Net": subnets.VNet(2, (4, 4, 4, 4, 4))}
 for name, net in slim.items():
     for module in net.modules():
         if getattr(module, "bias", None) is not None:
@@ -170,7 +170,7 @@ check("03.1", conv_stage)
 
 # %% tags=["compare"]
 with torch.device("meta"):  # shapes without numbers
-    full = {"U-Net": UNet(2), "V-Net": VNet(2)}
+    full = {"U-Net": UNet(2), "V-Net": subnets.VNet(2)}
 per_level = {
     name: [sum(p.numel() for p in part.parameters()) for part in net.encoder] for name, net in full.items()
 }
@@ -292,11 +292,11 @@ with torch.no_grad():
 
 # %% [markdown]
 # The size stays near 1. Real images now, and whole networks, layer by layer. The library's V-Net starts the
-# Kaiming way; `reset_parameters` gives a layer back PyTorch's own start.
+# Kaiming way; `reset_parameters` gives a layer back PyTorch's own start. The U-Net is in training mode.
 
 
 # %%
-def default_start(net: VNet) -> VNet:
+def default_start(net: nn.Module) -> nn.Module:
     """The same network with PyTorch's own start."""
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
@@ -309,7 +309,7 @@ test = dataset.split("test") + dataset.split("val")  # 24 images that no trainin
 x_t = torch.stack([load_case(dataset, record, 64)[0] for record in test])
 y_t = torch.stack([torch.from_numpy(dataset.mask(record).astype("int64")) for record in test])
 torch.manual_seed(0)
-starts = {"V-Net": VNet(2), "V-Net, default start": default_start(VNet(2)), "U-Net": UNet(2)}
+starts = {"V-Net": subnets.VNet(2), "V-Net, default start": default_start(subnets.VNet(2)), "U-Net": UNet(2)}
 signals = {name: ch03.signal(net.train(), x_t) for name, net in starts.items()}
 
 # %% tags=["compare"]
@@ -386,7 +386,7 @@ for skip, enlarged in ((3.0, 1.0), (1.0, 3.0)):
 
 # %% tags=["compare"]
 torch.manual_seed(0)
-narrow = VNet(2, (4, 4, 4, 4, 4))
+narrow = subnets.VNet(2, (4, 4, 4, 4, 4))
 
 
 def entering(x: Tensor, level: int) -> Tensor:
@@ -722,6 +722,7 @@ with torch.no_grad():
 # %% [markdown]
 # All tensors fit, no error is raised, and the network is another one. Weights do not know where a skip
 # begins. When you rebuild a published network, shapes prove nothing; compare outputs.
+# Something to try: put `Leaving` into `build` and train it. Does it matter which map the skip carries?
 #
 # **3. What concatenation would cost.** The first convolution of each stage on the way up would take twice
 # the channels:
