@@ -123,14 +123,25 @@ class UNet(nn.Module):
 
 
 def conv_stage(channels: int, depth: int, in_channels: int | None = None) -> nn.Sequential:
-    """`depth` times conv3x3 + ReLU at one resolution: (N, C_in, H, W) -> (N, channels, H, W)."""
+    """`depth` times conv3x3 + ReLU at one resolution: (N, C_in, H, W) -> (N, channels, H, W).
+
+    C_in is `in_channels`, or `channels` if that is left out.
+    """
     layers: list[nn.Module] = []
-    for i in range(depth):
-        layers += [
-            nn.Conv2d(in_channels or channels if i == 0 else channels, channels, 3, padding=1),
-            nn.ReLU(inplace=True),
-        ]
+    for inputs in [in_channels or channels] + [channels] * (depth - 1):
+        layers += [nn.Conv2d(inputs, channels, 3, padding=1), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)
+
+
+def start_kaiming(net: nn.Module) -> None:
+    """Draw the weights of every convolution in `net` from a normal distribution of variance 2 / fan-in.
+
+    Behind a ReLU that keeps the signal's size from layer to layer (He et al., 2015). Biases stay as they are.
+    """
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            fan_in = module.weight[0].numel()
+            nn.init.normal_(module.weight, mean=0.0, std=(2 / fan_in) ** 0.5)
 
 
 class VNet(nn.Module):
@@ -161,9 +172,7 @@ class VNet(nn.Module):
         )
         self.decoder = nn.ModuleList(conv_stage(widths[i], depths[i]) for i in range(last - 1, -1, -1))
         self.head = nn.Conv2d(widths[0], num_classes, 1)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                nn.init.kaiming_normal_(module.weight)
+        start_kaiming(self)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.encoder[0](as_image(x))

@@ -73,6 +73,10 @@ def test_trends_return_their_values_and_name_every_curve(tmp_path):
     assert drawn == {"square": [1, 100, 10000], "short": [1, 1]}
     text = (tmp_path / "a.svg").read_text("utf8")
     assert all(f">{word}<" in text for word in ("square", "short", "Powers"))
+    figures.trends(
+        {"falls": (range(1, 4), [1, 1e-3, 1e-6])}, tmp_path / "y.svg", title="", xlabel="", log="y"
+    )
+    assert all(f">{word}<" in (tmp_path / "y.svg").read_text("utf8") for word in ("3", "0.001", "falls"))
     for wrong, log, says in (
         ({}, "", "found no curve"),
         ({"a": (x, x[:2])}, "", "one y per x"),

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knowsam_lite.errors import UserError
-from knowsam_lite.subnets import UNet, VNet, as_image
+from knowsam_lite.subnets import UNet, VNet, as_image, conv_stage, start_kaiming
 
 
 @pytest.mark.parametrize(("net", "parameters"), [(UNet, 1_944_322), (VNet, 3_265_986)])
@@ -57,6 +57,26 @@ def test_vnet_skips_what_enters_a_stage():
     torch.nn.init.zeros_(net.down[0][0].weight)  # now nothing enters it either
     torch.nn.init.zeros_(net.down[0][0].bias)
     assert not torch.allclose(before, net(x))
+
+
+def test_a_stage_has_as_many_convolutions_as_it_is_deep():
+    for depth, entering in ((1, None), (3, None), (2, 3)):
+        weights = [p.shape for p in conv_stage(4, depth, entering).parameters() if p.ndim == 4]
+        assert weights == [(4, entering or 4, 3, 3)] + [(4, 4, 3, 3)] * (depth - 1)
+
+
+def test_the_start_keeps_the_size_of_a_signal_and_the_biases():
+    torch.manual_seed(0)
+    stack, x = conv_stage(32, 10), torch.randn(4, 32, 32, 32)
+    biases = [p.clone() for p in stack.parameters() if p.ndim == 1]
+    with torch.no_grad():
+        assert stack(x).square().mean() < 0.01
+        start_kaiming(stack)
+        assert 0.1 < stack(x).square().mean() < 1
+    assert all(map(torch.equal, biases, [p for p in stack.parameters() if p.ndim == 1]))
+    up = torch.nn.ConvTranspose2d(64, 32, 2)
+    start_kaiming(up)
+    assert abs(up.weight.var() * 128 - 2) < 0.1
 
 
 def test_bn_in_one_view_only():

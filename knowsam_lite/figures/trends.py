@@ -22,7 +22,7 @@ def trends(
     path: str | Path,
     title: str,
     xlabel: str,
-    log: Literal["", "x", "xy"] = "",
+    log: Literal["", "x", "y", "xy"] = "",
 ) -> dict[str, list[float]]:
     """Draw curves name -> (x, y), both (K,), in one panel; `log` says which axes are logarithmic.
 
@@ -48,7 +48,7 @@ def trends(
         for axis, letter in ((axes.xaxis, "x"), (axes.yaxis, "y")):
             if letter in log:
                 axis.set_major_formatter("{x:g}")  # 0.01, not a power of ten
-        if not log and all((x == x.round()).all() for x, _ in drawn.values()):
+        if "x" not in log and all((x == x.round()).all() for x, _ in drawn.values()):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.margins(x=0)
         axes.set_title(title)
