@@ -146,6 +146,12 @@ CONSISTENCY = Exercise(
             lambda z, z_other: consistency_loss(z_other, z),
         ),
         Mistake(
+            "the logarithm on the wrong side",
+            "the logarithm is the other's and the learner is the weight: the learner is drawn to the winner.",
+            "hint 2 of exercise 04.1: log_softmax of the learner, softmax of the other.",
+            lambda z, z_other: -_soft(z_other.detach(), z).sum(dim=1).mean(),
+        ),
+        Mistake(
             "only the winner",
             "the target is the other's winning class alone: a pseudo-label, without the other's doubts.",
             "hint 1 of exercise 04.1: the target is the whole softmax.",
@@ -320,6 +326,29 @@ TERMS = Exercise(
             _both_ways_twice,
         ),
         Mistake(
+            "B is detached",
+            "the values are right, but B is detached in its own term, so B learns nothing from A.",
+            "hint 1 of exercise 04.2: hand over both logits as they are; consistency_loss stops the other's.",
+            lambda a, b, w, v: {
+                **mutual_terms(a, b, w, v),
+                "b/consistency": 0.5 * w * consistency_loss(b.detach(), a),
+            },
+        ),
+        Mistake(
+            "A's entropy twice",
+            "both entropies are A's, and B stays as undecided as it is.",
+            "hint 3 of exercise 04.2: the entropy of b is that of z_b.",
+            lambda a, b, w, v: {**mutual_terms(a, b, w, v), "b/entropy": 0.5 * v * entropy_loss(a)},
+        ),
+        Mistake(
+            "half of the consistency only",
+            "the entropies are twice too large: the half stands in front of them, too.",
+            "hint 2 of exercise 04.2: 0.5 * v.",
+            lambda a, b, w, v: {
+                k: 2 * t if k.endswith("entropy") else t for k, t in mutual_terms(a, b, w, v).items()
+            },
+        ),
+        Mistake(
             "the arguments exchanged",
             "each consistency term stands under the wrong name: a's must teach A, so z_a comes first.",
             "hint 1 of exercise 04.2: the learner comes first.",
@@ -399,7 +428,7 @@ RAMP = Exercise(
     (
         Property(
             "interface",
-            "ramp(progress) takes a number and returns a number",
+            "ramp(progress) takes a number and returns a Python float",
             lambda f: takes(f, 1) and isinstance(f(0.5), float),
         ),
         Property(
@@ -444,6 +473,18 @@ RAMP = Exercise(
             "the minus is missing: your ramp begins at 148 and falls to 1.",
             "hint 2 of exercise 04.3: -5 times the square.",
             lambda progress: math.exp(5 * (1 - progress) ** 2),
+        ),
+        Mistake(
+            "the five inside the square",
+            "the five was squared along with the bracket: your ramp stays near 0 for most of the run.",
+            "hint 2 of exercise 04.3: first the square of the bracket, then times 5.",
+            lambda progress: math.exp(-((5 * (1 - progress)) ** 2)),
+        ),
+        Mistake(
+            "a tensor",
+            "the values are right, but you return a tensor; the weight of a loss is a plain number here.",
+            "hint 3 of exercise 04.3: math.exp, not torch.exp.",
+            lambda progress: torch.exp(torch.tensor(-5 * (1 - progress) ** 2)),
         ),
         Mistake(
             "a straight line",
@@ -599,6 +640,12 @@ FOLLOW = Exercise(
             _average(lambda step: min(1 - 1 / (step + 2), DECAY)),
         ),
         Mistake(
+            "division by zero",
+            "1 / step has no value at the first step, for step counts from 0.",
+            "hint 1 of exercise 04.4: 1 - 1 / (step + 1).",
+            _average(lambda step: min(1 - 1 / step, DECAY)),
+        ),
+        Mistake(
             "buffers, too",
             "the running averages of BatchNorm follow as well; the teacher makes its own, of what it sees.",
             "hint 3 of exercise 04.4: `parameters()` has no buffers, `state_dict()` has.",
@@ -739,6 +786,18 @@ def _plain_student_asked(
     return _step(asked=lambda t, x, n: copy.deepcopy(net)(noisy(x[n:])))(net, teacher, x, y, n, w)
 
 
+def _same_noise(
+    net: nn.Module, teacher: nn.Module, x: Tensor, y: Tensor, n: int, w: float
+) -> dict[str, Tensor]:
+    both = torch.cat([x[:n], noisy(x[n:])])
+    return _step(asked=lambda teacher, x, n: teacher(x[n:]))(net, teacher, both, y, n, w)
+
+
+@torch.no_grad()
+def _nobody(net: nn.Module, teacher: nn.Module, x: Tensor, y: Tensor, n: int, w: float) -> dict[str, Tensor]:
+    return _step()(net, teacher, x, y, n, w)
+
+
 STEP = Exercise(
     "04.5",
     "Mean Teacher's two terms",
@@ -821,6 +880,30 @@ STEP = Exercise(
             "student and teacher are compared on the labelled images as well.",
             "hint 3 of exercise 04.5: the student's z[n:] and the teacher's answer to x[n:].",
             _step(asked=lambda teacher, x, n: teacher(noisy(x)), part=lambda z, n: z),
+        ),
+        Mistake(
+            "the labelled half",
+            "student and teacher are compared on the labelled half, which has labels to learn from.",
+            "hint 3 of exercise 04.5: z[n:] and x[n:].",
+            _step(asked=lambda teacher, x, n: teacher(noisy(x[:n])), part=lambda z, n: z[:n]),
+        ),
+        Mistake(
+            "the same noise for both",
+            "student and teacher see the same noisy images; the student should see them clean.",
+            "hint 2 of exercise 04.5: only the teacher's images are noisy.",
+            _same_noise,
+        ),
+        Mistake(
+            "nobody learns",
+            "the student was asked inside torch.no_grad(), too, so neither term has a gradient.",
+            "hint 2 of exercise 04.5: only the teacher's call belongs there.",
+            _nobody,
+        ),
+        Mistake(
+            "pseudo-labels",
+            "the teacher's winner became a label; its probabilities are wanted.",
+            "hint 3 of exercise 04.5: F.mse_loss of the two softmaxes.",
+            _step(distance=lambda z, t: F.cross_entropy(z, t.argmax(dim=1))),
         ),
         Mistake(
             "two passes",
