@@ -46,7 +46,7 @@ def _loss_learner(f: Loss) -> bool:
 
 def _loss_other(f: Loss) -> bool:
     """The other's logits get no gradient, however they enter."""
-    return gradients(f, *_pair(2))[1].abs().max() == 0
+    return bool(gradients(f, *_pair(2))[1].abs().max() == 0)
 
 
 def _loss_floor(f: Loss) -> bool:
