@@ -9,8 +9,11 @@ from base import check_method, gradient_reach, small_net, tiny_teacher, two_stre
 from knowsam_lite.config import Config
 from knowsam_lite.data import Synthetic, choose_labeled
 from knowsam_lite.data.sampler import StepBatches
+from knowsam_lite.losses import consistency_loss, entropy_loss
 from knowsam_lite.methods import METHODS, KnowSam, MultiView, Supervised, SupervisedPair
 from knowsam_lite.methods.base import ramp
+from knowsam_lite.methods.mean_teacher import MeanTeacher
+from knowsam_lite.methods.multi_view import mutual_terms
 
 CONFIG = replace(Config(), image_size=32, steps=300, learning_rate=1e-2)
 
@@ -40,6 +43,23 @@ def test_contract(name):
 def test_registry_is_made_from_the_classes():
     assert all(METHODS[cls.name] is cls for cls in METHODS.values())
     assert set(BUILDERS) <= set(METHODS)
+
+
+def test_mutual_terms_go_both_ways_at_half_weight():
+    torch.manual_seed(0)
+    z_a, z_b = torch.randn(2, 2, 3, 4, 4)
+    terms = mutual_terms(z_a, z_b, 0.6, 0.2)
+    assert set(terms) == {"a/consistency", "a/entropy", "b/consistency", "b/entropy"}
+    for k, learner, other in (("a", z_a, z_b), ("b", z_b, z_a)):
+        torch.testing.assert_close(terms[f"{k}/consistency"], 0.3 * consistency_loss(learner, other))
+        torch.testing.assert_close(terms[f"{k}/entropy"], 0.1 * entropy_loss(learner))
+
+
+def test_mean_teacher_takes_an_own_student():
+    net = small_net(2)
+    method = MeanTeacher(CONFIG, 2, net)
+    assert method.net is net and method.teacher is not net
+    assert not any(p.requires_grad for p in method.teacher.parameters())
 
 
 def test_who_learns_from_whom():

@@ -20,6 +20,7 @@ PERTURBED = {
     "01": ("metrics.py", "np.percentile(pooled, 95)", "np.percentile(pooled, 50)"),
     "02": ("subnets.py", "skips.pop(), enlarge(x)", "enlarge(x), skips.pop()"),
     "03": ("subnets.py", "stage(up(x) + skips.pop())", "stage(up(x) - skips.pop())"),
+    "04": ("losses.py", "z_other.detach().float()", "z_other.float()"),
     "05": ("uncertainty.py", "log_softmax(dim=1)", "log_softmax(dim=2)"),
     "06": ("sam/adapter.py", "nn.init.zeros_(self.up.weight)", "nn.init.ones_(self.up.weight)"),
     "08": ("losses.py", "(log_p - log_q), dim=1", "(log_p - log_q), dim=2"),

@@ -147,6 +147,13 @@ EQUATIONS = (
         "Laine and Aila, 2017",
     ),
     Equation(
+        "moving average",
+        r"\theta' \leftarrow a\, \theta' + (1 - a)\, \theta, \quad a = \min\big(1 - \tfrac{1}{t + 1},\ 0.99\big)",
+        ("knowsam_lite.methods.mean_teacher.follow",),
+        "04",
+        "Mean Teacher (Tarvainen and Valpola, 2017), a baseline; no part of KnowSAM",
+    ),
+    Equation(
         "disagreement",
         r"d_c = [p_{a,c} > \tfrac12] \oplus [p_{b,c} > \tfrac12]",
         ("knowsam_lite.uncertainty.disagreement_map",),
@@ -277,6 +284,7 @@ SYMBOLS = (
     Symbol("T", "temperature", "", "temperature of the distillation, 10"),
     Symbol("t, t_{max}", "step, steps", "", "number of the step, length of the run"),
     Symbol("w(t)", "ramp", "", "ramp: weight of what is learned without labels"),
+    Symbol(r"\theta, \theta'", "student, teacher", "", "parameters of Mean Teacher's student and teacher"),
     Symbol(
         "u_r, R, M", "u, regions, paste", "(N, 4, 4)", "uncertainty of a region, chosen regions, their mask"
     ),
@@ -290,6 +298,7 @@ GLOSSARY = {
     "bootstrap": "drawing the cases again and again with replacement, to see how far their mean depends on luck",
     "BatchNorm": "brings each channel to mean 0 and variance 1: in training by the batch's own, in evaluation by running averages",
     "certainty": "1 minus the entropy divided by log C",
+    "confirmation bias": "learning one's own mistakes: a network that takes its answers for the truth grows surer of them",
     "consistency": "a loss that asks two views of the same image for the same answer",
     "decoder": "the part of a network that makes large maps of small ones, on the way up",
     "Dice": "twice the overlap of two masks over the sum of their areas: 1 identical, 0 disjoint",
@@ -316,6 +325,7 @@ GLOSSARY = {
     "mask prompt": "a rough mask, as logits, handed to SAM as a question",
     "max-pooling": "keeps the largest of each 2 x 2 pixels: half the height and width",
     "MC": "multi-view co-training: the two subnets teach each other",
+    "Mean Teacher": "a baseline: the student learns the answers that the moving average of its weights gives to noisy images",
     "prompt": "what SAM is asked: points, a box, a mask, or learned tokens",
     "pseudo-label": "a network's own answer, used as if it were the truth",
     "ramp": "a weight that rises during the run, so that early guesses teach little",

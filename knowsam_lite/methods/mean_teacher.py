@@ -39,14 +39,15 @@ class MeanTeacher(Method):
     squared error between the softmax outputs of student and teacher on unlabelled images, from 1/30 of the
     run on. The teacher sees noise on top of the image and stays in training mode (batch statistics,
     dropout); only its parameters follow the student's. The student is tested. Published for classification.
+    `net`: an own module for the student.
     """
 
     name = "mean_teacher"
     prediction_view = "U-Net"
 
-    def __init__(self, config: Config, num_classes: int):
+    def __init__(self, config: Config, num_classes: int, net: nn.Module | None = None):
         super().__init__(config, num_classes)
-        self.net = UNet(num_classes)
+        self.net = UNet(num_classes) if net is None else net
         self.teacher = copy.deepcopy(self.net).requires_grad_(False)
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:

@@ -8,6 +8,18 @@ from knowsam_lite.methods.supervised import SupervisedPair
 from knowsam_lite.students import StudentOutput
 
 
+def mutual_terms(z_a: Tensor, z_b: Tensor, w: float, v: float) -> dict[str, Tensor]:
+    """What the subnets learn without labels: consistency both ways, weight `w`, and low entropy, `v`.
+
+    Logits (N, C, H, W). Each subnet's terms count one half.
+    """
+    terms = {}
+    for k, z_k, z_j in (("a", z_a, z_b), ("b", z_b, z_a)):
+        terms[f"{k}/consistency"] = 0.5 * w * consistency_loss(z_k, z_j)
+        terms[f"{k}/entropy"] = 0.5 * v * entropy_loss(z_k)
+    return terms
+
+
 class MultiView(SupervisedPair):
     """The pair, with consistency in both directions and low entropy on all images, both ramped up.
 
@@ -21,7 +33,4 @@ class MultiView(SupervisedPair):
         rise = ramp(progress)
         w, v = rise * self.config.consistency_weight, rise * self.config.entropy_weight
         terms = super().pair_losses(z, y, progress)
-        for k, z_k, z_j in (("a", z.logits_a, z.logits_b), ("b", z.logits_b, z.logits_a)):
-            terms[f"{k}/consistency"] = 0.5 * w * consistency_loss(z_k, z_j)
-            terms[f"{k}/entropy"] = 0.5 * v * entropy_loss(z_k)
-        return terms
+        return {**terms, **mutual_terms(z.logits_a, z.logits_b, w, v)}
