@@ -244,7 +244,7 @@ def _prompts_own(kind: Kind) -> bool:
     """The tokens of a class depend on the network of that class alone."""
     made = _prompts(kind)
     made(noise(*EMBEDDING))[:, 1].sum().backward()
-    reached = [any(p.grad is not None for p in prompt.parameters()) for prompt in made.classes]
+    reached = [any(p.grad is not None and p.grad.any() for p in net.parameters()) for net in made.classes]
     return reached == [False, True, False]
 
 
@@ -441,7 +441,8 @@ def _answer_probe(f: Asked) -> list[Tensor]:
     x, z_f = _given()
     made = [f(sam, x, z_f), f(sam, *_given(size=48, n=3)), f(_sam(2), *_given(2))]
     counts = counted(sam, lambda: f(sam, x, z_f))
-    return [*made, torch.tensor(list(counts.values())), *gradients(lambda x, z: f(sam, x, z), x, z_f)]
+    made += [torch.tensor(list(counts.values())), torch.tensor(_reached(f))]
+    return [*made, *gradients(lambda x, z: f(sam, x, z), x, z_f)]
 
 
 def _answer_once(f: Asked) -> bool:
@@ -452,13 +453,21 @@ def _answer_once(f: Asked) -> bool:
     return once(2) and once(3)
 
 
-def _answer_learns(f: Asked) -> bool:
-    """SAM's loss reaches adapters and prompts, and not the students' map."""
+def _reached(f: Asked) -> list[bool]:
+    """Whether a gradient comes to the students' map, and to each weight that learns."""
     sam, (x, z_f) = _sam(), _given()
     leaf = z_f.clone().requires_grad_()
-    weights = [p for p in sam.parameters() if p.requires_grad]
-    found = torch.autograd.grad(f(sam, x, leaf).square().sum(), [leaf, *weights], allow_unused=True)
-    return found[0] is None and all(g is not None for g in found[1:])
+    leaves = [leaf, *(p for p in sam.parameters() if p.requires_grad)]
+    made = f(sam, x, leaf)
+    if not made.requires_grad:
+        return [False] * len(leaves)
+    return [g is not None for g in torch.autograd.grad(made.square().sum(), leaves, allow_unused=True)]
+
+
+def _answer_learns(f: Asked) -> bool:
+    """SAM's loss reaches adapters and prompts, and not the students' map."""
+    students, *own = _reached(f)
+    return all(own) and not students
 
 
 def _answered(
