@@ -23,6 +23,7 @@ PERTURBED = {
     "04": ("losses.py", "z_other.detach().float()", "z_other.float()"),
     "05": ("uncertainty.py", "log_softmax(dim=1)", "log_softmax(dim=2)"),
     "06": ("sam/adapter.py", "nn.init.zeros_(self.up.weight)", "nn.init.ones_(self.up.weight)"),
+    "07": ("sam/prompts.py", "return z - others", "return z + others"),
     "08": ("losses.py", "(log_p - log_q), dim=1", "(log_p - log_q), dim=2"),
     "09": ("mixing.py", 'largest=most == "uncertain"', 'largest=most == "certain"'),
     "10": ("methods/base.py", "(1 - progress) ** 2", "(1 + progress) ** 2"),

@@ -2,6 +2,8 @@
 map.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,7 +15,10 @@ PROMPT_NOISE = 2.0  # largest strength of `roughen`, in standard deviations of t
 
 
 class ClassPrompt(nn.Sequential):
-    """The prompt tokens of one class: embedding (N, D, g, g) -> (N, tokens, D); grid from 4 x 4."""
+    """The prompt tokens of one class: embedding (N, D, g, g) -> (N, tokens, D); grid from 4 x 4.
+
+    Raises UserError for a single image of less than 8 x 8 tokens in training.
+    """
 
     def __init__(self, dim: int, tokens: int):
         super().__init__(
@@ -33,8 +38,6 @@ class ClassPrompt(nn.Sequential):
             nn.Dropout(0.1),
             nn.Unflatten(1, (tokens, dim)),
         )
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
 
     @property
     def last(self) -> nn.Linear:
@@ -42,6 +45,14 @@ class ClassPrompt(nn.Sequential):
         layer = self[-3]
         assert isinstance(layer, nn.Linear)
         return layer
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        if self.training and len(embedding) == 1 and max(embedding.shape[-2:]) < 8:
+            raise UserError(  # two poolings leave one pixel, and BatchNorm has nothing to take a spread over
+                f"found one image of {' x '.join(map(str, embedding.shape[-2:]))} tokens in a batch, "
+                "expected two images or 8 x 8 tokens: make the batch or the image size larger"
+            )
+        return super().forward(embedding)
 
 
 class LearnablePrompts(nn.Module):
@@ -56,14 +67,13 @@ class LearnablePrompts(nn.Module):
 
     def __init__(self, num_classes: int, dim: int = 256, tokens: int = 2):
         super().__init__()
-        self.classes = nn.ModuleList(ClassPrompt(dim, tokens) for _ in range(num_classes))
+        prompts = [ClassPrompt(dim, tokens) for _ in range(num_classes)]
+        for prompt in prompts:
+            nn.init.zeros_(prompt.last.weight)
+            nn.init.zeros_(prompt.last.bias)
+        self.classes = nn.ModuleList(prompts)
 
     def forward(self, embedding: Tensor) -> Tensor:
-        if self.training and len(embedding) == 1 and max(embedding.shape[-2:]) < 8:
-            raise UserError(  # two poolings leave one pixel, and BatchNorm has nothing to take a spread over
-                f"found one image of {' x '.join(map(str, embedding.shape[-2:]))} tokens in a batch, "
-                "expected two images or 8 x 8 tokens: make the batch or the image size larger"
-            )
         return torch.stack([prompt(embedding) for prompt in self.classes], dim=1)
 
 
@@ -82,6 +92,20 @@ def mask_prompts(z_f: Tensor, size: tuple[int, int]) -> Tensor:
     return z - others
 
 
+def add_noise(z_f: Tensor, grids: Sequence[Tensor], strength: Tensor) -> Tensor:
+    """Logits (N, C, H, W) plus smooth noise, without gradient.
+
+    `grids` (N, C, k, k) of random numbers, of one or more k, are stretched over the image and summed: few
+    numbers give broad stains, many give small ones. `strength` (N, 1, 1, 1): in standard deviations of the
+    logits of the batch.
+    """
+    z = z_f.detach()
+    noise = torch.zeros_like(z)
+    for grid in grids:
+        noise = noise + F.interpolate(grid, z.shape[-2:], mode="bilinear", align_corners=False)
+    return z + strength * z.std() * noise
+
+
 def roughen(z_f: Tensor) -> Tensor:
     """Add smooth noise of random strength to logits (N, C, H, W), without gradient.
 
@@ -89,11 +113,13 @@ def roughen(z_f: Tensor) -> Tensor:
     is prompted with it learns to copy, which helps nobody on the unlabelled images. A rough map has to be
     mended from the image. The noise is ours: features of 1/16, 1/8 and 1/4 of the image.
     """
-    n, c, height, width = z_f.shape
-    noise = torch.zeros_like(z_f)
+    n, c = z_f.shape[:2]
+
+    def uniform() -> Tensor:
+        return torch.rand(n, 1, 1, 1, device=z_f.device)
+
+    grids = []
     for part in (16, 8, 4):
-        coarse = torch.randn(n, c, part + 1, part + 1, device=z_f.device, dtype=z_f.dtype)
-        smooth = F.interpolate(coarse, (height, width), mode="bilinear", align_corners=False)
-        noise += torch.rand(n, 1, 1, 1, device=z_f.device) * smooth
-    strength = PROMPT_NOISE * torch.rand(n, 1, 1, 1, device=z_f.device) * z_f.detach().std()
-    return z_f.detach() + strength * noise
+        grid = torch.randn(n, c, part + 1, part + 1, device=z_f.device, dtype=z_f.dtype)
+        grids.append(uniform() * grid)
+    return add_noise(z_f, grids, PROMPT_NOISE * uniform())
