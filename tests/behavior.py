@@ -236,6 +236,8 @@ def shared_errors(f: Callable[..., float]) -> Iterator[Tensor]:
             y[0, : 1 + seed, 2:] = -1
             yield torch.tensor(f(z_1, z_2, y))
     yield torch.tensor(f(z_1, z_1, z_1.argmax(dim=1)))
+
+
 def consistency(f: Callable[[Tensor, Tensor], Tensor]) -> Iterator[Tensor]:
     for classes in (2, 3, 6):
         z, z_other = random(2, classes, 5, 6, seed=classes), random(2, classes, 5, 6, seed=40, scale=4.0)
