@@ -673,8 +673,8 @@ for values in ([0.0, 2.0], [5.0, 7.0], [0.0, 2.0, 1.0]):
 #
 # **Who learns from whom?** All blocks train at the same time, from one sum of losses, in one backward
 # pass. If every loss reached every network, there would be chaos: SAM could make its answer easy to
-# imitate instead of right, and the students could send prompts that please SAM. So the road is closed in
-# two places, by `detach`. You need an instrument that finds out where.
+# imitate instead of right, and the students could send prompts that please SAM. So some roads are closed, by
+# `detach`. You need an instrument that finds out which.
 #
 # ### Exercise 00.4: who learns from a loss?
 #
@@ -927,8 +927,8 @@ quiz("00", ["a", "d", "b", "c", "a"])
 # - **Dice** counts the pixels of the object alone, so an empty mask cannot look good.
 # - **SAM** turns a box, a point or a rough mask into an outline. It knows no names, cannot tell which of
 #   two things you mean, and always finds something.
-# - **KnowSAM** lets two students and HAM say what, and SAM say where. Two detaches decide who learns from
-#   whom.
+# - **KnowSAM** lets two students and HAM say what, and SAM say where. Detaches decide who learns from whom:
+#   one on the way into SAM, one on its way back, one between the students.
 # - A gain counts only against a rival with the **same networks, labels and steps**.
 #
 # **Next:** chapter 01 takes the data apart: masks, groups, augmentation and the traps of the metrics. If

@@ -210,7 +210,8 @@ sheet = show(
 # dict group → "train", "val" or "test" out. Take the groups in the order of `seeded_groups`. First come the
 # test groups, then the validation groups, and the rest is for training. A part's size is its fraction of the
 # *number of groups*, rounded with `round`, but at least 1 unless the fraction is 0. Raise a `UserError` for a
-# fraction outside [0, 1) and if nothing is left for training; the wording is yours.
+# fraction outside [0, 1) and if nothing is left for training; the wording is yours. (`UserError` is the
+# library's own kind of error, for what a user can mend. It is imported.)
 #
 # <details><summary>Hint</summary>
 #

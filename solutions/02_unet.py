@@ -81,8 +81,8 @@ views = show(
 )
 
 # %% [markdown]
-# Through 5 pixels nobody can tell them apart, and 5 pixels are what two convolutions of 3 × 3 see. Only a
-# wide window shows the ring. The cheap way to a wide window is to make the image smaller: on a map of a
+# Through 5 pixels there is a shade of white and nothing else, and 5 pixels are what two convolutions of 3 × 3
+# see. Only a wide window shows the ring. The cheap way to a wide window is to make the image smaller: on a map of a
 # sixteenth of the size, a 3 × 3 convolution spans 48 pixels.
 #
 # But small maps forget. Shrink the *true* masks by averaging, enlarge them again in squares and cut at one
@@ -170,8 +170,8 @@ for name, k, s in (("conv", 3, 1), ("conv", 3, 1), ("pool", 2, 2), ("conv", 3, 1
 check("02.1", receptive_field)
 
 # %% [markdown]
-# **Look.** The same instrument on the U-Net, level by level. (From here on the cells use the finished
-# functions of `ch02` and of the library, so an unfinished exercise never stops you.) The channels do not
+# **Look.** The same instrument on the U-Net, level by level. (From here on the cells use finished functions,
+# the library's and those in its module `ch02` for this chapter, so an unfinished exercise never stops you.) The channels do not
 # matter here, so four must do. `eval()` is essential; step 6 shows why.
 
 # %% tags=["compare"]
@@ -452,7 +452,8 @@ fields = [ch02.receptive_field(net, 192)[0] for net in (small_net, closed)]
 print("receptive field:", fields[0], "pixels with skips,", fields[1], "without")
 
 # %% [markdown]
-# Both fields have the same size. With skips nearly all influence comes from next door, without them the
+# (The maps show the square root of the influence, so that the weak part is visible, too.) Both fields have the
+# same size. With skips nearly all influence comes from next door, without them the
 # middle is no more important than its wide surroundings: such a network has forgotten where its pixel is.
 # These are untrained networks, and training decides how much of the wide field is used. A receptive field says
 # what a pixel *can* see, not what it looks at.
@@ -686,8 +687,8 @@ print(f"forgotten in training mode {mean_dice(copy.deepcopy(trained).train()):.2
 #
 # ## Ablate one thing
 #
-# An *ablation* takes one part away and leaves the rest as it is. Away with the skips: the same weights at the
-# start, the same batches, two seeds. Before you run it: how much do you expect to lose? Ten to thirty
+# Away with the skips, and everything else as it was (that is an *ablation*): the same weights at the start,
+# the same batches, two seeds. Before you run it: how much do you expect to lose? Ten to thirty
 # seconds.
 
 # %% tags=["training"]

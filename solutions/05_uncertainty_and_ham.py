@@ -388,8 +388,9 @@ for name, kind in {
 # %% [markdown]
 # The first kind should be the most frequent and by far the most reliable. Where the networks quarrel, one
 # of them is wrong *by necessity* when there are two classes, so look at how the errors are shared out: an
-# error rate of one half would mean that the U-Net loses as many quarrels as it wins. The exact numbers
-# depend on your versions of PyTorch and on luck, so they are not checked.
+# error rate of one half would mean that the U-Net loses as many quarrels as it wins. The last kind, two sure
+# networks that contradict each other, hardly occurs after so few steps. The exact numbers depend on your
+# versions of PyTorch and on luck, so they are not checked.
 #
 # An aggregation that knows the kind of each pixel can do better than an average: believe the certain
 # network where one doubts, and fall back on the look of the neighbourhood where both are certain and
@@ -471,9 +472,8 @@ check("05.3", ham_inputs)
 # library: knowsam_lite.aggregation.branch
 
 # %% [markdown]
-# The padding keeps the size of the image; only the number of channels changes. `inplace=True` lets LeakyReLU
-# overwrite its input instead of filling a second tensor: that saves memory in training, and changes neither
-# values nor gradients, because the BatchNorm before it does not need its own output on the way back.
+# The padding keeps the size of the image; only the number of channels changes. `inplace=True` saves memory and
+# changes neither values nor gradients; chapter 02 shows why.
 #
 # ### Exercise 05.4: the forward pass of HAM
 #

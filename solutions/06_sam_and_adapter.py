@@ -801,7 +801,7 @@ for name, part in places.items():
 
 # %% [markdown]
 # As always, first look along the rows: what two seeds differ by is the grain of the measurement. Usually both
-# together are best by more than that grain, the encoder alone gains about half as much, and the decoder alone
+# together are best by more than that grain, the encoder alone gains about a third of that, and the decoder alone
 # next to nothing. What the frozen encoder does not see, no decoder can find; and once it is seen, the decoder
 # still has to learn that a box now means all of it.
 #

@@ -592,7 +592,7 @@ check("08.4", teacher_targets)
 
 # %% [markdown]
 # **Look.** Do the real modules keep to it? Two subnets and HAM make $z_f$, SAM answers, and for each of
-# three losses we ask which modules receive a gradient. `SamTeacher` detaches $z_f$ itself.
+# three losses we ask, as in exercise 00.4, which modules receive a gradient. `SamTeacher` detaches $z_f$ itself.
 
 # %% tags=["compare"]
 torch.manual_seed(0)
@@ -812,7 +812,7 @@ fates = show(
 # Which kind are SAM's errors? Its prompt comes from the students, and what the prompt leaves out altogether,
 # as in the last row of the first sheet, SAM tends to confirm as background: a rule, and the students' own.
 # So the method does not rest on SKD alone. Labelled images contradict the rule, a second subnet of another
-# build makes other errors, and UGDA (chapter 09) shows the students regions in new places.
+# build makes other errors, and UGDA (chapter 09) shows the students regions in new surroundings.
 #
 # ## Ablate one thing: the weight
 #

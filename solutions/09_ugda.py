@@ -441,8 +441,9 @@ print("mixed labelled  ", torch.where(unsure_l, u, l).tolist())
 print("mixed unlabelled", torch.where(unsure_u, l, u).tolist())
 
 # %% [markdown]
-# Two things are worth a second look. It is no swap: 12 occurs twice and 2 is gone. And the receiver decides: what
-# comes is whatever the partner has there, however sure the partner is of it.
+# Two things are worth a second look. It is no swap, though the map says so for short: 12 occurs twice and 2 is
+# gone. And the receiver decides: what comes is whatever the partner has there, however sure the partner is of
+# it.
 #
 # **Who is whose partner?** Labelled image $i$ is paired with unlabelled image $i \bmod N_u$, and unlabelled
 # image $j$ with labelled image $j \bmod N_l$. If the halves are equal, that is simply number $i$ with number
@@ -494,8 +495,8 @@ check("09.4", mix)
 # %%
 explore(
     pairs,
-    alt="One pair of lesions mixed at five settings: the five most uncertain cells lie on the lesion, the five most "
-    "certain ones on the skin around it; a grid of eight follows the lesion; one cell changes little; all sixteen "
+    alt="One pair of lesions mixed at five settings: of the five most uncertain cells most lie on the lesion, "
+    "the five most certain ones on the skin around it; a grid of eight follows the lesion; one cell changes little; all sixteen "
     "exchange the two images.",
 )
 

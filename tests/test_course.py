@@ -88,6 +88,36 @@ def test_an_unknown_mistake_is_met_with_the_error_and_the_hints(capsys):
     assert "Your code raised AttributeError" in text and "hints stand above exercise 05.1" in text
 
 
+def test_pytorchs_own_not_implemented_error_is_no_untouched_stub(capsys):
+    def nearest_of_integers(x, y, theta):
+        grid = torch.nn.functional.affine_grid(theta, x.shape, align_corners=False)
+        moved = torch.nn.functional.grid_sample(y[:, None], grid, mode="nearest", align_corners=False)
+        return x, moved[:, 0]
+
+    one = Checker()
+    one("01.2", nearest_of_integers)
+    assert one.results["01.2"] == "to mend" and "Your code raised" in capsys.readouterr().out
+
+
+def test_an_error_is_blamed_on_whom_it_belongs_to(capsys):
+    def two_plain_numbers(pred, true):
+        return [1, 2]
+
+    Checker()("01.4", two_plain_numbers)
+    text = capsys.readouterr().out
+    assert "What you return is of no use here: AttributeError" in text and "Your code raised" not in text
+
+
+def test_another_error_of_the_same_type_is_another_mistake():
+    exercise = find_exercise("01.5")
+    unready = next(m for m in exercise.mistakes if m.name == "no rule for empty masks")
+
+    def broken(pred, true):
+        raise ValueError("something else")
+
+    assert diagnose(exercise, unready.answer) is unready and diagnose(exercise, broken) is None
+
+
 def test_a_check_leaves_the_random_state_alone():
     torch.manual_seed(5)
     expected = torch.rand(1)

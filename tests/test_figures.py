@@ -12,7 +12,7 @@ from PIL import Image
 
 from knowsam_lite import figures
 from knowsam_lite.errors import UserError
-from knowsam_lite.figures.training import spread
+from knowsam_lite.figures.training import by_kind, spread
 
 VIEWS = ["U-Net", "V-Net", "fused", "SAM"]
 
@@ -71,6 +71,20 @@ def test_curves_of_a_run_that_has_just_begun(tmp_path):
     assert "not validated yet" in text
     assert ">supervised<" in text
     assert ">mixing<" not in text
+
+
+def test_too_many_terms_are_added_up_over_the_students(tmp_path):
+    names = [f"{who}/{kind}" for kind in ("supervised", "consistency", "entropy") for who in "ab"]
+    names += ["fused/supervised", "sam/supervised", *(f"mixed/{who}/pseudo" for who in "ab")]
+    losses = {name: 1.0 for name in names}
+    rows = [{"kind": "train", "step": step, "losses": losses, "total": 10.0} for step in range(4)]
+    plotted = figures.curves(rows, tmp_path / "curves.svg")
+    assert list(plotted["losses"]) == [*names, "total"]  # what is returned is the log's
+    drawn = by_kind(plotted["losses"])
+    assert list(drawn) == ["supervised", "consistency", "entropy", "sam/supervised", "mixed/pseudo", "total"]
+    assert drawn["supervised"][1].tolist() == [3.0] * 4 and drawn["total"][1].tolist() == [10.0] * 4
+    few = {name: plotted["losses"][name] for name in names[:6]}
+    assert by_kind(few) is few
 
 
 def test_curves_name_views_in_their_networks_colour_and_last_value(tmp_path):

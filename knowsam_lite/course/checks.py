@@ -62,7 +62,7 @@ def is_librarys(answer: Any) -> bool:
 
 
 def fingerprint(exercise: Exercise, answer: Any) -> "list[Tensor] | str":
-    """What the answer computes on the probes, or the name of the exception that it raises."""
+    """What the answer computes on the probes, or the exception that it raises, in words."""
     import torch
 
     with torch.random.fork_rng(devices=[]):
@@ -70,7 +70,22 @@ def fingerprint(exercise: Exercise, answer: Any) -> "list[Tensor] | str":
         try:
             return [tensor.detach().clone() for tensor in exercise.probe(answer)]
         except Exception as error:
-            return type(error).__name__
+            return described(error)
+
+
+def described(error: Exception) -> str:
+    """The exception's type and the first line of its message."""
+    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
+
+
+def raised_by(answer: Any, error: Exception) -> bool:
+    """Whether the error came up in the answer's module or below it, not in the check that uses its result."""
+    home, trace = getattr(answer, "__module__", None), error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_globals.get("__name__") == home:
+            return True
+        trace = trace.tb_next
+    return False
 
 
 def alike(a: "list[Tensor] | str", b: "list[Tensor] | str") -> bool:
@@ -94,8 +109,9 @@ def diagnose(exercise: Exercise, answer: Any) -> Mistake | None:
 
 
 def failures(exercise: Exercise, answer: Any) -> dict[str, str]:
-    """Property -> why it does not hold ("" if it computes something else). NotImplementedError passes
-    through.
+    """Property -> why it does not hold ("" if it computes something else).
+
+    A bare NotImplementedError, that of an untouched stub, passes through; PyTorch's own have a message.
     """
     import torch
 
@@ -106,11 +122,13 @@ def failures(exercise: Exercise, answer: Any) -> dict[str, str]:
             try:
                 if not prop.holds(answer):
                     failed[prop.name] = ""
-            except NotImplementedError:
-                raise
             except Exception as error:
-                first = (str(error).strip() or "no message").splitlines()[0]
-                failed[prop.name] = f"{type(error).__name__}: {first}"
+                if isinstance(error, NotImplementedError) and not str(error):
+                    raise
+                said = (
+                    "Your code raised" if raised_by(answer, error) else "What you return is of no use here:"
+                )
+                failed[prop.name] = f"{said} {described(error)}"
     return failed
 
 
@@ -149,7 +167,7 @@ class Checker:
             print(f"  What helps: {mistake.hint}")
             return
         for error in dict.fromkeys(filter(None, failed.values())):
-            print(f"  Your code raised {error}")
+            print(f"  {error}")
         print(f"  Begin with the first line that says no; the hints stand above exercise {exercise.number}.")
 
     def report(self) -> None:

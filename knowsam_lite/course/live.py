@@ -71,8 +71,8 @@ class WatchedTrainer(Trainer):
         if self.spots and train:
             self.count(train[-1])
             alt = (
-                f"Learning curves of {self.method.name} up to step {self.step}: on the left each weighted "
-                "loss term on a logarithmic axis, on the right the validation Dice of each map."
+                f"Learning curves of {self.method.name} up to step {self.step}: on the left the weighted "
+                "loss terms on a logarithmic axis, on the right the validation Dice of each map."
             )
             _, content, metadata = picture(curves, rows, alt=alt)
             self.spots[1].put(content, metadata)

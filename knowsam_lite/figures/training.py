@@ -1,5 +1,6 @@
 """How a run went: its loss terms and its validation Dice, from the rows of log.jsonl."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ End = tuple[float, str, str]  # last value, name, colour
 def curves(rows: Iterable[Mapping[str, Any]], path: str | Path) -> dict[str, Series]:
     """Draw a run's weighted loss terms (log axis) and the validation Dice of each view.
 
+    Where the terms are too many to tell apart, those of U-Net, V-Net and fused map are added up by kind.
+
     Rows of kind "train" hold "step", "losses" {name: value} and "total"; rows of kind "val" hold "step" and
     "dice" {view: value in [0, 1]}; other rows are passed over. Returns {"losses", "dice"}, each a dict
     name -> (steps, values), before smoothing.
@@ -45,10 +48,23 @@ def curves(rows: Iterable[Mapping[str, Any]], path: str | Path) -> dict[str, Ser
             axes.set_xlim(0, max(row["step"] for row in kept) or 1)
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
             axes.set_xlabel("step")
-        _draw_losses(left, losses)
+        _draw_losses(left, by_kind(losses))
         _draw_dice(right, scores)
         save(figure, path)
     return {"losses": losses, "dice": scores}
+
+
+def by_kind(losses: Series) -> Series:
+    """The terms if each can have its own colour; else "a/x", "b/x" and "fused/x" added up as "x"."""
+    if len(losses) <= len(OTHERS) + 1:
+        return losses
+    found: Series = {}
+    for name, (steps, values) in losses.items():
+        kind = re.sub(r"(?<![^/])(a|b|fused)/", "", name)
+        if kind in found and not np.array_equal(found[kind][0], steps):
+            kind = name  # one that began at another time stays alone
+        found[kind] = (steps, values + found[kind][1] if kind in found else values)
+    return found
 
 
 def _draw_losses(axes: Axes, losses: Series) -> None:

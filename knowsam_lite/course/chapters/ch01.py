@@ -82,6 +82,10 @@ def _at_least_one(wanted: float) -> int:
     return max(1, round(wanted))
 
 
+def _floored(wanted: float) -> int:
+    return max(1, int(wanted))
+
+
 def _split_by_images(groups: Sequence[str], val: float, test: float, seed: int) -> dict[str, str]:
     """Every image is drawn by itself; the last of a group decides."""
     order = [groups[i] for i in np.random.default_rng(seed).permutation(len(groups))]
@@ -99,6 +103,26 @@ def _split_share_of_images(groups: Sequence[str], val: float, test: float, seed:
             parts[group] = name
             taken += list(groups).count(group)
     return parts | {group: "train" for group in order}
+
+
+def _training_first(groups: Sequence[str], val: float, test: float, seed: int) -> dict[str, str]:
+    order = seeded_groups(groups, seed)
+    parts = list(_parts(order, val, test, _at_least_one).values())
+    return dict(zip(order, sorted(parts, key=["train", "test", "val"].index), strict=True))
+
+
+def _always_one(groups: Sequence[str], val: float, test: float, seed: int) -> dict[str, str]:
+    """At least one group in each part, also where none was asked for."""
+    tiny = 1e-9
+    return _parts(seeded_groups(groups, seed), val or tiny, test or tiny, _at_least_one)
+
+
+def _val_of_the_rest(groups: Sequence[str], val: float, test: float, seed: int) -> dict[str, str]:
+    order = seeded_groups(groups, seed)
+    n_test = _at_least_one(test * len(order)) if test else 0
+    n_val = _at_least_one(val * (len(order) - n_test)) if val else 0
+    names = ["test"] * n_test + ["val"] * n_val + ["train"] * (len(order) - n_test - n_val)
+    return dict(zip(order, names, strict=True))
 
 
 SPLIT = Exercise(
@@ -154,6 +178,12 @@ SPLIT = Exercise(
             lambda g, val, test, seed: _parts(seeded_groups(g, seed), val, test, int),
         ),
         Mistake(
+            "rounded down, but not to 0",
+            "the sizes are rounded down: 3.63 groups became 3, and the nearest number is 4.",
+            "hint 2 of exercise 01.1: round(...), not int(...).",
+            lambda g, val, test, seed: _parts(seeded_groups(g, seed), val, test, _floored),
+        ),
+        Mistake(
             "may be empty",
             "a small fraction rounds to 0 groups, and the part that was asked for is empty.",
             "hint 2 of exercise 01.1: at least 1 unless the fraction is 0.",
@@ -179,6 +209,24 @@ SPLIT = Exercise(
             "the split is right, but what makes no sense or leaves nothing to train on raises no UserError.",
             "hint 4 of exercise 01.1: look at the fractions before anything else.",
             lambda g, val, test, seed: _parts(seeded_groups(g, seed), val, test, _at_least_one),
+        ),
+        Mistake(
+            "training first",
+            "the training groups are taken first; the order is test, val, train.",
+            "the text of exercise 01.1: the rest is for training.",
+            _training_first,
+        ),
+        Mistake(
+            "a part that nobody asked for",
+            "a fraction of 0 still gets a group; at least 1 holds only above 0.",
+            "hint 2 of exercise 01.1: unless the fraction is 0.",
+            _always_one,
+        ),
+        Mistake(
+            "a fraction of the rest",
+            "the validation part is a fraction of what the test left; both are fractions of all groups.",
+            "the equation of exercise 01.1: G is the number of all groups.",
+            _val_of_the_rest,
         ),
     ),
 )
@@ -265,6 +313,26 @@ def _mask_left_float(x: Tensor, y: Tensor, theta: Tensor) -> tuple[Tensor, Tenso
     return image, mask.float()
 
 
+def _padded(padding: str, image_too: bool = True) -> Warp:
+    """The right move with other pixels beyond the edge, in the mask and maybe in the image."""
+
+    def wrong(x: Tensor, y: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+        grid = _grid(x, theta)
+        mask = _read(y[:, None].float(), grid, "nearest", padding)[:, 0].long()
+        return _read(x, grid, "bilinear", padding if image_too else "reflection"), mask
+
+    return wrong
+
+
+def _axis_kept(x: Tensor, y: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+    image, mask = _warped(x, y, theta)
+    return image, mask[:, None]
+
+
+def _first_move(x: Tensor, y: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+    return _warped(x, y, theta[:1].expand(len(x), -1, -1))
+
+
 WARP = Exercise(
     "01.2",
     "image and mask move alike",
@@ -342,6 +410,36 @@ WARP = Exercise(
             "the mask is right but still of a floating-point type, which no loss takes as labels.",
             "hint 3 of exercise 01.2: .long() makes class indices of it.",
             _mask_left_float,
+        ),
+        Mistake(
+            "edge pixels repeated",
+            "beyond the edge the last pixels are repeated; the image should go on as its mirror image.",
+            'hint 2 of exercise 01.2: padding_mode="reflection".',
+            _padded("border"),
+        ),
+        Mistake(
+            "mask ends at the edge",
+            "the image goes on as its mirror image, but its mask is background there.",
+            'hint 3 of exercise 01.2: the mask needs padding_mode="reflection", too.',
+            _padded("zeros", image_too=False),
+        ),
+        Mistake(
+            "unknown became background",
+            "the label -1, unknown, was lost: those pixels are background now.",
+            "the text of exercise 01.2: -1 has to survive; no clamp, no bytes.",
+            lambda x, y, theta: _warped(x, y.clamp(min=0), theta),
+        ),
+        Mistake(
+            "an axis too many",
+            "the mask still has the axis that grid_sample wanted: (N, 1, H, W).",
+            "hint 3 of exercise 01.2: [:, 0] takes the axis away.",
+            _axis_kept,
+        ),
+        Mistake(
+            "one move for all",
+            "every image makes the move of the first one.",
+            "the text of exercise 01.2: theta holds one matrix for each image.",
+            _first_move,
         ),
     ),
 )
@@ -421,6 +519,23 @@ def _unlabeled_first(labeled: Stream, unlabeled: Stream, step: int, n_l: int, n_
     return made[n_l:] + made[:n_l]
 
 
+def _from_one_position(count: Callable[[int, int], int]) -> Steps:
+    """Both streams are asked from the same position, a step times what `count` makes of the two sizes."""
+
+    def wrong(labeled: Stream, unlabeled: Stream, step: int, n_l: int, n_u: int) -> list[Record]:
+        start = step * count(n_l, n_u)
+        return [labeled[start + i] for i in range(n_l)] + [unlabeled[start + i] for i in range(n_u)]
+
+    return wrong
+
+
+def _by_turns(labeled: Stream, unlabeled: Stream, step: int, n_l: int, n_u: int) -> list[Record]:
+    made = _by_position(labeled, unlabeled, step, n_l, n_u)
+    pairs = [record for pair in zip(made[:n_l], made[n_l:], strict=False) for record in pair]
+    both = min(n_l, n_u)
+    return pairs + made[both:n_l] + made[n_l + both :]
+
+
 STEPS = Exercise(
     "01.3",
     "the images of a step",
@@ -490,6 +605,39 @@ STEPS = Exercise(
             "the text of exercise 01.3: first the labelled ones.",
             _unlabeled_first,
         ),
+        Mistake(
+            "the labelled stream's position for both",
+            "the unlabelled stream is asked from the labelled one's position: it repeats or skips images.",
+            "hint 2 of exercise 01.3: its position has nothing to do with n_labeled.",
+            _from_one_position(lambda n_l, n_u: n_l),
+        ),
+        Mistake(
+            "the whole batch as pace",
+            "both streams move on by the whole batch and leave images out.",
+            "hint 2 of exercise 01.3: each stream walks at its own pace.",
+            _from_one_position(lambda n_l, n_u: n_l + n_u),
+        ),
+        Mistake(
+            "the next step's images",
+            "steps count from 0: your step 0 begins where step 1 should.",
+            "hint 1 of exercise 01.3: before step 0 nothing has been taken.",
+            lambda labeled, unlabeled, step, n_l, n_u: _by_position(labeled, unlabeled, step + 1, n_l, n_u),
+        ),
+        Mistake(
+            "by turns",
+            "labelled and unlabelled records take turns; the labelled ones should all come first.",
+            "the text of exercise 01.3: first the labelled ones.",
+            _by_turns,
+        ),
+        Mistake(
+            "two lists in one",
+            "you return a list of two lists; one list of records is wanted.",
+            "the text of exercise 01.3: + joins two lists into one.",
+            lambda labeled, unlabeled, step, n_l, n_u: [
+                _by_position(labeled, unlabeled, step, n_l, 0),
+                _by_position(labeled, unlabeled, step, 0, n_u),
+            ],
+        ),
     ),
 )
 
@@ -551,6 +699,33 @@ def _two_dice(pred: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
 def _accuracy(pred: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
     right = (pred == true).float()
     return right.mean(dim=(1, 2)).mean(), right.mean()
+
+
+def _ratios(
+    divide: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]],
+    axes: tuple[int, ...] = (1, 2),
+) -> TwoWays:
+    """Both ways from `divide(overlap, pixels of pred, pixels of true, pixels of either)` of each image."""
+
+    def wrong(pred: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+        both, either = pred & true, pred | true
+        parts = [mask.sum(dim=axes).float() for mask in (both, pred, true, either)]
+        whole = [part.sum() for part in parts]
+        images, pooled = (torch.where(b > 0, a / b, 1.0) for a, b in (divide(*parts), divide(*whole)))
+        return images.mean(), pooled
+
+    return wrong
+
+
+def _no_mean(pred: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+    both, either = _counts(pred, true)
+    return torch.where(either > 0, both / either, 1.0), _iou_both(pred, true)[1]
+
+
+def _left_out_and_pooled(pred: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+    """nanmean, and a pooled value that has its own rule."""
+    both, either = _counts(pred, true)
+    return (both / either).nanmean(), _iou_both(pred, true)[1]
 
 
 IOU = Exercise(
@@ -638,6 +813,54 @@ IOU = Exercise(
             "the equation of exercise 01.4: only claimed pixels count.",
             _accuracy,
         ),
+        Mistake(
+            "the sum of both masks",
+            "you divide by the pixels of both masks added up, in which the overlap counts twice.",
+            "hint 1 of exercise 01.4: | is the union.",
+            _ratios(lambda both, p, t, either: (both, p + t)),
+        ),
+        Mistake(
+            "a share of the prediction",
+            "you divide by the prediction's pixels alone, so what is missed costs nothing.",
+            "hint 1 of exercise 01.4: | is the union.",
+            _ratios(lambda both, p, t, either: (both, p)),
+        ),
+        Mistake(
+            "a share of the truth",
+            "you divide by the true pixels alone, so a prediction that claims everything is perfect.",
+            "hint 1 of exercise 01.4: | is the union.",
+            _ratios(lambda both, p, t, either: (both, t)),
+        ),
+        Mistake(
+            "rows counted one by one",
+            "you count each row or column of an image by itself, and each empty one counts 1.",
+            "hint 1 of exercise 01.4: .sum(dim=(1, 2)) adds up a whole image.",
+            _ratios(lambda both, p, t, either: (both, either), axes=(1,)),
+        ),
+        Mistake(
+            "no mean",
+            "your first result has one number for each image; their mean is wanted.",
+            "the text of exercise 01.4: two numbers.",
+            _no_mean,
+        ),
+        Mistake(
+            "empty images left out of the mean",
+            "images in which nobody claims a pixel are left out of the mean; there they count 1.",
+            "the text of exercise 01.4: an image without any claimed pixel counts 1.",
+            _left_out_and_pooled,
+        ),
+        Mistake(
+            "plain numbers",
+            "you return plain numbers; tensors of type float32 are wanted.",
+            "the text of exercise 01.4: no .item().",
+            lambda pred, true: tuple(value.item() for value in _iou_both(pred, true)),
+        ),
+        Mistake(
+            "double precision",
+            "the values are right, but of type float64.",
+            "the text of exercise 01.4: float32; no .double().",
+            lambda pred, true: tuple(value.double() for value in _iou_both(pred, true)),
+        ),
     ),
 )
 
@@ -708,6 +931,16 @@ def _other_rule(one: float, both: float) -> Distance:
 def _unready(p: BoolArray, t: BoolArray) -> float:
     """No rule for empty masks: numpy finds no smallest distance and complains."""
     return float(np.percentile(np.concatenate(_both_ways(p, t)), 95))
+
+
+def _along_axes(p: BoolArray, t: BoolArray) -> float:
+    between = np.abs(np.argwhere(surface(p))[:, None] - np.argwhere(surface(t))[None]).sum(axis=2)
+    return float(np.percentile(np.concatenate([between.min(axis=1), between.min(axis=0)]), 95))
+
+
+def _all_pairs(p: BoolArray, t: BoolArray) -> float:
+    between = np.linalg.norm(np.argwhere(surface(p))[:, None] - np.argwhere(surface(t))[None], axis=2)
+    return float(np.percentile(between, 95))
 
 
 HD95 = Exercise(
@@ -797,6 +1030,42 @@ HD95 = Exercise(
             "an empty mask has no border, and the smallest of no distances is an error.",
             "hint 1 of exercise 01.5: see to the empty masks first.",
             _unready,
+        ),
+        Mistake(
+            "the mean of two percentiles",
+            "you took one percentile per direction and their mean.",
+            "hint 3 of exercise 01.5: one heap of both directions.",
+            _other_distance(lambda p, t: np.mean([np.percentile(way, 95) for way in _both_ways(p, t)])),
+        ),
+        Mistake(
+            "not 95 per cent",
+            "np.percentile counts in per cent: 0.95 asks for the smallest hundredth.",
+            "hint 3 of exercise 01.5: np.percentile(heap, 95).",
+            _other_distance(lambda p, t: np.percentile(np.concatenate(_both_ways(p, t)), 0.95)),
+        ),
+        Mistake(
+            "steps along the axes",
+            "your distances count rows plus columns; the straight line between two pixels is shorter.",
+            "the example above exercise 01.5: np.linalg.norm.",
+            _other_distance(_along_axes),
+        ),
+        Mistake(
+            "all pairs",
+            "the heap holds the distances of all pairs of border pixels; only the nearest partner counts.",
+            "the example above exercise 01.5: between.min(...).",
+            _other_distance(_all_pairs),
+        ),
+        Mistake(
+            "nan for an empty mask",
+            "an empty mask gives nan; one empty costs the diagonal, both empty nothing.",
+            "the text of exercise 01.5: the rule for empty masks.",
+            _other_rule(math.nan, math.nan),
+        ),
+        Mistake(
+            "infinity for an empty mask",
+            "an empty mask is infinitely far; then one miss makes every mean infinite.",
+            "the text of exercise 01.5: one empty mask costs the diagonal.",
+            _other_rule(math.inf, 0.0),
         ),
     ),
 )

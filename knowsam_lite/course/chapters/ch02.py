@@ -89,7 +89,9 @@ def _traces(f: Field) -> Tensor:
 
 
 def _field_probe(f: Field) -> list[Tensor]:
-    return [*(torch.tensor([float(n) for n in f(net, size)]) for net, size, _ in _known()), _traces(f)]
+    fields = [torch.tensor([float(n) for n in f(net, size)]) for net, size, _ in _known()]
+    whole = torch.tensor(all(type(n) is int for n in f(_edges(), 16)))
+    return [*fields, _traces(f), whole]
 
 
 def _by_hand(f: Field) -> bool:
@@ -115,6 +117,14 @@ def _field(
         return box(seen.any(dim=1).nonzero()), box(seen.any(dim=0).nonzero())
 
     return field
+
+
+def _middle_of_image(net: Network, size: int = 256) -> tuple[int, int]:
+    return _field(of=lambda out: out[:, :, size // 2, size // 2].sum())(net, size)
+
+
+def _tensors(net: Network, size: int = 256) -> Any:
+    return torch.tensor(receptive_field(net, size)).unbind()
 
 
 FIELD = Exercise(
@@ -183,6 +193,18 @@ FIELD = Exercise(
             "the field is right, but backward() left gradients in the network's parameters.",
             "hint 2 of exercise 02.1: torch.autograd.grad gives the gradient back and leaves nothing.",
             _field(backward=True),
+        ),
+        Mistake(
+            "the middle of the image",
+            "you took the middle of the image as the output's; a smaller map has no such pixel.",
+            "hint 2 of exercise 02.1: half of out.shape[2] and of out.shape[3].",
+            _middle_of_image,
+        ),
+        Mistake(
+            "tensors in place of numbers",
+            "the field is right, but as two tensors; plain whole numbers are wanted.",
+            "hint 3 of exercise 02.1: int(...).",
+            _tensors,
         ),
     ),
 )
@@ -314,6 +336,24 @@ BLOCK = Exercise(
             "hint 3 of exercise 02.2: the order of the seven layers.",
             _wrong_block(_act_first),
         ),
+        Mistake(
+            "no activation at the end",
+            "the block ends with BatchNorm; a LeakyReLU stands behind each of the two.",
+            "hint 3 of exercise 02.2: the order of the seven layers.",
+            _wrong_block(lambda i, o, p: [*_half(i, o), nn.Dropout(p), *_half(o, o)[:2]]),
+        ),
+        Mistake(
+            "dropout twice",
+            "numbers are dropped behind the second convolution, too; only between the two.",
+            "hint 3 of exercise 02.2: the order of the seven layers.",
+            _wrong_block(lambda i, o, p: [*_half(i, o), nn.Dropout(p), *_half(o, o), nn.Dropout(p)]),
+        ),
+        Mistake(
+            "dropout of one half",
+            "one half is dropped whatever the third argument says.",
+            "hint 3 of exercise 02.2: nn.Dropout(dropout).",
+            _wrong_block(lambda i, o, p: [*_half(i, o), nn.Dropout(0.5), *_half(o, o)]),
+        ),
     ),
 )
 
@@ -362,6 +402,11 @@ def _walk(
         return kept
 
     return descend
+
+
+def _listed(change: Callable[[list[Tensor], Tensor], list[Tensor]]) -> Down:
+    """The right maps and the image, made into another list."""
+    return lambda encoder, x: change(subnets.descend(encoder, x), x)
 
 
 def _halved(x: Tensor) -> Tensor:
@@ -445,6 +490,24 @@ DESCEND = Exercise(
             "hint 3 of exercise 02.3: append in the order of the blocks.",
             lambda encoder, x: subnets.descend(encoder, x)[::-1],
         ),
+        Mistake(
+            "never halved",
+            "nothing is halved between the blocks: all maps have full size.",
+            "hint 1 of exercise 02.3: pooling comes between blocks.",
+            _walk(lambda x: x),
+        ),
+        Mistake(
+            "all maps after pooling",
+            "each map was kept after it was halved, the last one, too.",
+            "hint 3 of exercise 02.3: keep what each block returns.",
+            lambda encoder, x: [_halved(e) for e in subnets.descend(encoder, x)],
+        ),
+        Mistake(
+            "the image in the list",
+            "the list begins with the image; it should begin with what the first block returns.",
+            "hint 3 of exercise 02.3: one map for each block.",
+            _listed(lambda maps, x: [x, *maps]),
+        ),
     ),
 )
 
@@ -501,6 +564,22 @@ def _empties(up: nn.ModuleList, decoder: nn.ModuleList, features: list[Tensor]) 
     found = subnets.climb(up, decoder, features)
     features.clear()
     return found
+
+
+def _joined(up: nn.ModuleList, decoder: nn.ModuleList, features: list[Tensor]) -> list[Tensor]:
+    *skips, x = features
+    found = []
+    for enlarge, block in zip(up, decoder, strict=True):
+        found.append(torch.cat([skips.pop(), enlarge(x)], dim=1))
+        x = block(found[-1])
+    return found
+
+
+def _added(up: nn.ModuleList, decoder: nn.ModuleList, features: list[Tensor]) -> list[Tensor]:
+    *skips, x = features
+    for enlarge, block in zip(up, decoder, strict=True):
+        x = block(skips.pop() + enlarge(x))
+    return [x]
 
 
 CLIMB = Exercise(
@@ -562,6 +641,24 @@ CLIMB = Exercise(
             "the maps are right, but the list that you were given lost its entries.",
             "hint 1 of exercise 02.4: *skips, x = features makes a list of its own.",
             _empties,
+        ),
+        Mistake(
+            "the deepest map in the list",
+            "the list begins with the map that you were given; it should hold what the blocks return.",
+            "hint 3 of exercise 02.4: what a block returns is kept.",
+            lambda up, decoder, features: [features[-1], *subnets.climb(up, decoder, features)],
+        ),
+        Mistake(
+            "kept before the block",
+            "the joined maps were kept, before their block had mixed them.",
+            "hint 3 of exercise 02.4: what a block returns is kept.",
+            _joined,
+        ),
+        Mistake(
+            "the skip added",
+            "skip and enlarged map were added; the block expects them side by side, with twice the channels.",
+            "hint 2 of exercise 02.4: torch.cat along axis 1.",
+            _added,
         ),
     ),
 )
@@ -645,6 +742,30 @@ def _winners(z: Tensor) -> Tensor:
     return F.one_hot(z.argmax(dim=1), z.shape[1]).movedim(-1, 1).float() + 0 * z
 
 
+def _parts_of(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Probabilities, truth, and what is known."""
+    known = (y != UNKNOWN).unsqueeze(1)
+    truth = F.one_hot(y.clamp(min=0), z.shape[1]).movedim(-1, 1) * known
+    return z.float().softmax(dim=1), truth, known
+
+
+def _half_known(z: Tensor, y: Tensor, smooth: float = 1e-5) -> Tensor:
+    p, truth, _ = _parts_of(z, y)
+    above, below = 2 * (p * truth).sum((0, 2, 3)), (p * p).sum((0, 2, 3)) + truth.sum((0, 2, 3))
+    return 1 - ((above + smooth) / (below + smooth)).mean()
+
+
+def _summed(z: Tensor, y: Tensor, smooth: float = 1e-5) -> Tensor:
+    return z.shape[1] * dice_loss(z, y, smooth)
+
+
+def _once(z: Tensor, y: Tensor, smooth: float = 1e-5) -> Tensor:
+    p, truth, known = _parts_of(z, y)
+    p = p * known
+    above, below = (p * truth).sum((0, 2, 3)), (p * p).sum((0, 2, 3)) + truth.sum((0, 2, 3))
+    return 1 - ((above + smooth) / (below + smooth)).mean()
+
+
 LOSS = Exercise(
     "02.5",
     "the soft Dice loss",
@@ -716,6 +837,36 @@ LOSS = Exercise(
             "each class got a sigmoid of its own; the classes exclude each other, so softmax.",
             "hint 1 of exercise 02.5: softmax over axis 1.",
             _dice(probabilities=lambda z: z.float().sigmoid()),
+        ),
+        Mistake(
+            "softmax over the width",
+            "the softmax runs along the last axis, the width; the classes lie on axis 1.",
+            "hint 1 of exercise 02.5: softmax(dim=1).",
+            _dice(probabilities=lambda z: z.float().softmax(dim=-1)),
+        ),
+        Mistake(
+            "logits in place of probabilities",
+            "you compared the logits themselves, which are no probabilities.",
+            "hint 1 of exercise 02.5: softmax over axis 1.",
+            _dice(probabilities=lambda z: z.float()),
+        ),
+        Mistake(
+            "unknown pixels in the prediction",
+            "unknown pixels are out of the truth, but still in the sum of p squared.",
+            "hint 2 of exercise 02.5: multiply both by `known`.",
+            _half_known,
+        ),
+        Mistake(
+            "the sum over the classes",
+            "you added the classes up; their mean is wanted.",
+            "hint 3 of exercise 02.5: the mean comes last.",
+            _summed,
+        ),
+        Mistake(
+            "a factor 2 too few",
+            "the overlap is counted once above, but twice below: a perfect prediction has no loss of 0.",
+            "the equation of exercise 02.5: 2 times the overlap.",
+            _once,
         ),
     ),
 )
@@ -823,6 +974,16 @@ def _resized(net: nn.Module, x: Tensor) -> Tensor:
     return F.interpolate(z, (height, width), mode="bilinear", align_corners=False)
 
 
+def _centred(net: nn.Module, x: Tensor) -> Tensor:
+    height, width = x.shape[-2:]
+    down, right = -height % STRIDE, -width % STRIDE
+    top, left = down // 2, right // 2
+    net.eval()
+    with torch.no_grad():
+        z = net(F.pad(x, (left, right - left, top, down - top), mode="replicate"))
+    return z[..., top : top + height, left : left + width]
+
+
 SIZE = Exercise(
     "02.6",
     "any size",
@@ -890,6 +1051,36 @@ SIZE = Exercise(
             "the image was resized; padding leaves every pixel as sharp as it was.",
             "hint 1 of exercise 02.6: F.pad.",
             _resized,
+        ),
+        Mistake(
+            "mirrored",
+            "the new pixels mirror the image; they should repeat its last row and column.",
+            'hint 1 of exercise 02.6: mode="replicate".',
+            _sized(_missing, mode="reflect"),
+        ),
+        Mistake(
+            "half on each side",
+            "the pixels were added on all four sides; they belong at the right and at the bottom.",
+            "hint 1 of exercise 02.6: (0, right, 0, bottom).",
+            _centred,
+        ),
+        Mistake(
+            "added at the left, cut at the right",
+            "the pixels were added at the left and at the top, and the logits cut at the other end.",
+            "hint 1 of exercise 02.6: (0, right, 0, bottom).",
+            _sized(_before),
+        ),
+        Mistake(
+            "probabilities",
+            "these are probabilities; logits are wanted.",
+            "the text of exercise 02.6: no softmax.",
+            lambda net, x: any_size(net, x).softmax(dim=1),
+        ),
+        Mistake(
+            "classes",
+            "these are the winners; logits are wanted.",
+            "the text of exercise 02.6: no argmax.",
+            lambda net, x: any_size(net, x).argmax(dim=1),
         ),
     ),
 )

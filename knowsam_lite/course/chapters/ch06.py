@@ -31,7 +31,11 @@ def stirred(module: nn.Module, seed: int = 0) -> nn.Module:
 # ---------------------------------------------------------------- 06.1 where a point is
 
 Encode = Callable[[Tensor, int, Tensor], Tensor]
-CLICKS = torch.tensor([[0.0, 0.0], [5.0, 40.0], [40.0, 5.0], [63.0, 31.0]])
+
+
+def _clicks() -> Tensor:
+    """Four points, new ones each time: an answer may move what it is given."""
+    return torch.tensor([[0.0, 0.0], [5.0, 40.0], [40.0, 5.0], [63.0, 31.0]])
 
 
 def _waves(d: int = 8, seed: int = 0) -> Tensor:
@@ -59,22 +63,35 @@ def _by_hand(
 
 
 def _encode_probe(f: Encode) -> list[Tensor]:
-    return [f(CLICKS, 64, _waves()), f(CLICKS[:1], 128, _waves(16, 1)), *gradients(_for_waves(f), _waves())]
+    given = _clicks()
+    first = f(given, 64, _waves())
+    return [first, f(_clicks()[:1], 128, _waves(16, 1)), *gradients(_for_waves(f), _waves()), given]
 
 
 def _for_waves(f: Encode) -> Callable[[Tensor], Tensor]:
-    return lambda waves: f(CLICKS, 64, waves)
+    return lambda waves: f(_clicks(), 64, waves)
 
 
 def _encode_scale(f: Encode) -> bool:
     """The middle of a pixel of a small image is a corner between four pixels of one twice as large."""
-    return same(f(CLICKS, 64, _waves()), f(2 * CLICKS + 0.5, 128, _waves()))
+    return same(f(_clicks(), 64, _waves()), f(2 * _clicks() + 0.5, 128, _waves()))
 
 
 def _encode_unharmed(f: Encode) -> bool:
-    given = CLICKS.clone()
+    given = _clicks()
     f(given, 64, _waves())
-    return same(given, CLICKS)
+    return same(given, _clicks())
+
+
+def _woven(points: Tensor, size: int, waves: Tensor) -> Tensor:
+    sines, cosines = _by_hand(points, size, waves).chunk(2, dim=-1)
+    return torch.stack([sines, cosines], dim=-1).flatten(1)
+
+
+def _moves_points(points: Tensor, size: int, waves: Tensor) -> Tensor:
+    code = _by_hand(points, size, waves)
+    points += 0.5
+    return code
 
 
 POINT = Exercise(
@@ -85,15 +102,15 @@ POINT = Exercise(
         Property(
             "interface",
             "encode_points(points, size, waves) returns one tensor",
-            lambda f: takes(f, 3) and isinstance(f(CLICKS, 64, _waves()), Tensor),
+            lambda f: takes(f, 3) and isinstance(f(_clicks(), 64, _waves()), Tensor),
         ),
-        Property("shape", "(P, 2) -> (P, D)", lambda f: f(CLICKS, 64, _waves(12)).shape == (4, 12)),
-        Property("range", "between -1 and 1", lambda f: bool(f(CLICKS, 64, _waves()).abs().max() <= 1)),
+        Property("shape", "(P, 2) -> (P, D)", lambda f: f(_clicks(), 64, _waves(12)).shape == (4, 12)),
+        Property("range", "between -1 and 1", lambda f: bool(f(_clicks(), 64, _waves()).abs().max() <= 1)),
         Property(
             "value",
             "segment_anything's values, at 64 and at 96 pixels",
             lambda f: all(
-                same(f(CLICKS, s, _waves(16, s)), _encode(CLICKS, s, _waves(16, s))) for s in (64, 96)
+                same(f(_clicks(), s, _waves(16, s)), _encode(_clicks(), s, _waves(16, s))) for s in (64, 96)
             ),
         ),
         Property("invariance", "the same place in a larger image gets the same code", _encode_scale),
@@ -135,6 +152,36 @@ POINT = Exercise(
             "the places were not divided by the size of the image.",
             "hint 1 of exercise 06.1: divide by size, so that the image runs from 0 to 1.",
             lambda points, size, waves: _encode(points, 1, waves),
+        ),
+        Mistake(
+            "half a turn",
+            "the angle has the factor pi; a whole turn is 2 pi.",
+            "hint 2 of exercise 06.1: the angle is 2 pi times u G.",
+            lambda points, size, waves: _by_hand(points, size, waves, turns=math.pi),
+        ),
+        Mistake(
+            "divided by the last pixel's number",
+            "you divided by size - 1; pixels have an extent, and the square ends at the last one's far edge.",
+            "hint 1 of exercise 06.1: (points + 0.5) / size.",
+            lambda points, size, waves: _by_hand(points, size - 1, waves, half=0.0),
+        ),
+        Mistake(
+            "sines and cosines by turns",
+            "sine and cosine of each wave stand side by side; all sines come first.",
+            "hint 3 of exercise 06.1: torch.cat joins the two halves.",
+            _woven,
+        ),
+        Mistake(
+            "stacked below each other",
+            "the codes of all points are (2 P, D/2): they were joined along the wrong axis.",
+            "hint 3 of exercise 06.1: dim=-1.",
+            lambda points, size, waves: torch.cat(_by_hand(points, size, waves).chunk(2, dim=-1), dim=0),
+        ),
+        Mistake(
+            "points changed in place",
+            "the codes are right, but the points that you were given have moved.",
+            "hint 1 of exercise 06.1: points + 0.5 makes a new tensor, points += 0.5 does not.",
+            _moves_points,
         ),
     ),
 )
@@ -240,6 +287,12 @@ def _eval_only(net: nn.Module) -> list[nn.Parameter]:
     return _adapters(net)
 
 
+def _only_woken(net: nn.Module) -> list[nn.Parameter]:
+    for weight in _adapters(net):
+        weight.requires_grad_(True)
+    return _adapters(net)
+
+
 FREEZE = Exercise(
     "06.2",
     "freezing",
@@ -273,7 +326,7 @@ FREEZE = Exercise(
     (
         Mistake(
             "an attribute of the module",
-            "module.requires_grad = False stops nothing: it makes an attribute that nobody reads.",
+            "nothing was frozen: module.requires_grad = False only makes an attribute that nobody reads.",
             "hint 1 of exercise 06.2: the method requires_grad_(False), with an underscore at its end.",
             _as_attribute,
         ),
@@ -307,6 +360,12 @@ FREEZE = Exercise(
             "hint 2 of exercise 06.2: net.modules() walks through all levels, net.children() through one.",
             lambda net: _wake(net, lambda name, m: "." not in name and isinstance(m, Adapter)),
         ),
+        Mistake(
+            "the pretrained weights still learn",
+            "the adapters are awake and listed, but what is pretrained still takes gradients.",
+            "hint 1 of exercise 06.2: first requires_grad_(False) for the whole net.",
+            _only_woken,
+        ),
     ),
 )
 
@@ -327,9 +386,8 @@ def _adapter_probe(kind: Kind) -> list[Tensor]:
     made = [torch.tensor([p.numel() for p in kind(16, True).parameters()])]
     for skip in (True, False):
         fresh, x = kind(8, skip), noise(2, 3, 8)
-        made += [
-            fresh(x) - x,
-            *gradients(fresh, x),
+        made += [  # a start at random is known by what it is not
+            torch.tensor([same(fresh(x), x), same(fresh(x), torch.zeros_like(x))]),
             torch.tensor([bool(p.any()) for p in fresh.parameters()]),
         ]
         made += [torch.tensor([bool(g.any()) for g in _weights(fresh, x)])]
@@ -405,7 +463,6 @@ def _both_zero(net: Any) -> None:
 
 def _zero_down(net: Any) -> None:
     net.up.reset_parameters()
-    nn.init.zeros_(net.up.bias)
     _both_zero(net)
 
 
@@ -413,6 +470,11 @@ def _full_width(net: Any) -> None:
     net.down, net.up = nn.Linear(net.dim, net.dim), nn.Linear(net.dim, net.dim)
     nn.init.zeros_(net.up.weight)
     nn.init.zeros_(net.up.bias)
+
+
+def _bent(net: Any, x: Tensor) -> Tensor:
+    out: Tensor = net.up(F.gelu(net.down(x)))
+    return out
 
 
 ADAPTER = Exercise(
@@ -504,6 +566,30 @@ ADAPTER = Exercise(
             "hint 3 of exercise 06.3: x is added if self.skip.",
             _adapter(_as_is, lambda net, x: net.up(F.gelu(net.down(x)))),
         ),
+        Mistake(
+            "the skip the wrong way round",
+            "x is added where skip is False and left out where it is True.",
+            "hint 3 of exercise 06.3: x is added if self.skip.",
+            _adapter(_as_is, lambda a, x: _bent(a, x) if a.skip else x + _bent(a, x)),
+        ),
+        Mistake(
+            "GELU at the end",
+            "GELU bends the adapter's answer; it stands between the two layers.",
+            "hint 3 of exercise 06.3: down, GELU, up.",
+            _adapter(_as_is, lambda a, x: a.skip * x + F.gelu(a.up(a.down(x)))),
+        ),
+        Mistake(
+            "GELU on the input",
+            "GELU bends the token before it is squeezed; it stands between the two layers.",
+            "hint 3 of exercise 06.3: down, GELU, up.",
+            _adapter(_as_is, lambda a, x: a.skip * x + a.up(a.down(F.gelu(x)))),
+        ),
+        Mistake(
+            "no GELU",
+            "nothing bends between the layers, so both together are one linear map.",
+            "hint 3 of exercise 06.3: F.gelu.",
+            _adapter(_as_is, lambda a, x: a.skip * x + a.up(a.down(x))),
+        ),
     ),
 )
 
@@ -568,6 +654,28 @@ def _old_tokens(b: Any, x: Tensor) -> Tensor:
     y = x + b.space_adapter(b.attend(x))
     normed = b.norm2(x)
     return y + b.mlp(normed) + 0.5 * b.mlp_adapter(normed)
+
+
+def _half_mlp(b: Any, x: Tensor) -> Tensor:
+    x = x + b.space_adapter(b.attend(x))
+    normed = b.norm2(x)
+    return x + 0.5 * (b.mlp(normed) + b.mlp_adapter(normed))
+
+
+def _no_residual(b: Any, x: Tensor) -> Tensor:
+    x = x + b.space_adapter(b.attend(x))
+    return _mlp(b, x) - x
+
+
+def _plain_mlp(b: Any, x: Tensor) -> Tensor:
+    x = x + b.space_adapter(b.attend(x))
+    return x + b.mlp(x) + 0.5 * b.mlp_adapter(x)
+
+
+def _exchanged(b: Any, x: Tensor) -> Tensor:
+    x = x + b.mlp_adapter(b.attend(x))
+    normed = b.norm2(x)
+    return x + b.mlp(normed) + 0.5 * b.space_adapter(normed)
 
 
 BLOCK = Exercise(
@@ -643,6 +751,66 @@ BLOCK = Exercise(
             "norm2 was given the tokens from before the attention.",
             "hint 2 of exercise 06.4: the second line uses the x that the first one made.",
             _otherwise(_old_tokens),
+        ),
+        Mistake(
+            "the attention's answer twice",
+            "the attention's answer is added once by itself and once more in its adapter's skip.",
+            "hint 1 of exercise 06.4: only what the space adapter returns is added to x.",
+            _otherwise(lambda b, x: _mlp(b, x + b.attend(x) + b.space_adapter(b.attend(x)))),
+        ),
+        Mistake(
+            "the space adapter beside the attention",
+            "the space adapter reads x; it stands behind the attention and reads its answer.",
+            "hint 1 of exercise 06.4: self.space_adapter takes what self.attend gives.",
+            _otherwise(lambda b, x: _mlp(b, x + b.attend(x) + b.space_adapter(x))),
+        ),
+        Mistake(
+            "the space adapter before the attention",
+            "the tokens go through the space adapter before they attend.",
+            "hint 1 of exercise 06.4: first attend, then adapt.",
+            _otherwise(lambda b, x: _mlp(b, x + b.attend(b.space_adapter(x)))),
+        ),
+        Mistake(
+            "normalized twice",
+            "norm1 was applied before `attend`, which applies it itself.",
+            "hint 1 of exercise 06.4: self.attend(x).",
+            _otherwise(lambda b, x: _mlp(b, x + b.space_adapter(b.attend(b.norm1(x))))),
+        ),
+        Mistake(
+            "half of the MLP",
+            "the factor one half stands before the MLP's answer, too.",
+            "the equation above exercise 06.4: one half of A' alone.",
+            _otherwise(_half_mlp),
+        ),
+        Mistake(
+            "no residual around the MLP",
+            "the tokens are lost in the second half: x is not added.",
+            "hint 2 of exercise 06.4: both answers are added to x.",
+            _otherwise(_no_residual),
+        ),
+        Mistake(
+            "the MLP on unnormalized tokens",
+            "the MLP and its adapter read x itself, not norm2 of it.",
+            "hint 2 of exercise 06.4: normalize the new x once.",
+            _otherwise(_plain_mlp),
+        ),
+        Mistake(
+            "the adapters exchanged",
+            "the MLP's adapter stands behind the attention and the space adapter beside the MLP.",
+            "the text above exercise 06.4: which one stands where.",
+            _otherwise(_exchanged),
+        ),
+        Mistake(
+            "the MLP adapter left out",
+            "the MLP adapter takes no part, so it can never learn.",
+            "hint 2 of exercise 06.4: both answers are added.",
+            _otherwise(lambda b, x: _mlp(b, x + b.space_adapter(b.attend(x)), 0.0)),
+        ),
+        Mistake(
+            "no adapters at all",
+            "this is the plain block: neither adapter takes part.",
+            "the equation above exercise 06.4.",
+            _otherwise(lambda b, x: _mlp(b, x + b.attend(x), 0.0)),
         ),
     ),
 )
@@ -749,7 +917,7 @@ MERGED = Exercise(
         ),
         Mistake(
             "counted once",
-            "n is not used: all padding together weighs as little as one token.",
+            "n makes no difference: unused, or added to all keys of a query, which the softmax undoes.",
             "hint 2 of exercise 06.5: log n is added to the first column of the scores.",
             lambda q, k, v, n: _merge(q, k, v, lambda s: s),
         ),
@@ -758,6 +926,42 @@ MERGED = Exercise(
             "the softmax runs over the queries; each query shares its attention among the keys.",
             "hint 3 of exercise 06.5: the keys lie on the last axis.",
             lambda q, k, v, n: _merge(q, k, v, lambda s: s + math.log(n), dim=0),
+        ),
+        Mistake(
+            "base 2",
+            "the logarithm is that to the base 2; the softmax works with e.",
+            "hint 2 of exercise 06.5: math.log(n).",
+            lambda q, k, v, n: _merge(q, k, v, lambda s: s + math.log2(n)),
+        ),
+        Mistake(
+            "base 10",
+            "the logarithm is that to the base 10; the softmax works with e.",
+            "hint 2 of exercise 06.5: math.log(n).",
+            lambda q, k, v, n: _merge(q, k, v, lambda s: s + math.log10(n)),
+        ),
+        Mistake(
+            "scores and values",
+            "the first value is multiplied by n, too; it counts n times already through its score.",
+            "hint 2 of exercise 06.5: the value stays as it is.",
+            lambda q, k, v, n: _merge(q, k, torch.cat([n * v[:1], v[1:]]), lambda s: s + math.log(n)),
+        ),
+        Mistake(
+            "the last key",
+            "the last key was raised; the first one stands for n.",
+            "hint 2 of exercise 06.5: column 0.",
+            lambda q, k, v, n: _merge(q, k.roll(1, 0), v.roll(1, 0), lambda s: s + math.log(n)),
+        ),
+        Mistake(
+            "the number of queries as d",
+            "the scores are divided by the root of the number of queries; d is the length of a query.",
+            "hint 1 of exercise 06.5: d = q.shape[-1].",
+            lambda q, k, v, n: _merge(q, k, v, lambda s: s + math.log(n), scale=q.shape[0] ** -0.5),
+        ),
+        Mistake(
+            "divided by d",
+            "the scores are divided by d; attention divides by its root.",
+            "hint 1 of exercise 06.5: math.sqrt(d).",
+            lambda q, k, v, n: _merge(q, k, v, lambda s: s + math.log(n), scale=1 / q.shape[-1]),
         ),
     ),
 )
@@ -806,17 +1010,19 @@ def _decode(
     back: Callable[[Tensor, Tensor], Tensor] = lambda p, i: p.transpose(1, 2).reshape(i.shape),
     which: int = 1,
     own_first: bool = True,
+    own_tokens: Callable[[Any], Tensor] = lambda s: torch.cat([s.iou_token.weight, s.mask_tokens.weight]),
+    mlp: int = 0,
     end: Callable[[Tensor, int, int], Tensor] = lambda z, n, k: z.unflatten(0, (n, k)),
 ) -> Tensor:
     """The right answer, with one piece replaced."""
     n, k = sparse.shape[:2]
-    own = torch.cat([self.iou_token.weight, self.mask_tokens.weight]).expand(n * k, -1, -1)
+    own = own_tokens(self).expand(n * k, -1, -1)
     asked = [own, sparse.flatten(0, 1)]
     tokens = torch.cat(asked if own_first else asked[::-1], dim=1)
     src = image(embedding, dense)
     tokens, pixels = self.transformer(src, pe, tokens)
     upscaled = self.output_upscaling(back(pixels, src))
-    weights = self.output_hypernetworks_mlps[0](tokens[:, which])
+    weights = self.output_hypernetworks_mlps[mlp](tokens[:, which])
     return end(torch.einsum("md,mdhw->mhw", weights, upscaled), n, k)
 
 
@@ -886,8 +1092,8 @@ DECODER = Exercise(
         ),
         Mistake(
             "prompts before SAM's own tokens",
-            "the prompts stand in front, so token 1 is a prompt and no mask token.",
-            "hint 1 of exercise 06.6: SAM's own five tokens come first.",
+            "the mask comes from a prompt's token: the prompts stand in front, or you took the last token.",
+            "hints 1 and 4 of exercise 06.6: SAM's own five come first, and number 1 makes the mask.",
             _decoding(own_first=False),
         ),
         Mistake(
@@ -895,6 +1101,42 @@ DECODER = Exercise(
             "the rows were unfolded as K times N: masks land at other prompts' places.",
             "hint 4 of exercise 06.6: unflatten(0, (n, k)).",
             _decoding(end=lambda z, n, k: z.reshape(k, n, *z.shape[1:]).transpose(0, 1)),
+        ),
+        Mistake(
+            "mask tokens before the IoU token",
+            "the mask tokens come before the one that judges masks, so token 1 is the second mask.",
+            "hint 1 of exercise 06.6: iou_token first, then mask_tokens.",
+            _decoding(own_tokens=lambda s: torch.cat([s.mask_tokens.weight, s.iou_token.weight])),
+        ),
+        Mistake(
+            "the IoU token left out",
+            "the token that judges masks is missing; SAM's weights know five tokens.",
+            "hint 1 of exercise 06.6: iou_token and mask_tokens.",
+            _decoding(own_tokens=lambda s: s.mask_tokens.weight),
+        ),
+        Mistake(
+            "the second mask",
+            "this is SAM's second mask: token 2 with its own MLP.",
+            "hint 4 of exercise 06.6: token 1 and output_hypernetworks_mlps[0].",
+            _decoding(which=2, mlp=1),
+        ),
+        Mistake(
+            "another mask's MLP",
+            "token 1 went through the MLP of the second mask.",
+            "hint 4 of exercise 06.6: output_hypernetworks_mlps[0].",
+            _decoding(mlp=1),
+        ),
+        Mistake(
+            "probabilities",
+            "these are probabilities; logits are wanted.",
+            "the text of exercise 06.6: no sigmoid.",
+            _decoding(end=lambda z, n, k: z.unflatten(0, (n, k)).sigmoid()),
+        ),
+        Mistake(
+            "rows left as rows",
+            "the masks are right, but in one list of N K rows.",
+            "hint 4 of exercise 06.6: unflatten(0, (n, k)).",
+            _decoding(end=lambda z, n, k: z),
         ),
     ),
 )

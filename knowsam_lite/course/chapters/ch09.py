@@ -1,5 +1,6 @@
 """Chapter 09, UGDA: properties, catalogued mistakes, and the quiz's key."""
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -144,6 +145,36 @@ BOARD = Exercise(
             "hint 4 of exercise 09.1: look at the two remainders first, and raise UserError.",
             lambda z, grid=4: F.adaptive_avg_pool2d(entropy_map(z).unsqueeze(1), grid).squeeze(1),
         ),
+        Mistake(
+            "square cells",
+            "each cell is as wide as it is high; an image that is wider than high has wider cells.",
+            "hint 2 of exercise 09.1: height // grid and width // grid.",
+            lambda z, grid=4: F.avg_pool2d(entropy_map(z), z.shape[-2] // grid),
+        ),
+        Mistake(
+            "height and width exchanged",
+            "height and width of a cell are exchanged.",
+            "hint 2 of exercise 09.1: (height // grid, width // grid), in this order.",
+            lambda z, grid=4: F.avg_pool2d(entropy_map(z), (z.shape[-1] // grid, z.shape[-2] // grid)),
+        ),
+        Mistake(
+            "certainty",
+            "your board holds 1 minus the entropy: large where the students are sure.",
+            "the equation of exercise 09.1: the mean of h.",
+            lambda z, grid=4: 1 - uncertainty_map(z, grid),
+        ),
+        Mistake(
+            "not divided by log C",
+            "the entropy is not divided by log C, so it does not end at 1.",
+            "hint 1 of exercise 09.1: entropy_map divides.",
+            lambda z, grid=4: uncertainty_map(z, grid) * math.log(z.shape[1]),
+        ),
+        Mistake(
+            "softmax before the entropy",
+            "entropy_map takes logits; it was given probabilities, which are softened once more.",
+            "hint 1 of exercise 09.1: entropy_map(z).",
+            lambda z, grid=4: uncertainty_map(z.softmax(dim=1), grid),
+        ),
     ),
 )
 
@@ -206,6 +237,11 @@ def _each_row(u: Tensor, count: int = 5, most: str = "uncertain") -> Tensor:
 
 def _numbers(u: Tensor, count: int = 5, most: str = "uncertain") -> Tensor:
     return u.flatten(1).topk(count, dim=1, largest=most == "uncertain").indices
+
+
+def _all_but(u: Tensor, count: int = 5, most: str = "uncertain") -> Tensor:
+    chosen = choose_regions(u, count)
+    return chosen if most == "uncertain" else ~chosen
 
 
 CHOOSE = Exercise(
@@ -275,6 +311,30 @@ CHOOSE = Exercise(
             "hint 3 of exercise 09.2: the empty board has the type torch.bool.",
             lambda u, count=5, most="uncertain": choose_regions(u, count, most).float(),
         ),
+        Mistake(
+            "all the others",
+            "for 'certain' you take all cells but the most uncertain ones; exactly `count` are wanted.",
+            "hint 2 of exercise 09.2: topk with largest=False.",
+            _all_but,
+        ),
+        Mistake(
+            "always five",
+            "five cells are marked whatever `count` says.",
+            "hint 1 of exercise 09.2: topk(count, dim=1).",
+            lambda u, count=5, most="uncertain": choose_regions(u, 5, most),
+        ),
+        Mistake(
+            "a fixed threshold",
+            "cells above or below one half are marked, so their number changes from image to image.",
+            "hint 1 of exercise 09.2: topk(count, dim=1).",
+            lambda u, count=5, most="uncertain": u > 0.5 if most == "uncertain" else u < 0.5,
+        ),
+        Mistake(
+            "board turned",
+            "rows and columns of the board are exchanged.",
+            "hint 3 of exercise 09.2: .view_as(u).",
+            lambda u, count=5, most="uncertain": choose_regions(u, count, most).mT,
+        ),
     ),
 )
 
@@ -320,6 +380,15 @@ def _pseudo_nested(f: Labels) -> bool:
     """A higher threshold leaves more pixels out and changes no other."""
     low, high = (f(noise(2, 3, 6, 5, seed=5), t) for t in (0.5, 0.9))
     return bool(((high == low) | (high == -1)).all()) and bool((high == -1).sum() > (low == -1).sum())
+
+
+def _winner(z: Tensor) -> Tensor:
+    return z.float().softmax(dim=1).amax(dim=1)
+
+
+def _pseudo_over_width(z: Tensor, least: float = 0.0) -> Tensor:
+    p, y = z.float().softmax(dim=-1).max(dim=1)
+    return torch.where(p >= least, y, -1)
 
 
 PSEUDO = Exercise(
@@ -384,6 +453,26 @@ PSEUDO = Exercise(
             "hint 3 of exercise 09.3: torch.where of the winner and the number -1 stays int64.",
             lambda z, least=0.0: _pseudo(z, least).float(),
         ),
+        Mistake(
+            "softmax over the width",
+            "the softmax runs along the last axis, the width; the classes lie on axis 1.",
+            "hint 1 of exercise 09.3: softmax(dim=1).",
+            _pseudo_over_width,
+        ),
+        Mistake(
+            "a sigmoid for each class",
+            "each class has a sigmoid of its own; the classes exclude each other.",
+            "hint 1 of exercise 09.3: softmax over axis 1.",
+            lambda z, least=0.0: torch.where(z.sigmoid().amax(dim=1) >= least, z.argmax(dim=1), -1),
+        ),
+        Mistake(
+            "one pixel decides for all",
+            "a whole batch keeps or loses its labels together.",
+            "hint 2 of exercise 09.3: each pixel for itself.",
+            lambda z, least=0.0: (
+                z.argmax(dim=1) if _winner(z).min() >= least else torch.full_like(z.argmax(dim=1), -1)
+            ),
+        ),
     ),
 )
 
@@ -406,7 +495,8 @@ def _halves(n_l: int, n_u: int, seed: int = 0) -> tuple[Tensor, ...]:
 
 
 def _mix_probe(f: Mixing) -> list[Tensor]:
-    return [t for n_l, n_u in HALVES for t in f(*_halves(n_l, n_u, n_l))]
+    kept = torch.tensor(_mix_harmless(f))
+    return [*(t for n_l, n_u in HALVES for t in f(*_halves(n_l, n_u, n_l))), kept]
 
 
 def _mix_value(f: Mixing) -> bool:
@@ -474,6 +564,23 @@ def _last_partner(x_l: Tensor, y_l: Tensor, x_u: Tensor, y_u: Tensor, r_l: Tenso
 def _unlabelled_first(x_l: Tensor, y_l: Tensor, x_u: Tensor, y_u: Tensor, r_l: Tensor, r_u: Tensor) -> Mixed:
     x, y = mix(x_l, y_l, x_u, y_u, r_l, r_u)
     return Mixed(x.roll(len(x_u), dims=0), y.roll(len(x_u), dims=0))
+
+
+def _first_partner(x_l: Tensor, y_l: Tensor, x_u: Tensor, y_u: Tensor, r_l: Tensor, r_u: Tensor) -> Mixed:
+    l = mix(x_l, y_l, x_u[:1], y_u[:1], r_l, r_u[:1])
+    u = mix(x_l[:1], y_l[:1], x_u, y_u, r_l[:1], r_u)
+    return Mixed(torch.cat([l.x[: len(x_l)], u.x[1:]]), torch.cat([l.y[: len(x_l)], u.y[1:]]))
+
+
+def _no_remainder(x_l: Tensor, y_l: Tensor, x_u: Tensor, y_u: Tensor, r_l: Tensor, r_u: Tensor) -> Mixed:
+    x_u[torch.arange(len(x_l))], x_l[torch.arange(len(x_u))]
+    return mix(x_l, y_l, x_u, y_u, r_l, r_u)
+
+
+def _spoiling(x_l: Tensor, y_l: Tensor, x_u: Tensor, y_u: Tensor, r_l: Tensor, r_u: Tensor) -> Mixed:
+    made = mix(x_l, y_l, x_u, y_u, r_l, r_u)
+    x_l.copy_(made.x[: len(x_l)])
+    return made
 
 
 MIX = Exercise(
@@ -549,6 +656,56 @@ MIX = Exercise(
             "rows and columns of the boards are exchanged.",
             "hint 2 of exercise 09.4: cell (row, column) of the board covers rows and columns of the image.",
             lambda x_l, y_l, x_u, y_u, r_l, r_u: mix(x_l, y_l, x_u, y_u, r_l.mT, r_u.mT),
+        ),
+        Mistake(
+            "one partner for all",
+            "every image gets its cells from the first image of the other half.",
+            "hint 1 of exercise 09.4: the remainder, i mod n.",
+            _first_partner,
+        ),
+        Mistake(
+            "equal halves taken for granted",
+            "image i was looked for in the other half, where there are fewer images.",
+            "hint 1 of exercise 09.4: the remainder, i mod n.",
+            _no_remainder,
+        ),
+        Mistake(
+            "only the labelled half",
+            "the unlabelled images are as they were; both halves are filled.",
+            "hint 3 of exercise 09.4: images and labels of both halves.",
+            lambda x_l, y_l, x_u, y_u, r_l, r_u: mix(x_l, y_l, x_u, y_u, r_l, torch.zeros_like(r_u)),
+        ),
+        Mistake(
+            "only the unlabelled half",
+            "the labelled images are as they were; both halves are filled.",
+            "hint 3 of exercise 09.4: images and labels of both halves.",
+            lambda x_l, y_l, x_u, y_u, r_l, r_u: mix(x_l, y_l, x_u, y_u, torch.zeros_like(r_l), r_u),
+        ),
+        Mistake(
+            "labels as real numbers",
+            "the values are right, but the labels are no longer integers.",
+            "hint 3 of exercise 09.4: torch.where of two int64 tensors stays int64.",
+            lambda *given: Mixed(mix(*given).x, mix(*given).y.float()),
+        ),
+        Mistake(
+            "what was given is changed",
+            "the mixture is right, but the images that you were given are mixed now, too.",
+            "the text of exercise 09.4: torch.where makes new tensors, x[mask] = ... does not.",
+            _spoiling,
+        ),
+        Mistake(
+            "pasted pixels unknown",
+            "what came from an unlabelled image has the label -1; it brings its pseudo-label along.",
+            "hint 3 of exercise 09.4: the same torch.where for labels as for images.",
+            lambda x_l, y_l, x_u, y_u, r_l, r_u: Mixed(
+                mix(x_l, y_l, x_u, y_u, r_l, r_u).x,
+                torch.cat(
+                    [
+                        mix(x_l, y_l, x_u, torch.full_like(y_u, -1), r_l, r_u).y[: len(x_l)],
+                        mix(x_l, y_l, x_u, y_u, r_l, r_u).y[len(x_l) :],
+                    ]
+                ),
+            ),
         ),
     ),
 )
@@ -703,6 +860,36 @@ TERMS = Exercise(
             "the fused map's term is halved, but there is only one fused map.",
             "hint 3 of exercise 09.5: one half in front of each subnet's terms, 1 in front of the fused one.",
             _terms(factors=lambda w: (0.5, 0.5 * w, 0.5)),
+        ),
+        Mistake(
+            "opinion on the labelled half",
+            "the pseudo terms run over the first n images, the labelled ones; they belong to the others.",
+            "hint 2 of exercise 09.5: from image n on, [n:].",
+            _terms(own=lambda z, n: (z.logits_f[:n].argmax(dim=1),) * 2, part=lambda t, n: t[:n]),
+        ),
+        Mistake(
+            "each other's opinion",
+            "each subnet is taught the other's winner; the opinion is that of the fused map.",
+            "hint 2 of exercise 09.5: z.logits_f.",
+            _terms(own=lambda z, n: (z.logits_b[n:].argmax(dim=1), z.logits_a[n:].argmax(dim=1))),
+        ),
+        Mistake(
+            "the mean of the subnets",
+            "the opinion is the winner of both subnets' sum; HAM's map is the students' answer.",
+            "hint 2 of exercise 09.5: z.logits_f.",
+            _terms(own=lambda z, n: ((z.logits_a + z.logits_b)[n:].argmax(dim=1),) * 2),
+        ),
+        Mistake(
+            "no half before the pseudo terms",
+            "the pseudo terms lack the one half: the loss is the mean over the two subnets.",
+            "hint 3 of exercise 09.5: 0.5 * w.",
+            _terms(factors=lambda w: (0.5, w, 1.0)),
+        ),
+        Mistake(
+            "the ramp on the subnets' supervised terms",
+            "the subnets' supervised terms have the ramp, too, which belongs to the pseudo terms alone.",
+            "hint 3 of exercise 09.5: w stands in front of the pseudo terms only.",
+            _terms(factors=lambda w: (0.5 * w, 0.5 * w, 1.0)),
         ),
     ),
 )
