@@ -579,7 +579,7 @@ def paste(f: Callable[..., tuple[Tensor, ...]]) -> Iterator[Tensor]:
         x_l, x_u = random(labeled, 3, 6, 4, seed=1), random(unlabeled, 3, 6, 4, seed=2)
         y_l, y_u = random(labeled, 4, 6, 4, seed=3).argmax(1), random(unlabeled, 4, 6, 4, seed=4).argmax(1)
         inside = random(6, 4, seed=labeled) > 0
-        yield from f(x_l, y_l, x_u, y_u, inside)
+        yield from (made.clone() for made in f(x_l, y_l, x_u, y_u, inside))
         yield x_l + x_u.sum()
 
 
@@ -588,8 +588,8 @@ def largest_components(f: Callable[[Tensor, int], Tensor]) -> Iterator[Tensor]:
         for seed in range(4):
             coarse = random(3, classes, 7, 8, seed=seed)
             smooth = torch.nn.functional.interpolate(coarse, (20, 15), mode="bilinear")
-            yield f(smooth.argmax(dim=1), classes)
-    yield f(torch.zeros(2, 4, 4, dtype=torch.int64), 3)
+            yield f(smooth.argmax(dim=1), classes).clone()
+    yield f(torch.zeros(2, 4, 4, dtype=torch.int64), 3).clone()
 
 
 def score_volumes(f: Callable[..., dict[str, tuple[float, float]]]) -> Iterator[Tensor]:

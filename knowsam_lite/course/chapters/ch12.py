@@ -857,10 +857,10 @@ SPACING = {"scan a": (8.0, 1.5, 1.25), "scan b": (1.0, 3.0, 0.5)}
 
 
 def _slices(seed: int = 0) -> tuple[list[Record], list[np.ndarray], list[np.ndarray]]:
-    """Twelve and four slices of two scans in a muddle; the object ends before the scan does."""
+    """Twelve and three slices of two scans in a muddle; the object ends before the scan does."""
     records, found, truth = [], [], []
-    for k, (volume, count) in enumerate((("scan a", 12), ("scan b", 4))):
-        coarse = noise(2, 1, count // 2, 3, 4, seed=seed + k, scale=1.0)
+    for k, (volume, count) in enumerate((("scan a", 12), ("scan b", 3))):
+        coarse = noise(2, 1, max(count // 2, 2), 3, 4, seed=seed + k, scale=1.0)
         whole = F.interpolate(coarse, (count, 9, 11), mode="trilinear")[:, 0].numpy()
         whole[:, -2:] -= 9.0
         whole[0, 1] += 0.8
