@@ -32,12 +32,18 @@ STEPS = 12
 
 
 def _net(classes: int, inputs: int = 3, seed: int = 0) -> nn.Module:
-    """A net that tells left from right, without dropout and BatchNorm; always the same."""
+    """A net that tells left from right and is sure in places, without dropout and BatchNorm; always the
+    same.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return nn.Sequential(
+        net = nn.Sequential(
             nn.Conv2d(inputs, 6, 3, padding=1), nn.Tanh(), nn.Conv2d(6, classes, 3, padding=1)
         )
+    with torch.no_grad():
+        for weights in net.parameters():
+            weights.mul_(3)
+    return net
 
 
 def _batch(classes: int, labeled: int, unlabeled: int) -> Batch:
@@ -186,7 +192,7 @@ MIRROR = Exercise(
         ),
         Property(
             "gradient",
-            "no gradient goes through the target",
+            "the right gradients, and none through the target",
             lambda k: same(_mirror_gradients(k), _mirror_gradients(RIGHT_MIRROR)),
         ),
         Property("predict", "the network's logits", _mirror_predict),
@@ -240,6 +246,12 @@ MIRROR = Exercise(
             "the consistency runs over the labelled images, too; here it is asked of the unlabelled half.",
             "hint 1 of exercise 12.1: the images from batch.n_labeled on.",
             _mirror(_mirror_losses(images=lambda batch: batch.x)),
+        ),
+        Mistake(
+            "the labelled half",
+            "the consistency is asked of the labelled images; the unlabelled ones teach nothing.",
+            "hint 1 of exercise 12.1: the images from batch.n_labeled on.",
+            _mirror(_mirror_losses(images=lambda batch: batch.x[: batch.n_labeled])),
         ),
         Mistake(
             "probabilities predicted",
@@ -404,6 +416,12 @@ def _distilled(
     return terms
 
 
+def _sam_term(method: Any, batch: Batch, step: int) -> Tensor:
+    torch.manual_seed(step)
+    labeled, _ = method.ask_teacher(batch, method.method.predict(batch.x))
+    return supervised_loss(labeled, batch.y[: batch.n_labeled])
+
+
 class _NoMoment(SamDistillation):
     def after_step(self, step: int) -> None:
         pass
@@ -518,6 +536,37 @@ PLUG = Exercise(
                     lambda c, z, z_s, n: c.distillation_weight * distillation_loss(z_s, z, c.temperature)
                 )
             ),
+        ),
+        Mistake(
+            "halves exchanged",
+            "SAM's answers were joined in the wrong order: each image is taught the answer to another one.",
+            "hint 2 of exercise 12.2: in the batch the labelled images come first.",
+            _skd(
+                _distilled(
+                    lambda c, z, z_s, n: (
+                        c.distillation_weight
+                        * distillation_loss(z, torch.cat([z_s[n:], z_s[:n]]), c.temperature)
+                    )
+                )
+            ),
+        ),
+        Mistake(
+            "the learner detached",
+            "z was detached before the distillation: there it is the learner, and now learns nothing.",
+            "hint 1 of exercise 12.2: z is prompt and learner; ask_teacher detaches the prompt itself.",
+            _skd(
+                _distilled(
+                    lambda c, z, z_s, n: (
+                        c.distillation_weight * distillation_loss(z.detach(), z_s, c.temperature)
+                    )
+                )
+            ),
+        ),
+        Mistake(
+            "SAM detached",
+            "SAM's own term was given a detached answer: SAM learns nothing from the labels.",
+            "hint 3 of exercise 12.2: `labeled` with its graph; it is detached for the distillation alone.",
+            _skd(lambda m, batch, at: {"sam/supervised": _sam_term(m, batch, at).detach()}),
         ),
         Mistake(
             "always the first step",
@@ -916,8 +965,8 @@ def _score_order(f: Score) -> bool:
     """The slices in their order and in a muddle score the same."""
     records, found, truth = _slices(50)
     tidy = sorted(range(len(records)), key=lambda i: (records[i].volume, records[i].index))
-    sorted_lists = ([part[i] for i in tidy] for part in (records, found, truth))
-    return same(_numbers(f(records, found, truth)), _numbers(f(*sorted_lists)))
+    in_order = [records[i] for i in tidy], [found[i] for i in tidy], [truth[i] for i in tidy]
+    return same(_numbers(f(records, found, truth)), _numbers(f(*in_order)))
 
 
 def _score_kept(f: Score) -> bool:
