@@ -11,10 +11,12 @@ from chapters import NAMES, SOURCES, answer, chapter, code_cells, environment, e
 
 from knowsam_lite import uncertainty
 from knowsam_lite.course import budget, builder, check, quiz, show, start
-from knowsam_lite.course.checks import Checker, diagnose, failures, find_exercise
+from knowsam_lite.course.checks import Checker, diagnose, failures, find_exercise, is_librarys
 from knowsam_lite.course.pages import pages
 from knowsam_lite.errors import UserError
 from knowsam_lite.figures import panels
+from knowsam_lite.methods import Method, SamDistillation, Supervised
+from knowsam_lite.methods.with_sam import WithSam
 
 EXERCISES = [(name, number) for name in NAMES for number in exercise_cells(name)]
 MISTAKES = [
@@ -77,6 +79,14 @@ def test_the_librarys_own_object_is_no_answer(capsys):
     one("05.4", type("Mine", (HybridAggregation,), {"__module__": "__main__"}))
     assert capsys.readouterr().out.count("is the library's own") == 2
     assert set(one.results.values()) == {"to mend"}
+
+
+def test_an_heir_of_a_contract_is_an_answer_and_one_of_a_method_is_not():
+    heirs = {
+        base: type("Mine", (base,), {"__module__": "__main__"}) for base in (Method, WithSam, Supervised)
+    }
+    assert [is_librarys(heir) for heir in heirs.values()] == [False, False, True]
+    assert is_librarys(SamDistillation)
 
 
 def test_an_unknown_mistake_is_met_with_the_error_and_the_hints(capsys):

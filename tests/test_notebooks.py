@@ -27,6 +27,7 @@ PERTURBED = {
     "08": ("losses.py", "(log_p - log_q), dim=1", "(log_p - log_q), dim=2"),
     "09": ("mixing.py", 'largest=most == "uncertain"', 'largest=most == "certain"'),
     "10": ("methods/base.py", "(1 - progress) ** 2", "(1 + progress) ** 2"),
+    "12": ("methods/bcp.py", "SIDE = 2 / 3", "SIDE = 1 / 3"),
 }
 
 

@@ -246,6 +246,20 @@ EQUATIONS = (
         "10",
         PAPER,
     ),
+    Equation(
+        "BCP: one rectangle, both ways",
+        r"\tilde{x}_l = M \odot x_u + (1 - M) \odot x_l, \quad \tilde{x}_u = M \odot x_l + (1 - M) \odot x_u, \quad L = L_{sup}(z, y_{true}) + \tfrac12 L_{sup}(z, y_{pseudo})",
+        ("knowsam_lite.methods.bcp.paste", "knowsam_lite.methods.bcp.rectangle"),
+        "12",
+        "Bai et al., 2023; M is 1 inside the rectangle, each target -1 where the other is known",
+    ),
+    Equation(
+        "SKD plugged into a method",
+        r"L = L_{method} + L_{sup}(z_{s,l}, y) + \lambda_{SKD} L_{SKD}(z, \mathrm{sg}(z_s)), \quad z_s = \mathrm{SAM}(x;\ \psi, \mathrm{sg}(z))",
+        ("knowsam_lite.methods.distillation.SamDistillation",),
+        "12",
+        "ours; z is the method's own prediction",
+    ),
 )
 
 SYMBOLS = (
@@ -299,7 +313,9 @@ GLOSSARY = {
     "BatchNorm": "brings each channel to mean 0 and variance 1: in training by the batch's own, in evaluation by running averages",
     "certainty": "1 minus the entropy divided by log C",
     "confirmation bias": "learning one's own mistakes: a network that takes its answers for the truth grows surer of them",
+    "connected component": "pixels of one class that hang together by their edges",
     "consistency": "a loss that asks two views of the same image for the same answer",
+    "contract": "what the training loop asks of a method: its loss terms and its prediction, and a few things with defaults",
     "decoder": "the part of a network that makes large maps of small ones, on the way up",
     "Dice": "twice the overlap of two masks over the sum of their areas: 1 identical, 0 disjoint",
     "disagreement": "where exactly one of the two subnets gives a class more than half of the probability",
@@ -350,5 +366,6 @@ GLOSSARY = {
     "UGDA": "uncertainty-guided data augmentation: uncertain regions change places between images",
     "unlabelled half": "the second part of a batch: images whose masks are never opened",
     "view": "one of two networks that look at the same image and are meant to err in different places",
+    "volume": "a scan, a stack of slices: one case, scored as a whole in mm",
     "weak augmentation": "changes of place alone: flips, turns, small shifts; for the labelled half",
 }

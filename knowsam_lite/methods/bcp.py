@@ -29,6 +29,24 @@ def rectangle(height: int, width: int) -> Tensor:
     return inside
 
 
+def paste(
+    x_l: Tensor, y_l: Tensor, x_u: Tensor, y_u: Tensor, inside: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Exchange what lies in a rectangle, and split the targets by who vouches for them.
+
+    `x` (N, 3, H, W), `y` (N, H, W), `inside` bool (H, W). Labelled image i pairs with unlabelled image
+    i mod N_u, and the other way round. Returns the images, labelled ones with an unlabelled inside first, the
+    true labels and the pseudo-labels of every pixel, each -1 where the other is known.
+    """
+    to_u = torch.arange(len(x_l), device=x_l.device) % len(x_u)
+    to_l = torch.arange(len(x_u), device=x_l.device) % len(x_l)
+    x = torch.cat([torch.where(inside, x_u[to_u], x_l), torch.where(inside, x_l[to_l], x_u)])
+    nothing = torch.full((), UNKNOWN, device=x.device)
+    true = torch.cat([torch.where(inside, nothing, y_l), torch.where(inside, y_l[to_l], nothing)])
+    pseudo = torch.cat([torch.where(inside, y_u[to_u], nothing), torch.where(inside, nothing, y_u)])
+    return x, true, pseudo
+
+
 def largest_components(labels: Tensor, num_classes: int) -> Tensor:
     """Keep the largest connected component of each foreground class: labels (N, H, W) -> (N, H, W).
 
@@ -91,12 +109,7 @@ class Bcp(Method):
             y_u = self.average(x_u).argmax(dim=1)
             if self.config.largest_component:
                 y_u = largest_components(y_u, self.num_classes)
-        to_u = torch.arange(len(x_l), device=x_l.device) % len(x_u)
-        to_l = torch.arange(len(x_u), device=x_l.device) % len(x_l)
-        x = torch.cat([torch.where(inside, x_u[to_u], x_l), torch.where(inside, x_l[to_l], x_u)])
-        nothing = torch.full((), UNKNOWN, device=x.device)
-        true = torch.cat([torch.where(inside, nothing, y_l), torch.where(inside, y_l[to_l], nothing)])
-        pseudo = torch.cat([torch.where(inside, y_u[to_u], nothing), torch.where(inside, nothing, y_u)])
+        x, true, pseudo = paste(x_l, y_l, x_u, y_u, inside)
         z = self.net(x)
         return {
             "supervised": supervised_loss(z, true),
