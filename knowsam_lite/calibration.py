@@ -10,7 +10,7 @@ FloatArray = NDArray[np.float64]
 
 def reliability(
     confidence: FloatArray, right: NDArray[np.bool_], bins: int = 10
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+) -> tuple[NDArray, NDArray, NDArray]:
     """Sort answers by their confidence into equal parts of [0, 1]; the sums of each part.
 
     `confidence` in [0, 1] and `right` (bool), both of one shape. Part b holds b / bins <= confidence <

@@ -472,6 +472,7 @@ def reliability(f: Callable[..., Any]) -> Iterator[Tensor]:
         right = (random(3, 8, 9, seed=bins + 1) > 0).numpy()
         yield from (torch.as_tensor(part) for part in f(confidence, right, bins))
     yield from (torch.as_tensor(part) for part in f(confidence, right))
+    yield from (torch.as_tensor(part) for part in f(0.5 * confidence, right, 9))
 
 
 def risk_coverage(f: Callable[..., Any]) -> Iterator[Tensor]:

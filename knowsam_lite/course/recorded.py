@@ -40,8 +40,8 @@ def load_grid(name: str) -> Grid:
         raise UserError(f"found no grid {name!r}, expected one of {known}: correct the name")
     told = json.loads(path.read_text("utf8"))
     last, best = ({v: np.array(s) for v, s in told[which].items()} for which in ("last", "best"))
-    about = (told[name] for name in ("title", "labeled", "steps", "image_size"))
-    return Grid(*about, tuple(told["ids"]), last, best)
+    title, labeled, steps, size = (told[key] for key in ("title", "labeled", "steps", "image_size"))
+    return Grid(title, labeled, steps, size, tuple(told["ids"]), last, best)
 
 
 def load_margins(method: str, split: str) -> NDArray[np.float32]:
@@ -79,7 +79,7 @@ def record_grid(name: str, folder: Path, variants: Sequence[str]) -> Path:
 
 
 def record_maps(folder: Path) -> Path:
-    """Keep the margins of both methods' runs, FOLDER/METHOD/0, on the val and test images in grids/maps.npz."""
+    """Keep the margins of both runs, FOLDER/METHOD/0, on the val and test images in grids/maps.npz."""
     from knowsam_lite.evaluation import predicted
     from knowsam_lite.runs import load_run
 

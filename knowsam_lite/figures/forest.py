@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from knowsam_lite.errors import UserError
-from knowsam_lite.figures.look import COLORS, INK, OTHERS, QUIET, RC, save
+from knowsam_lite.figures.look import INK, OTHERS, QUIET, RC, save
 
 ROW, LEFT, WIDTH = 0.27, 1.45, 5.6  # inches: a row, the room for the names, the figure
-TIE, SURE = OTHERS[1], COLORS["fused"]  # an interval that holds the line, and one that does not
+TIE, SURE = OTHERS[1], OTHERS[2]  # an interval that holds the line, and one that does not
 
 Row = tuple[Sequence[float], float, float]  # dots, low and high end of the interval
 
@@ -37,7 +37,7 @@ def forest(
         figure = Figure(figsize=(WIDTH, height))
         axes = figure.add_axes((LEFT / WIDTH, 0.45 / height, 1 - (LEFT + 0.15) / WIDTH, 1 - 0.8 / height))
         for place, (name, (dots, low, high)) in enumerate(rows.items()):
-            paint = TIE if said[name] == "tie" else SURE
+            paint = SURE if said[name] in ("better", "worse") else TIE
             bar: dict[str, Any] = {"color": paint, "linewidth": 5, "alpha": 0.75, "solid_capstyle": "butt"}
             axes.plot([low, high], [place, place], **bar)
             axes.plot(

@@ -270,6 +270,12 @@ DRAWN = Exercise(
             lambda d, rows, columns: np.array(drawn_means(d, rows, columns).mean()),
         ),
         Mistake(
+            "sum for mean",
+            "the drawn differences were added up, not averaged.",
+            "hint 3 of exercise 11.2: a mean for each repetition.",
+            lambda d, rows, columns: drawn_means(d, rows, columns) * d.size,
+        ),
+        Mistake(
             "median",
             "the median of the drawn scores was taken; the difference to be judged is a mean.",
             "the equation above exercise 11.2: a sum over seeds and images, divided by their number.",
@@ -427,6 +433,12 @@ KIND = Exercise(
             ),
         ),
         Mistake(
+            "larger or smaller",
+            "every failure with common pixels was called too small or too large.",
+            "hint 3 of exercise 11.3: only if one is more than twice the other; the rest is wrong shape.",
+            _rules(too_small=lambda p, t: p.sum() < t.sum(), too_large=lambda p, t: True),
+        ),
+        Mistake(
             "any difference is enough",
             "more missed than added was already called too small: the factor of two is missing.",
             "hint 3 of exercise 11.3: more than twice as many.",
@@ -469,6 +481,12 @@ def _plane() -> tuple[Array, Array]:
     return confidence.reshape(2, 6, 10), right.reshape(2, 6, 10)
 
 
+def _low() -> tuple[Array, Array]:
+    """Answers without confidence: the last parts are empty."""
+    confidence, right = _answers(60, 4)
+    return confidence[6:] * 0.5, right[6:]
+
+
 def _slow(confidence: Array, right: Array, bins: int) -> tuple[Array, Array, Array]:
     """The oracle: each part asks every answer whether it belongs to it."""
     sums = np.zeros((3, bins))
@@ -483,6 +501,7 @@ def _reliable_probe(f: Reliable) -> list[Tensor]:
         (*_answers(), 4),
         (*_answers(50, 1), 8),
         (*_plane(), 2),
+        (*_low(), 8),
         (*_answers(80, 2),),
     ]
     return [tensor for arguments in given for tensor in _tensors(f(*arguments))]
@@ -537,7 +556,7 @@ RELIABLE = Exercise(
         Property(
             "shape",
             "(bins,) each, whatever the shape of the answers, and for empty parts too",
-            lambda f: all(np.shape(a) == (8,) for a in f(*_plane(), 8)),
+            lambda f: all(np.shape(a) == (8,) for given in (_plane(), _low()) for a in f(*given, 8)),
         ),
         Property("count", "each answer lies in one part; 1 lies in the last one", lambda f: _sums(f, 0)),
         Property("confidence", "the sums of the confidences", lambda f: _sums(f, 1)),
@@ -550,6 +569,12 @@ RELIABLE = Exercise(
             "a confidence of 1 fell into a part of its own, behind the last one.",
             "hint 1 of exercise 11.4: np.minimum(..., bins - 1).",
             _parts(part=lambda c, bins: (c * bins).astype(int)),
+        ),
+        Mistake(
+            "empty parts missing",
+            "parts at the end in which no answer lies are missing, so the arrays are too short.",
+            "hint 2 of exercise 11.4: minlength=bins.",
+            _parts(minlength=False),
         ),
         Mistake(
             "rounded",
@@ -568,6 +593,12 @@ RELIABLE = Exercise(
             "means were returned, not sums: means of two images cannot be added, and empty parts have none.",
             "hint 3 of exercise 11.4: sums only; the means come later.",
             _parts(change=lambda n, c, r: (n, c / n, r / n)),
+        ),
+        Mistake(
+            "means, and 0 for empty parts",
+            "means were returned, not sums: the means of two images cannot be added.",
+            "hint 3 of exercise 11.4: sums only; the means come later.",
+            _parts(change=lambda n, c, r: (n, c / np.maximum(n, 1), r / np.maximum(n, 1))),
         ),
         Mistake(
             "the wrong ones counted",
@@ -665,6 +696,18 @@ CURVE = Exercise(
             "the answers of most doubt are kept first: the curve is the wrong way round.",
             "hint 1 of exercise 11.5: argsort puts the smallest doubt first.",
             _curve_with(order=lambda risk, doubt: np.argsort(-doubt, kind="stable")),
+        ),
+        Mistake(
+            "turned round",
+            "the order was turned round: the answers of most doubt are kept first.",
+            "hint 1 of exercise 11.5: argsort already puts the smallest doubt first.",
+            _curve_with(order=lambda risk, doubt: np.argsort(doubt, kind="stable")[::-1]),
+        ),
+        Mistake(
+            "coverage is k",
+            "the coverage is the number of kept answers; it should be their share.",
+            "the equation above exercise 11.5: the coverage is k / n.",
+            lambda risk, doubt: (np.arange(1.0, len(risk) + 1), risk_coverage(risk, doubt)[1]),
         ),
         Mistake(
             "sorted by risk",
