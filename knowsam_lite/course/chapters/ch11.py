@@ -335,6 +335,8 @@ CASES: tuple[tuple[Array, Array, str], ...] = (
     (_box((16, 19), (2, 18)), TRUTH, "elsewhere"),
     (_box((7, 12), (7, 12)), TRUTH, "too small"),
     (_box((3, 10), (6, 12)), TRUTH, "too small"),  # it adds a little, too
+    (_box((9, 15), (5, 15)) | _box((15, 17), (5, 13)), TRUTH, "too small"),  # 40 missed, 16 added
+    (_box((7, 20), (5, 15)), TRUTH, "too large"),  # 20 missed, 50 added
     (_box((5, 15), (0, 19)), TRUTH, "too large"),
     (_box((0, 20), (0, 14)), TRUTH, "too large"),
     (_box((5, 15), (9, 19)), TRUTH, "wrong shape"),  # as many added as missed
