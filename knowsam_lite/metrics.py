@@ -125,17 +125,28 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, seed: int = 0) -> dict[str, Any
         raise UserError(f"found scores of shape {first.shape}, expected (seeds, images): reshape them")
     seeds, images = delta.shape
     rng = np.random.default_rng(seed)
-    means = np.empty(RESAMPLES)
-    for i in range(RESAMPLES):
-        rows, columns = rng.integers(0, seeds, seeds), rng.integers(0, images, images)
-        means[i] = delta[np.ix_(rows, columns)].mean()
-    low, high = np.percentile(means, [2.5, 97.5])
+    draws = [(rng.integers(0, seeds, seeds), rng.integers(0, images, images)) for _ in range(RESAMPLES)]
+    rows, columns = (np.stack(drawn) for drawn in zip(*draws, strict=True))
+    low, high = np.percentile(drawn_means(delta, rows, columns), [2.5, 97.5])
     return {
         "difference": float(delta.mean()),
         "low": float(low),
         "high": float(high),
         "tie": bool(low <= 0.0 <= high),
     }
+
+
+def drawn_means(delta: FloatArray, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> FloatArray:
+    """Mean of `delta` (seeds, images) in each repetition: over the seeds and images drawn in it.
+
+    `rows` (R, seeds) and `columns` (R, images) hold what was drawn; every drawn seed meets every drawn image.
+    Returns (R,).
+    """
+    means = np.zeros(len(rows))
+    for r in range(len(means)):
+        drawn = delta[np.ix_(rows[r], columns[r])]  # every drawn seed with every drawn image
+        means[r] = drawn.mean()
+    return means
 
 
 def _surface_scores(pred: BoolArray, true: BoolArray, spacing: FloatArray) -> tuple[float, float]:

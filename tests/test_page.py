@@ -170,6 +170,14 @@ def test_the_tables_hold_the_numbers_of_metrics_json(reported):
             assert cells == wanted
 
 
+def test_the_calibration_error_is_that_of_the_bins(reported):
+    _, text, metrics, _ = reported
+    bins = [metrics["uncertainty"][name] for name in ("pixels", "wrong", "expected")]
+    gap = sum(n * abs(w / n - e / n) for n, w, e in zip(*bins, strict=True) if n) / sum(bins[0])
+    said = re.search(r"error rates are (\d\.\d{3}) apart", text)
+    assert said and float(said.group(1)) == pytest.approx(gap, abs=6e-4)
+
+
 def test_configuration_labelled_ids_cost_and_versions_are_on_the_page(reported):
     run, _, _, page = reported
     cells = {row[0]: row[1:] for table in page.tables for row in table}

@@ -86,3 +86,15 @@ def test_trends_return_their_values_and_name_every_curve(tmp_path):
     ):
         with pytest.raises(UserError, match=says):
             figures.trends(wrong, tmp_path / "b.png", title="", xlabel="", log=log)
+
+
+def test_a_forest_says_which_rows_hold_the_line(tmp_path):
+    rows = {"up": ([0.1, 0.2], 0.05, 0.3), "both": ([-0.1, 0.2], -0.2, 0.3), "down": ([-0.2], -0.3, -0.1)}
+    drawn = figures.forest(rows, tmp_path / "a.png", "Gain", "Dice", zero=0.0)
+    assert drawn == {"up": "better", "both": "tie", "down": "worse"}
+    assert set(figures.forest(rows, tmp_path / "b.png", "Dice", "Dice").values()) == {""}
+    with Image.open(tmp_path / "a.png") as picture:
+        assert min(picture.size) > 300
+    for wrong in ({}, {"a": ([], 0.0, 1.0)}, {"a": ([0.5], float("nan"), 1.0)}):
+        with pytest.raises(UserError, match="found no row or rows without finite numbers"):
+            figures.forest(wrong, tmp_path / "c.png", "", "")

@@ -259,6 +259,25 @@ EQUATIONS = (
         ("knowsam_lite.methods.distillation.SamDistillation",),
         "12",
         "ours; z is the method's own prediction",
+        "mean of a bootstrap draw",
+        r"\bar\delta^{(r)} = \frac{1}{S n} \sum_{s \in \mathrm{rows}_r} \sum_{i \in \mathrm{columns}_r} \delta_{si}",
+        ("knowsam_lite.metrics.drawn_means", "knowsam_lite.metrics.paired_bootstrap"),
+        "11",
+        "standard; seeds and images both drawn with replacement, each pair kept together",
+    ),
+    Equation(
+        "expected calibration error",
+        r"\mathrm{ECE} = \sum_b \frac{n_b}{N} \left| \frac{A_b}{n_b} - \frac{C_b}{n_b} \right|",
+        ("knowsam_lite.calibration.calibration_error", "knowsam_lite.calibration.reliability"),
+        "11",
+        "Naeini et al., 2015",
+    ),
+    Equation(
+        "risk and coverage",
+        r"R(k) = \frac{1}{k} \sum_{j=1}^{k} r_{\pi(j)}, \quad \pi \text{ sorts by rising doubt}",
+        ("knowsam_lite.calibration.risk_coverage",),
+        "11",
+        "El-Yaniv and Wiener, 2010",
     ),
 )
 
@@ -302,25 +321,40 @@ SYMBOLS = (
     Symbol(
         "u_r, R, M", "u, regions, paste", "(N, 4, 4)", "uncertainty of a region, chosen regions, their mask"
     ),
+    Symbol(
+        r"\delta_{si}", "delta", "(seeds, images)", "difference of two methods on one image with one seed"
+    ),
+    Symbol(
+        r"n_b, C_b, A_b",
+        "count, confident, correct",
+        "(bins,)",
+        "answers in a part, their confidence, those right",
+    ),
     Symbol(r"\mathrm{sg}", "detach", "", "stops the gradient"),
     Symbol(r"\Omega", "", "", "the pixels over which a mean is taken"),
 )
 
 GLOSSARY = {
+    "ablation": "training without or with one part of a method, all else equal, to see what it is worth",
     "adapter": "a small trainable bottleneck beside the frozen weights of a large network",
     "agreement": "1 minus the disagreement of the two subnets",
     "bootstrap": "drawing the cases again and again with replacement, to see how far their mean depends on luck",
     "BatchNorm": "brings each channel to mean 0 and variance 1: in training by the batch's own, in evaluation by running averages",
+    "calibration": "whether answers given with confidence c are right in a share c of all cases",
     "certainty": "1 minus the entropy divided by log C",
     "confirmation bias": "learning one's own mistakes: a network that takes its answers for the truth grows surer of them",
     "connected component": "pixels of one class that hang together by their edges",
     "consistency": "a loss that asks two views of the same image for the same answer",
     "contract": "what the training loop asks of a method: its loss terms and its prediction, and a few things with defaults",
+    "confidence": "the largest probability that a network gives at a pixel",
+    "consistency": "a loss that asks two views of the same image for the same answer",
+    "coverage": "the share of cases that is kept when the most doubtful ones are handed to someone else",
     "decoder": "the part of a network that makes large maps of small ones, on the way up",
     "Dice": "twice the overlap of two masks over the sum of their areas: 1 identical, 0 disjoint",
     "disagreement": "where exactly one of the two subnets gives a class more than half of the probability",
     "distillation": "training a small network, the student, on the soft answers of a large one, the teacher",
     "dropout": "sets random numbers to 0 while a network trains, so that it cannot rely on any single one",
+    "ECE": "expected calibration error: mean gap between confidence and the share of right answers",
     "encoder": "the part of a network that makes small maps of large ones, on the way down",
     "ensemble": "several networks whose probabilities are averaged; it needs no unlabelled image",
     "entropy": "how open a guess is: 0 when one class has all the probability, largest when all are equal",
@@ -352,6 +386,7 @@ GLOSSARY = {
     "semi-supervised": "learning from few labelled and many unlabelled images",
     "skip": "a connection that hands a map of the way down to the way up at the same size",
     "SKD": "SAM-induced knowledge distillation: SAM's answer teaches both subnets",
+    "tie": "a difference whose interval holds 0: these seeds and images do not decide",
     "stream": "an endless walk through images, one seeded shuffle after another",
     "soft Dice loss": "1 minus Dice with probabilities in place of a mask, so that it has a gradient",
     "stage": "the convolutions of one level of the V-Net, each with a ReLU",

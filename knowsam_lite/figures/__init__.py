@@ -1,6 +1,7 @@
 """Every plot of the library, in one grammar."""
 
 from knowsam_lite.figures.exchange import exchange
+from knowsam_lite.figures.forest import forest
 from knowsam_lite.figures.ladder import ladder
 from knowsam_lite.figures.look import COLORS, color, style
 from knowsam_lite.figures.overlaps import overlaps
@@ -16,6 +17,7 @@ __all__ = [
     "color",
     "curves",
     "exchange",
+    "forest",
     "ladder",
     "lines",
     "overlaps",

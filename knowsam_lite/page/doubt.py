@@ -3,6 +3,7 @@
 import numpy as np
 from scipy.stats import spearmanr
 
+from knowsam_lite.calibration import calibration_error
 from knowsam_lite.figures.look import COLORS, OTHERS, color
 from knowsam_lite.page.chart import Axis, Chart, legend
 from knowsam_lite.page.gather import BINS, Gatherer
@@ -100,9 +101,12 @@ def _summary(gathered: Gatherer) -> str:
         return "No pixel is wrong."
     high = round(HIGH * BINS)
     part = gathered.pixels[high:].sum() / gathered.pixels.sum()
+    gap = calibration_error(gathered.pixels, gathered.expected, gathered.wrong)
     return (
         f"{wrong / gathered.pixels.sum():.1%} of them are wrong. Above {HIGH:g} lie {part:.1%} "
-        f"of all pixels and {gathered.wrong[high:].sum() / wrong:.1%} of the wrong ones."
+        f"of all pixels and {gathered.wrong[high:].sum() / wrong:.1%} of the wrong ones. Observed and "
+        f"expected error rates are {gap:.3f} apart, mean over the pixels (expected calibration error over "
+        "these bins)."
     )
 
 
