@@ -181,8 +181,9 @@ def profile_step(shape: Shape, device: str = "auto", top: int = 12) -> str:
 def bench_predict(shape: Shape, rounds: int = 3, device: str = "auto", images: int = 32) -> dict[str, Any]:
     """Images a second of `Predictor`, and of a loop over single images that builds graphs; their ratio.
 
-    `ratio_of_processor_time` counts the processor's seconds, which other work on the machine disturbs less; with
-    several threads these count waiting too. Both take turns in one process. Raises UserError if their logits differ by more than 1e-5.
+    `ratio_of_processor_time` counts the processor's seconds, which other work on the machine disturbs less;
+    with several threads these count waiting too. Both take turns in one process. Raises UserError if their
+    logits differ by more than 1e-5.
     """
     config = shape.config(device)
     at = choose_device(device)

@@ -10,6 +10,7 @@ from torch import nn
 
 from knowsam_lite.aggregation import HybridAggregation
 from knowsam_lite.config import Config
+from knowsam_lite.data import Synthetic
 from knowsam_lite.inference import (
     MergedAggregation,
     NarrowConv,
@@ -22,6 +23,7 @@ from knowsam_lite.methods import METHODS
 from knowsam_lite.official.students import OfficialStudents
 from knowsam_lite.students import Students
 from knowsam_lite.subnets import ConvBlock
+from knowsam_lite.training import Trainer
 
 CPU = torch.device("cpu")
 
@@ -222,3 +224,30 @@ def test_the_layout_changes_nothing_but_the_layout():
     assert z.logits_a.is_contiguous(memory_format=torch.channels_last)
     same(z.logits_f, students(x).logits_f)
     assert all(p.requires_grad for p in laid_out.parameters())
+
+
+@pytest.mark.parametrize("kind", [Students, OfficialStudents])
+def test_the_layout_changes_no_gradient(kind):
+    students = kind(2).train()
+    for part in students.modules():
+        if isinstance(part, nn.Dropout):  # its masks are drawn in the order of memory
+            part.p = 0.0
+    laid_out = copy.deepcopy(students)
+    channels_last(laid_out)
+    x = torch.rand(2, 3, 32, 32, dtype=torch.double)
+    for net in (students, laid_out):
+        net.double()
+        sum(z.square().mean() for z in net(x)).backward()
+    for (name, a), b in zip(students.named_parameters(), laid_out.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-6, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize(("size", "innermost"), [(64, False), (128, True)])
+def test_large_images_are_trained_on_with_channels_innermost(tmp_path, size, innermost):
+    config = replace(Config(), image_size=size, labeled="4", out=tmp_path, device="cpu")
+    method = METHODS["knowsam"](config, 2, teacher=tiny_teacher(2))
+    trainer = Trainer(Synthetic("dermoscopy", n=30, size=16), config, method)
+    weight = method.students.net_a.encoder[0][4].weight
+    assert weight.is_contiguous(memory_format=torch.channels_last) == innermost
+    learned = {id(p) for o in trainer.optimizers for g in o.param_groups for p in g["params"]}
+    assert id(weight) in learned
