@@ -28,8 +28,9 @@ from knowsam_lite.methods import Method
 from knowsam_lite.runs import Classes, Run, build_method, choose_device, use_bf16
 from knowsam_lite.subnets import check_size
 
-# Pixels a side from which the students' convolutions are laid out with the channels innermost on a CPU: a seventh
-# of a step at 256 px, little at 64. Dropout draws its masks in the order of memory, so a run is then another draw.
+# Pixels a side from which a CPU's students have their convolutions laid out with the channels innermost: it
+# saves a seventh of a step at 256 px, little at 64. Dropout draws its masks in the order of memory, so such a
+# run is another draw.
 CHANNELS_LAST_FROM = 128
 
 

@@ -228,18 +228,15 @@ def test_the_layout_changes_nothing_but_the_layout():
 
 @pytest.mark.parametrize("kind", [Students, OfficialStudents])
 def test_the_layout_changes_no_gradient(kind):
-    students = kind(2).train()
-    for part in students.modules():
-        if isinstance(part, nn.Dropout):  # its masks are drawn in the order of memory
-            part.p = 0.0
+    students = with_statistics(kind(2))  # dropout would draw its masks in the order of memory
     laid_out = copy.deepcopy(students)
     channels_last(laid_out)
-    x = torch.rand(2, 3, 32, 32, dtype=torch.double)
+    x = torch.rand(2, 3, 32, 32)
     for net in (students, laid_out):
-        net.double()
         sum(z.square().mean() for z in net(x)).backward()
-    for (name, a), b in zip(students.named_parameters(), laid_out.parameters(), strict=True):
-        torch.testing.assert_close(a.grad, b.grad, rtol=1e-6, atol=1e-12, msg=name)
+    largest = max(float(p.grad.abs().max()) for p in students.parameters())
+    for a, b in zip(students.parameters(), laid_out.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-5 * largest)
 
 
 @pytest.mark.parametrize(("size", "innermost"), [(64, False), (128, True)])
