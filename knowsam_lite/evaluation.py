@@ -13,13 +13,16 @@ from knowsam_lite.data import Record, SegmentationData
 from knowsam_lite.data.records import cases_of
 from knowsam_lite.data.sampler import load_case
 from knowsam_lite.errors import UserError
+from knowsam_lite.inference import for_inference
 from knowsam_lite.methods import Method
 from knowsam_lite.metrics import dice, score_case, summarize
 
 Case = dict[str, list[float]]  # metric -> one value per foreground class
 # A record, its image (3, S, S), its mask at native size, and the logits (C, S, S) of every view.
 Predicted = tuple[Record, Tensor, np.ndarray, dict[str, Tensor]]
-PIXELS = 16 * 128 * 128  # predicted at once, so that memory does not grow with the image size
+# Pixels predicted at once, so that memory does not grow with the image size; on a CPU so few that what one
+# layer hands to the next stays in the cache.
+PIXELS = {"cpu": 4 * 128 * 128, "other": 16 * 128 * 128}
 
 
 class Watcher(Protocol):
@@ -34,9 +37,9 @@ class Watcher(Protocol):
         """The scores by view of the case that the planes since the last call make up."""
 
 
-def batch_size(size: int) -> int:
+def batch_size(size: int, device: torch.device) -> int:
     """How many images of `size` x `size` pixels are predicted at once: 1 to 16."""
-    return min(max(PIXELS // size**2, 1), 16)
+    return min(max(PIXELS.get(device.type, PIXELS["other"]) // size**2, 1), 16)
 
 
 def at_native_size(z: Tensor, size: tuple[int, int]) -> np.ndarray:
@@ -56,17 +59,18 @@ def predicted(
 ) -> Iterator[Predicted]:
     """Yield each record with x (3, S, S), its mask at native size and the logits (C, S, S) of every view.
 
-    Batched, in evaluation mode, without graphs; the method is left in the mode in which it came.
+    Batched, in evaluation mode, without graphs, by a copy made ready for it (`for_inference`); the method is
+    left in the mode in which it came.
     """
     was_training = method.training
     method.eval()
-    count = batch_size(size)
+    count, ready = batch_size(size, device), for_inference(method, device)
     for start in range(0, len(records), count):
         part = records[start : start + count]
         cases = [load_case(dataset, record, size) for record in part]
         x = torch.stack([image for image, _ in cases]).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            views = method.views(x)
+            views = ready.views(x)
         for i, record in enumerate(part):
             yield record, x[i], cases[i][1], {name: z[i] for name, z in views.items()}
     method.train(was_training)

@@ -267,4 +267,6 @@ def test_own_modules_predict_too():
 
 
 def test_fewer_large_images_are_predicted_at_once():
-    assert [batch_size(size) for size in (32, 128, 256, 512, 1024)] == [16, 16, 4, 1, 1]
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert [batch_size(size, gpu) for size in (32, 128, 256, 512, 1024)] == [16, 16, 4, 1, 1]
+    assert [batch_size(size, cpu) for size in (32, 64, 128, 256, 512)] == [16, 16, 4, 1, 1]

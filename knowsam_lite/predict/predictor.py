@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from knowsam_lite.data.transforms import resize, to_tensor
 from knowsam_lite.evaluation import batch_size
+from knowsam_lite.inference import for_inference
 from knowsam_lite.methods import Method
 from knowsam_lite.runs import Classes, choose_device, load_for_prediction, use_bf16
 
@@ -59,17 +61,22 @@ class Predictor:
         bf16 = use_bf16(config.precision, at)
         return cls(method.to(at).eval(), config.image_size, classes, at, bf16, flips)
 
+    @cached_property
+    def ready(self) -> Method:
+        """The method as it predicts fastest: a snapshot made at the first prediction."""
+        return for_inference(self.method, self.device)
+
     @torch.inference_mode()
     def logits(self, x: Tensor) -> Tensor:
         """Images (N, 3, S, S) in [0, 1] at the method's size -> logits (N, C, S, S), float32."""
         x = x.to(self.device, non_blocking=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            z = over_flips(self.method.predict, x) if self.flips else self.method.predict(x)
-        return z.float()
+            z = over_flips(self.ready.predict, x) if self.flips else self.ready.predict(x)
+        return z.float().contiguous()
 
     def native_logits(self, images: Iterable[np.ndarray]) -> Iterator[Tensor]:
         """Pictures uint8 (H, W, 3) of any sizes -> logits (C, H, W) of each at its own size, in batches."""
-        for batch in batches(images, batch_size(self.image_size)):
+        for batch in batches(images, batch_size(self.image_size, self.device)):
             x = torch.stack([to_tensor(resize(image, self.image_size)) for image in batch])
             for image, z in zip(batch, self.logits(x), strict=True):
                 size = (image.shape[0], image.shape[1])

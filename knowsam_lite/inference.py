@@ -1,0 +1,195 @@
+"""A trained method made ready to predict only: the same answers in about half the time on a CPU.
+
+Whatever is constant once training is over is worked out beforehand, in a copy: the method itself stays as it
+is.
+"""
+
+from collections import Counter
+from itertools import pairwise
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from knowsam_lite.aggregation import HybridAggregation
+from knowsam_lite.subnets import UNet, VNet
+from knowsam_lite.uncertainty import disagreement_map
+
+Module = TypeVar("Module", bound=nn.Module)
+OWN = (UNet.forward, VNet.forward, HybridAggregation.forward)  # nothing in them minds how memory is laid out
+BRANCH = [nn.Conv2d, nn.Identity, nn.LeakyReLU, nn.Conv2d, nn.Identity, nn.LeakyReLU]  # of HAM, once folded
+NARROW = 8  # output channels up to which `NarrowConv` pays
+
+
+def for_inference(method: Module, device: torch.device) -> Module:
+    """A copy of `method` that predicts the same within float32's rounding; what did not change is shared.
+
+    It is a snapshot: training `method` further does not reach what was folded. Own networks of a user are
+    served too: where nothing can be folded, nothing is.
+    """
+    ready = fold_batchnorm(method)
+    for parent in list(ready.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, HybridAggregation) and type(child).forward is HybridAggregation.forward:
+                parent._modules[name] = merged(child)
+    if device.type == "cpu":
+        channels_last(ready)
+    return ready
+
+
+def fold_batchnorm(module: Module) -> Module:
+    """A copy in evaluation mode, each BatchNorm2d folded into the convolution before it.
+
+    With fixed statistics BatchNorm is a factor and a shift per channel, which a convolution can take into its
+    weights. Folded are neighbors in an `nn.Sequential`, for there it is sure that nothing reads what lies
+    between; not those with hooks, nor a convolution that serves in two places.
+    """
+    folded = twin(module, {}).eval()
+    uses = Counter(id(m) for _, m in folded.named_modules(remove_duplicate=False))
+    for parent in [m for m in folded.modules() if type(m).forward is nn.Sequential.forward]:
+        names = list(parent._modules)
+        for first, second in pairwise(names):
+            conv, norm = parent._modules[first], parent._modules[second]
+            if type(conv) is not nn.Conv2d or type(norm) is not nn.BatchNorm2d or norm.running_mean is None:
+                continue
+            if uses[id(conv)] > 1 or uses[id(norm)] > 1 or hooked(conv) or hooked(norm):
+                continue
+            parent._modules[first] = fuse_conv_bn_eval(conv, norm).requires_grad_(False)
+            parent._modules[second] = nn.Identity()
+    return folded
+
+
+def twin(module: Module, made: dict[int, nn.Module]) -> Module:
+    """The same tree of modules around the same tensors: what is put into it does not reach the original.
+
+    `made`: the copies so far by the original's id, so that a module that stands twice still does.
+    """
+    if id(module) not in made:
+        other = made[id(module)] = type(module).__new__(type(module))
+        other.__dict__ = module.__dict__.copy()  # copy.copy asks for the state, which not every module gives
+        for kind in ("_parameters", "_buffers", "_modules"):
+            setattr(other, kind, getattr(module, kind).copy())
+        for name, child in other._modules.items():
+            if child is not None and not isinstance(child, torch.jit.ScriptModule):
+                other._modules[name] = twin(child, made)
+    return made[id(module)]  # type: ignore[return-value]
+
+
+def hooked(module: nn.Module) -> bool:
+    """Whether something watches or changes what goes into the module or comes out of it."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def channels_last(module: nn.Module) -> None:
+    """Lay out the convolutions of the subnets and of HAM with the channels innermost, in new parameters.
+
+    A CPU's convolutions work so; otherwise each first rearranges what it is given, and then its answer. The
+    layout passes from layer to layer by itself.
+    """
+    for part in module.modules():
+        if type(part).forward not in OWN and not isinstance(part, MergedAggregation):
+            continue
+        for conv in part.modules():
+            if isinstance(conv, nn.Conv2d | nn.ConvTranspose2d):
+                weight = conv.weight.detach().contiguous(memory_format=torch.channels_last)
+                conv.weight = nn.Parameter(weight, requires_grad=conv.weight.requires_grad)
+
+
+def merged(ham: HybridAggregation) -> nn.Module:
+    """A folded HAM with its three branches as one; as it is, if its layers are not the usual ones."""
+    branches = [ham.agreement, ham.certainty, ham.logits]
+    usual = all([type(layer) for layer in branch] == BRANCH for branch in branches)
+    if not usual or any(hooked(module) for module in ham.modules()):
+        return ham
+    for layers in zip(*branches, strict=True):  # of one place in each branch
+        if isinstance(layers[0], nn.Conv2d) and any(not plain(conv, layers[0]) for conv in layers):
+            return ham
+        if isinstance(layers[0], nn.LeakyReLU) and len({layer.negative_slope for layer in layers}) > 1:
+            return ham
+    return MergedAggregation(ham)
+
+
+def plain(conv: nn.Conv2d, like: nn.Conv2d) -> bool:
+    """Whether nothing but its channels sets a convolution with a bias apart from one of its size, step 1."""
+    usual = (like.kernel_size, like.padding, (1, 1), (1, 1), 1, "zeros")
+    found = (conv.kernel_size, conv.padding, conv.stride, conv.dilation, conv.groups, conv.padding_mode)
+    return found == usual and conv.bias is not None
+
+
+class MergedAggregation(nn.Module):
+    """HAM with its branches side by side in one convolution each, whose weights are 0 between branches.
+
+    z_a, z_b logits (N, C, H, W) -> fused logits z_f (N, C, H, W), as the folded `HybridAggregation` gives
+    them: it computes a few products with 0, and neither copies three maps into one nor starts six layers.
+    """
+
+    def __init__(self, ham: HybridAggregation):
+        super().__init__()
+        self.entropy = ham.entropy
+        branches = (ham.agreement, ham.certainty, ham.logits)
+        layers: list[nn.Module] = []
+        for i in (0, 3):
+            layers += [side_by_side([branch[i] for branch in branches]), branches[0][i + 2]]  # type: ignore
+        *inner, last = (NarrowConv.instead_of(layer) for layer in ham.fuse)
+        self.layers = nn.Sequential(*layers, *inner, last)
+
+    def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:
+        agreement = 1 - disagreement_map(z_a.softmax(dim=1), z_b.softmax(dim=1))  # (N, C, H, W)
+        certainty = 1 - torch.stack([self.entropy(z_a), self.entropy(z_b)], dim=1)  # (N, 2, H, W)
+        return self.layers(torch.cat([agreement, certainty, z_a, z_b], dim=1))
+
+
+def side_by_side(convs: list[nn.Conv2d]) -> nn.Conv2d:
+    """One convolution of all inputs to all outputs that keeps to itself what each of `convs` computes."""
+    first = convs[0]
+    whole = nn.Conv2d(
+        sum(conv.in_channels for conv in convs),
+        sum(conv.out_channels for conv in convs),
+        first.kernel_size,  # type: ignore[arg-type]
+        padding=first.padding,  # type: ignore[arg-type]
+        device=first.weight.device,
+        dtype=first.weight.dtype,
+    ).requires_grad_(False)
+    whole.weight.zero_()
+    row = column = 0
+    for conv in convs:
+        rows, columns = slice(row, row + conv.out_channels), slice(column, column + conv.in_channels)
+        whole.weight[rows, columns] = conv.weight.detach()
+        whole.bias[rows] = conv.bias.detach()  # type: ignore
+        row, column = rows.stop, columns.stop
+    return whole
+
+
+class NarrowConv(nn.Conv2d):
+    """A convolution 3x3 to a few channels: (N, C_in, H, W) -> (N, C_out, H, W).
+
+    A CPU's convolution computes 8 or 16 output channels at a time and throws away what was not asked for.
+    Here the nine products per pixel and channel are one matrix product, added where they belong.
+    """
+
+    @classmethod
+    def instead_of(cls, layer: nn.Module) -> nn.Module:
+        """`layer`, or if it is such a convolution, this one with its weights."""
+        if type(layer) is not nn.Conv2d or layer.out_channels > NARROW:
+            return layer
+        narrow = cls(layer.in_channels, layer.out_channels, 3, padding=1, device="meta").requires_grad_(False)
+        if not plain(layer, narrow):
+            return layer
+        narrow.weight, narrow.bias = layer.weight, layer.bias
+        return narrow
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+            return super().forward(x)
+        (n, _, h, w), c = x.shape, self.out_channels
+        pixels = x.permute(0, 2, 3, 1).reshape(n, h * w, -1).transpose(1, 2)  # (N, C_in, HW)
+        taps = self.weight.permute(2, 3, 0, 1).reshape(9 * c, -1)
+        parts = torch.matmul(taps, pixels).view(n, 3, 3, c, h, w)
+        z = F.pad(torch.zeros_like(parts[:, 0, 0]), (1, 1, 1, 1))
+        for i in range(3):
+            for j in range(3):
+                z[..., 2 - i : 2 - i + h, 2 - j : 2 - j + w] += parts[:, i, j]
+        z = z[..., 1:-1, 1:-1]
+        return z + self.bias.view(c, 1, 1)  # type: ignore[union-attr]
