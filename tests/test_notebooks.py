@@ -27,8 +27,8 @@ PERTURBED = {
     "08": ("losses.py", "(log_p - log_q), dim=1", "(log_p - log_q), dim=2"),
     "09": ("mixing.py", 'largest=most == "uncertain"', 'largest=most == "certain"'),
     "10": ("methods/base.py", "(1 - progress) ** 2", "(1 + progress) ** 2"),
-    "12": ("methods/bcp.py", "SIDE = 2 / 3", "SIDE = 1 / 3"),
     "11": ("metrics.py", "columns), [2.5, 97.5])", "columns), [25, 75])"),
+    "12": ("methods/bcp.py", "SIDE = 2 / 3", "SIDE = 1 / 3"),
 }
 
 

@@ -347,7 +347,6 @@ GLOSSARY = {
     "consistency": "a loss that asks two views of the same image for the same answer",
     "contract": "what the training loop asks of a method: its loss terms and its prediction, and a few things with defaults",
     "confidence": "the largest probability that a network gives at a pixel",
-    "consistency": "a loss that asks two views of the same image for the same answer",
     "coverage": "the share of cases that is kept when the most doubtful ones are handed to someone else",
     "decoder": "the part of a network that makes large maps of small ones, on the way up",
     "Dice": "twice the overlap of two masks over the sum of their areas: 1 identical, 0 disjoint",
