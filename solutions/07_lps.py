@@ -688,7 +688,8 @@ check("07.5", add_noise)
 
 # %% [markdown]
 # **Look.** The library's `roughen` draws grids of 5, 9 and 17 numbers a side and a strength between 0 and 2,
-# anew for every image of every step. Once it is drawn, one map with three strengths:
+# anew for every image of every step. Here is one draw at growing strength. With 0 you see how well the student
+# knows this image; from 1.4 on the lesion has a hole, and false islands stand around it.
 
 # %%
 generator = torch.Generator().manual_seed(1)
@@ -836,15 +837,16 @@ fates = show(
 # First compare two seeds of the same choice: what they differ by is the grain of the measurement.
 #
 # - **Tokens alone** make a SAM that needs nobody: it finds lesions by itself. Its row is level, because the map
-#   is not asked. How good it is depends on luck with so few labels; between two seeds lie worlds.
+#   is not asked. How good it is depends on luck with so few labels: look at its two seeds.
 # - **Mask alone** lives on the map: above its question everywhere, and the better, the better the map. Against
-#   SAM as it was it gains where maps are rough *in this way*; on the student's own maps it does not. The
-#   student's errors have causes in the image, and roughening knows nothing of them.
-# - **Both** is not clearly better than the mask alone. The difference is within the grain. With 8 labels, one
-#   foreground class and a small SAM, what LPS could say is mostly in the map already.
+#   SAM as it was, one seed gains on the spoiled maps, the other hardly anything.
+# - **Both** gains a little on the spoiled maps with either seed, but from the mask alone it differs by no more
+#   than the grain. With 8 labels, one foreground class and a small SAM, LPS adds nothing here that could be
+#   told from luck.
 #
-# So it is the mask prompt that carries the answer here. Only for the worst maps, of a Dice of about 0.3, do
-# tokens alone do as well as a SAM that is asked with the map.
+# On the student's own maps nobody gains. Smooth noise is a guess at a student's errors, and so is spoiling the
+# truth; the real errors have causes in the image. And only for the worst maps, of a Dice of about 0.3, do
+# tokens alone do as well as a SAM that is asked with the map: here the mask prompt carries the answer.
 #
 # ## Where the paper, the authors' code and this library differ
 #

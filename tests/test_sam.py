@@ -8,7 +8,7 @@ from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncode
 
 from knowsam_lite.errors import UserError
 from knowsam_lite.sam import BACKBONES, PromptedSam, SamTeacher, VitBackbone, load_pretrained
-from knowsam_lite.sam.prompts import LearnablePrompts, mask_prompts, roughen
+from knowsam_lite.sam.prompts import LearnablePrompts, add_noise, mask_prompts, roughen
 from knowsam_lite.sam.weights import pretrained_names
 
 TINY = VitBackbone(
@@ -206,3 +206,12 @@ def test_roughening_is_smooth_noise_without_bias_or_gradient():
 def test_a_sam_without_prompt_is_an_error():
     with pytest.raises(UserError, match="found no prompt"):
         PromptedSam(TINY, 64).segment(torch.zeros(1, 32, 4, 4))
+
+
+def test_noise_of_given_grids_is_added_up_and_scaled():
+    z = torch.randn(2, 3, 8, 8, requires_grad=True)
+    flat = [torch.full((2, 3, 1, 1), 1.0), torch.full((2, 3, 2, 2), 0.5)]  # stretched: 1 and 0.5 everywhere
+    strength = torch.tensor([0.0, 2.0]).view(2, 1, 1, 1)
+    rough = add_noise(z, flat, strength)
+    torch.testing.assert_close(rough - z.detach(), (strength * z.std() * 1.5).detach().expand_as(z))
+    assert not rough.requires_grad

@@ -159,6 +159,12 @@ MASKS = Exercise(
             lambda z_f, size: _odds(_resized(z_f.float(), size)),
         ),
         Mistake(
+            "left in half precision",
+            "the formula is right, but half-precision logits give a half-precision prompt.",
+            "hint 1 of exercise 07.1: .float() makes float32 of any tensor.",
+            lambda z_f, size: _odds(_resized(z_f.detach(), size)),
+        ),
+        Mistake(
             "resized last",
             "the log-odds were resized; the logits are.",
             "hint 1 of exercise 07.1: first resize, then compare the classes.",
@@ -847,6 +853,12 @@ NOISE = Exercise(
             "the noise does not know how large the logits are: the factor of their spread is missing.",
             "hint 3 of exercise 07.5: strength times z.std() times the noise.",
             _noising(spread=lambda z: 1.0),
+        ),
+        Mistake(
+            "strength left out",
+            "every image gets the same amount of noise: the strength has no say.",
+            "hint 3 of exercise 07.5: strength times z.std() times the noise.",
+            lambda z_f, grids, strength: _noisy(z_f, grids, torch.ones_like(strength)),
         ),
         Mistake(
             "scaled image by image",
