@@ -692,7 +692,7 @@ check("04.5", mean_teacher_terms)
 # *labels* might be better for that reason alone.
 
 # %%
-more_steps = budget(smoke=0, ci=12, laptop=60, gpu=402)
+more_steps = budget(smoke=0, ci=6, laptop=60, gpu=402)
 config = Config(steps=max(more_steps, 1))
 two_streams = StepBatches(
     dataset, labeled, seed=0, batch_labeled=4, batch_unlabeled=4, size=64, unlabeled_aug="strong"
