@@ -14,7 +14,7 @@
 # | **You will** | write the consistency loss and see what stopping a gradient is for; let two networks teach each other; write the ramp and Mean Teacher; watch a network talk itself into its mistakes; compare three ways of learning on the same eight labels |
 # | **You need** | PyTorch tensors, `softmax`, what `detach` does; chapters 02 and 03 help but are not required |
 # | **Time** | about 65 minutes, five exercises and a quiz |
-# | **Cost** | a CPU is enough: less than a minute of computing for the concepts, one to three for the comparison |
+# | **Cost** | a CPU is enough: one to three minutes of computing, most of it for the comparison at the end |
 #
 # The next cell installs the package if it is missing and prints what you are working with. It is the same in
 # every chapter.
@@ -517,8 +517,8 @@ bias = show(
 # Usually Dice falls, and the certainty on *wrong* pixels rises: worse and surer, which is the worst
 # combination there is, because nothing that reads the network's doubts (HAM, UGDA) can find the errors any
 # more. The last line of the table is the control: the same number of steps, the same images, but true labels.
-# It forgets most of its first mistakes. So the network *could* learn these images; its own answers were
-# what stood in the way.
+# It forgets most of its first mistakes. So the network *could* learn these images; its own answers were what
+# stood in the way.
 #
 # Why does it not simply stay where it is? Every pseudo-label rounds. A pixel of 0.45 is taught to be
 # background, its neighbours follow, and a lesion that was found faintly in one round is gone in the next.
@@ -561,8 +561,9 @@ print(f"half of the teacher is from the last {math.log(0.5) / math.log(DECAY):.0
 # Difficulty 3 of 5 · importance 5 of 5 · 10 minutes
 #
 # Write `follow(teacher, student, step)`, which changes the teacher's *parameters* in place and returns
-# nothing. `DECAY`, imported above, is 0.99. The student must not change, and neither must the teacher's
-# buffers, BatchNorm's running averages: the teacher sees images itself and makes its own.
+# nothing. `DECAY`, imported above, is 0.99, and the line `@torch.no_grad()` above the function keeps autograd
+# out of it. The student must not change, and neither must the teacher's buffers, BatchNorm's running
+# averages: the teacher sees images itself and makes its own.
 #
 # <details><summary>Hint</summary>
 #
@@ -691,7 +692,7 @@ check("04.5", mean_teacher_terms)
 # *labels* might be better for that reason alone.
 
 # %%
-more_steps = budget(smoke=0, ci=12, laptop=60, gpu=402)
+more_steps = budget(smoke=0, ci=6, laptop=60, gpu=402)
 config = Config(steps=max(more_steps, 1))
 two_streams = StepBatches(
     dataset, labeled, seed=0, batch_labeled=4, batch_unlabeled=4, size=64, unlabeled_aug="strong"
@@ -818,13 +819,14 @@ race = show(
 #
 # So do not be disappointed if the answers of others have taught nothing that you could measure.
 # Semi-supervision is a small force beside good labels; it needs a long run, a partner worth hearing, and
-# several seeds to be seen. The README's table has them: there `mc` is *consistency* with HAM. And it is why
-# the method looks for a teacher that knows what the pair does not: SAM.
+# several seeds to be seen. The README's table has them: there `mc`, which is *consistency* with HAM, stands
+# beside the same pair on labels alone. And it is why the method looks for a teacher that knows what the pair
+# does not: SAM.
 #
 # ## Ablate one thing: the ramp
 #
-# What does the ramp protect from? With the weight of the method, 1, the labels hold against early noise, ramp
-# or not. So turn both weights up, to three times theirs, and take the ramp away:
+# What does the ramp protect from? To see it clearly, turn the weights of consistency and entropy up to three
+# times those of the method, and take the ramp away:
 
 # %% tags=["training"]
 louder = {
@@ -847,9 +849,11 @@ protected = show(
 # Without the ramp the two begin by agreeing, and the easiest thing to agree on is "background everywhere":
 # most pixels are background, and low entropy makes it certain. Usually they do not get out of it in so short
 # a run. It is the confirmation bias of step 5, with two networks in place of one. With the ramp the same
-# weights are harmless, or nearly so: by the time they count, labels have made the answers better than that.
+# weights may cost some Dice, but nothing collapses: by the time they count, the labels have made the answers
+# better than that.
 #
-# Something to try: `with_each_other(0, ramped=False)`, with the weight of the method. Does it recover?
+# Something to try: `with_each_other(0, ramped=False)`, with the weights of the method. Can the labels hold
+# against them from the first step on?
 #
 # ## Where the paper, the authors' code and this library differ
 #
