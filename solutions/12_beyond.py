@@ -52,13 +52,13 @@ from knowsam_lite.data import choose_labeled
 from knowsam_lite.data.check import check_dataset
 from knowsam_lite.data.sampler import Batch, StepBatches, load_case
 from knowsam_lite.evaluation import at_native_size, case_dice, score_split, unit_of
-from knowsam_lite.losses import UNKNOWN, distillation_loss, supervised_loss  # noqa: F401
+from knowsam_lite.losses import UNKNOWN, distillation_loss, supervised_loss
 from knowsam_lite.methods import bcp
 from knowsam_lite.methods.base import ramp
 from knowsam_lite.methods.distillation import with_distillation
-from knowsam_lite.methods.with_sam import WithSam  # noqa: F401
+from knowsam_lite.methods.with_sam import WithSam
 from knowsam_lite.metrics import dice, hd95, paired_bootstrap
-from knowsam_lite.sam import SamTeacher  # noqa: F401
+from knowsam_lite.sam import SamTeacher
 
 # %% [markdown]
 # Lit below is the part of the map that travels: SAM with its prompts, and SKD. What stood to the left of it,
