@@ -606,11 +606,12 @@ def trained(config: Config) -> Trainer:
 knowsam = trained(config)
 
 # %% [markdown]
-# How to read the curves. On the left every kind of term has a line, on a logarithmic axis (the terms of U-Net,
-# V-Net and fused map are added up, or there would be twenty): distillation is the largest by far, the ramped terms (consistency, entropy, pseudo) climb, and the mixed terms begin after a
-# quarter of the run. A total that does not fall is no alarm, since terms are *added* as the run goes on. On
-# the right is what counts, the Dice on the validation images. SAM, which has been pretrained, is soon ahead of
-# the students that prompt it. The V-Net starts late: expect a Dice near 0 for half of a run this short.
+# How to read the curves. On the left every term has a line, on a logarithmic axis; where they are too many to
+# tell apart, those of U-Net, V-Net and fused map are added up, kind by kind. Distillation is the largest by far,
+# the ramped terms (consistency, entropy, pseudo) climb, and the mixed terms begin after a quarter of the run. A
+# total that does not fall is no alarm, since terms are *added* as the run goes on. On the right is what counts,
+# the Dice on the validation images. SAM, which has been pretrained, is soon ahead of the students that prompt it.
+# The V-Net starts late: expect a Dice near 0 for half of a run this short.
 #
 # **The rival.** Semi-supervised methods like to be compared with one network on few labels. That is too easy:
 # ours has two subnets and a fusion. `supervised_pair` has the same two subnets and HAM, the same start, the
