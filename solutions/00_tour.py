@@ -927,8 +927,8 @@ quiz("00", ["a", "d", "b", "c", "a"])
 # - **Dice** counts the pixels of the object alone, so an empty mask cannot look good.
 # - **SAM** turns a box, a point or a rough mask into an outline. It knows no names, cannot tell which of
 #   two things you mean, and always finds something.
-# - **KnowSAM** lets two students and HAM say what, and SAM say where. Detaches decide who learns from whom:
-#   one on the way into SAM, one on its way back, one between the students.
+# - **KnowSAM** lets two students and HAM say what, and SAM say where. Detaches, into SAM, out of it and
+#   between the students, decide who learns from whom.
 # - A gain counts only against a rival with the **same networks, labels and steps**.
 #
 # **Next:** chapter 01 takes the data apart: masks, groups, augmentation and the traps of the metrics. If

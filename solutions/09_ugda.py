@@ -720,7 +720,7 @@ sheet = show(
     ),
     alt="Two unlabelled lesions with the truth and the fused map before, after mixing with early labels and after "
     "mixing with late ones: where the early labels did most harm, most of the lesion is gone, and in the middle case "
-    "it has shrunk.",
+    "at most a part of it.",
 )
 
 # %% [markdown]

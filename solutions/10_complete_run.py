@@ -76,7 +76,7 @@ drawn = show(
 # | $L = \sum_i L_i$ | sum of the weighted terms | `sum(terms.values())` |
 # | $t,\ t_{max}$ | number of the step, length of the run | `step`, `steps` |
 # | $\eta_t = \eta_0\,(1 - \max(t - 1, 0) / t_{max})$ | learning rate | `Trainer.train_step` |
-# | $w(t) = w_{max}\, e^{-5 (1 - t / t_{max})^2}$ | weight of consistency, entropy, pseudo-labels; $w_{max}$ is set for each in `Config` | $w_{max}$ times `ramp(step / steps)` |
+# | $w(t) = w_{max}\, e^{-5 (1 - t / t_{max})^2}$ | weight of consistency, entropy, pseudo-labels | $w_{max}$ times `ramp(step / steps)` |
 # | $B_t = f(\text{seed}, t)$ | the batch | `StepBatches(...)[step]` |
 # | $\bar\delta = \frac1n \sum_i (a_i - b_i)$ | difference of two methods on $n$ test images | `paired_bootstrap(a, b)` |
 #
@@ -168,8 +168,8 @@ print(f"trained {trained / 1e6:.2f} million, frozen {frozen / 1e6:.2f} million p
 # follow your own fused map. The loop adds all up and differentiates the sum once. Which term teaches whom was
 # settled where the terms were made, by `detach`; the loop need not know.
 #
-# For each term we ask, as in exercise 00.4, which modules receive a gradient from it. At step 3 of 4 regions
-# are being exchanged, too (the `mixed` terms, chapter 09).
+# For each term we ask, as in exercise 00.4, which modules learn from it. At step 3 of 4 regions are exchanged,
+# too (the `mixed` terms, chapter 09).
 
 # %% tags=["compare"]
 batches = StepBatches(
@@ -606,11 +606,12 @@ def trained(config: Config) -> Trainer:
 knowsam = trained(config)
 
 # %% [markdown]
-# How to read the curves. On the left every kind of term has a line, on a logarithmic axis (the terms of U-Net,
-# V-Net and fused map are added up, or there would be twenty): distillation is the largest by far, the ramped terms (consistency, entropy, pseudo) climb, and the mixed terms begin after a
-# quarter of the run. A total that does not fall is no alarm, since terms are *added* as the run goes on. On
-# the right is what counts, the Dice on the validation images. SAM, which has been pretrained, is soon ahead of
-# the students that prompt it. The V-Net starts late: expect a Dice near 0 for half of a run this short.
+# How to read the curves. On the left stand the terms, on a logarithmic axis; where they are too many, they are
+# added up over U-Net, V-Net and fused map. Distillation is the largest by far, the ramped terms (consistency,
+# entropy, pseudo) climb, the mixed ones begin after a quarter of the run. A total that does not fall is no alarm,
+# since terms are *added* as the run goes on. On the right is what counts, the Dice on the validation images. SAM,
+# pretrained, is soon ahead of the students that prompt it. The V-Net starts late: expect a Dice near 0 for half
+# of a run this short.
 #
 # **The rival.** Semi-supervised methods like to be compared with one network on few labels. That is too easy:
 # ours has two subnets and a fusion. `supervised_pair` has the same two subnets and HAM, the same start, the

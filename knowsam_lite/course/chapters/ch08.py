@@ -425,6 +425,21 @@ LOSS = Exercise(
                 join=lambda q, log_p: F.kl_div(q, log_p.exp(), reduction="none").sum(dim=1).mean(),
             ),
         ),
+        Mistake(
+            "log_target forgotten",
+            "F.kl_div took the logarithms of the teacher for probabilities.",
+            "hint 2 of exercise 08.3: written out by hand, or with log_target=True.",
+            _built(join=lambda log_q, log_p: F.kl_div(log_q, log_p, reduction="none").sum(dim=1).mean()),
+        ),
+        Mistake(
+            "the student detached",
+            "the student's logits are detached in place of the teacher's: the wrong one would learn.",
+            "hint 1 of exercise 08.3: only the teacher's logits are detached.",
+            _built(
+                student=lambda z, t: (z.detach().float() / t).log_softmax(dim=1),
+                teacher=lambda z, t: (z.float() / t).log_softmax(dim=1),
+            ),
+        ),
     ),
 )
 

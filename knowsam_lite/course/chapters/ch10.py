@@ -990,6 +990,11 @@ def _bell(a: Tensor, b: Tensor, draws: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return middle, middle - 1.96 * spread, middle + 1.96 * spread
 
 
+def _of_the_draws(a: Tensor, b: Tensor, draws: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    _, low, high = right_interval(a, b, draws)
+    return (a - b)[draws].mean(), low, high
+
+
 INTERVAL = Exercise(
     "10.6",
     "a paired bootstrap interval",
@@ -1048,6 +1053,18 @@ INTERVAL = Exercise(
             "the ends are the extremes of all draws, which grow with their number.",
             "hint 3 of exercise 10.6: quantile.",
             _of_means(lambda a, b, d: (a - b)[d].mean(dim=1), 0.0),
+        ),
+        Mistake(
+            "no mean of the draws",
+            "all drawn differences were thrown into one heap; each repetition has a mean of its own.",
+            "hint 2 of exercise 10.6: the mean of each draw first, then the ends.",
+            _of_means(lambda a, b, d: (a - b)[d].flatten()),
+        ),
+        Mistake(
+            "the mean of the means",
+            "the difference is that of the images themselves; yours is the mean over the draws.",
+            "the equation above exercise 10.6: delta is the mean over the n images.",
+            _of_the_draws,
         ),
     ),
 )
