@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -85,10 +86,12 @@ def server(folder: Path, state: Path) -> Iterator[str]:
             stderr=log,
             start_new_session=True,
         )
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a kill ends the server, too
     try:
         _wait_for(f"http://127.0.0.1:{port}/api?token={token}", process, state / "server.log")
         yield f"http://127.0.0.1:{port}/lab/tree/{{}}?reset&token={token}"
     finally:
+        signal.signal(signal.SIGTERM, before)
         process.terminate()
         try:
             process.wait(20)
@@ -116,7 +119,7 @@ def browser(state: Path) -> Iterator[webdriver.Chrome]:
     driver = webdriver.Chrome(options, Service(shutil.which("chromedriver")))
     try:
         driver.set_page_load_timeout(120)
-        driver.set_script_timeout(300)
+        driver.set_script_timeout(600)
         yield driver
     finally:
         driver.quit()
@@ -135,8 +138,16 @@ def open_notebook(driver: webdriver.Chrome, address: str, name: str) -> None:
         return !!session && !!session.kernel && session.kernel.status === 'idle'
             && cells.length > 10 && cells.every(cell => cell.node.isConnected);
     """
-    WebDriverWait(driver, 120, 0.5).until(lambda d: d.execute_script(ready, name))
+    WebDriverWait(driver, 300, 0.5).until(lambda d: d.execute_script(ready, name))
     driver.execute_script("window.jupyterapp.shell.collapseLeft()")
+
+
+def end_kernels(driver: webdriver.Chrome) -> None:
+    """Shut down every kernel: each holds PyTorch in memory."""
+    driver.execute_async_script(
+        "const done = arguments[0];"
+        "window.jupyterapp.serviceManager.sessions.shutdownAll().then(() => done(), e => done(String(e)));"
+    )
 
 
 def run_all(driver: webdriver.Chrome) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from chapters import NAMES, ROOT
-from lab import browser, browser_is_here, open_notebook, run_all, server
+from lab import browser, browser_is_here, end_kernels, open_notebook, run_all, server
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
@@ -48,6 +48,13 @@ def lab(tmp_path_factory):
         shutil.copy(path, folder)
     with server(folder, state) as address, browser(state) as driver:
         yield driver, address
+
+
+@pytest.fixture(autouse=True)
+def kernels(lab):
+    """None is left behind."""
+    yield
+    end_kernels(lab[0])
 
 
 def picture(driver, name: str, element=None) -> str:
