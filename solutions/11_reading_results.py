@@ -171,7 +171,7 @@ for name, dices in ladder.last.items():
 # Compare the gains with the deviations beside them. A gain that is smaller than the deviation of one row may
 # be a part that works, or a draw of the dice. To tell, we need an interval for the *difference*.
 #
-# `knowsam-lite ablate` makes this table on your data, with differences against the first and the last row. Ours was made by it.
+# `knowsam-lite ablate` makes this table on your data, with differences against the first and the last row.
 #
 # ## Step 2: seeds and images
 #
