@@ -172,7 +172,6 @@ for name, dices in ladder.last.items():
 # be a part that works, or a draw of the dice. To tell, we need an interval for the *difference*.
 #
 # `knowsam-lite ablate` makes this table on your data, with differences against the first and the last row.
-# Ours was made by it; the command stands at the end of the chapter.
 #
 # ## Step 2: seeds and images
 #
@@ -284,8 +283,8 @@ for name, verdict in verdicts.items():
 # %% [markdown]
 # Read it dot by dot. The adapter's gain is small and sure, since all three seeds agree. HAM's is large and only
 # just sure: most of it is one seed, in which MC without HAM had learned next to nothing. SKD, from a SAM of which
-# nothing is trained, helped in one seed and hurt in two, and LPS on top of it is a tie, too. In longer
-# trainings this may look different; the README's table, at 400 steps, is a different one.
+# nothing is trained, helped in one seed and hurt in two, and LPS on top of it is a tie, too. Longer
+# trainings may say otherwise.
 #
 # A *tie* says that these seeds and images do not decide. It does not say that the part is worth nothing, nor
 # that both are equal: the interval also holds what would please its inventor.
@@ -749,10 +748,10 @@ for label, told in readings.items():
     print(f"{label:<20} {told['difference']:+.3f} [{told['low']:+.3f}, {told['high']:+.3f}] {verdict}")
 
 # %% [markdown]
-# Better, worse, and a tie, from the same files. With one seed the verdict is a coin: seed 0 says worse, seed 1
-# says better, both with an interval far from 0. "All scores alike" treats 120 scores as 120 independent trials,
-# though they come from three trainings. The last reading is plain cheating, yet it happens without bad intent:
-# one's own method is tuned and repeated until it runs, the rival is run once. Only the first reading
+# Better, worse, and a tie, from the same files. Seed 0 says worse, seed 1 better, both
+# with an interval far from 0. "All scores alike" treats 120 scores as 120 independent trials,
+# though they come from three trainings. The last reading happens without bad intent: one's own method is
+# repeated until it runs, the rival is run once. Only the first reading
 # covers both kinds of luck, and it is the only one that says what we know: not enough.
 #
 # **Your own grid.** `compare` trains methods × data sets × seeds, `ablate` the ladder, and
@@ -814,7 +813,7 @@ for label, made in {**masks, "knowsam, giving up": giving_up}.items():
 
 # %% [markdown]
 # Giving up on a quarter of the images costs Dice, and by the library's rule the distance becomes four times
-# as large. By the authors' rule it is *halved*, better than both honest methods: what was not found has distance 0.
+# as large. By the authors' rule it *falls*, below both honest methods: what was not found has distance 0.
 #
 # **2. The losses.** For random logits of 2 and of 4 classes, the ratio of the authors' loss to the library's:
 
@@ -845,8 +844,8 @@ print(
 print("library", losses.consistency_loss(z_b, z_a).requires_grad)
 
 # %% [markdown]
-# With two classes the values agree, every one: the formulas were written for two classes, and there their defects are
-# invisible in the numbers of the loss. What is wrong with two classes as well is the *direction*: the V-Net learns nothing from the U-Net.
+# With two classes all values agree. What is wrong there as well is the *direction*: the V-Net learns nothing
+# from the U-Net.
 # With four classes all three differ. A defect found in code is not yet a defect in a published number; which
 # data set it was decides.
 #
