@@ -247,18 +247,6 @@ EQUATIONS = (
         PAPER,
     ),
     Equation(
-        "BCP: one rectangle, both ways",
-        r"\tilde{x}_l = M \odot x_u + (1 - M) \odot x_l, \quad \tilde{x}_u = M \odot x_l + (1 - M) \odot x_u, \quad L = L_{sup}(z, y_{true}) + \tfrac12 L_{sup}(z, y_{pseudo})",
-        ("knowsam_lite.methods.bcp.paste", "knowsam_lite.methods.bcp.rectangle"),
-        "12",
-        "Bai et al., 2023; M is 1 inside the rectangle, each target -1 where the other is known",
-    ),
-    Equation(
-        "SKD plugged into a method",
-        r"L = L_{method} + L_{sup}(z_{s,l}, y) + \lambda_{SKD} L_{SKD}(z, \mathrm{sg}(z_s)), \quad z_s = \mathrm{SAM}(x;\ \psi, \mathrm{sg}(z))",
-        ("knowsam_lite.methods.distillation.SamDistillation",),
-        "12",
-        "ours; z is the method's own prediction",
         "mean of a bootstrap draw",
         r"\bar\delta^{(r)} = \frac{1}{S n} \sum_{s \in \mathrm{rows}_r} \sum_{i \in \mathrm{columns}_r} \delta_{si}",
         ("knowsam_lite.metrics.drawn_means", "knowsam_lite.metrics.paired_bootstrap"),
@@ -278,6 +266,20 @@ EQUATIONS = (
         ("knowsam_lite.calibration.risk_coverage",),
         "11",
         "El-Yaniv and Wiener, 2010",
+    ),
+    Equation(
+        "BCP: one rectangle, both ways",
+        r"\tilde{x}_l = M \odot x_u + (1 - M) \odot x_l, \quad \tilde{x}_u = M \odot x_l + (1 - M) \odot x_u, \quad L = L_{sup}(z, y_{true}) + \tfrac12 L_{sup}(z, y_{pseudo})",
+        ("knowsam_lite.methods.bcp.paste", "knowsam_lite.methods.bcp.rectangle"),
+        "12",
+        "Bai et al., 2023; M is 1 inside the rectangle, each target -1 where the other is known",
+    ),
+    Equation(
+        "SKD plugged into a method",
+        r"L = L_{method} + L_{sup}(z_{s,l}, y) + \lambda_{SKD} L_{SKD}(z, \mathrm{sg}(z_s)), \quad z_s = \mathrm{SAM}(x;\ \psi, \mathrm{sg}(z))",
+        ("knowsam_lite.methods.distillation.SamDistillation",),
+        "12",
+        "ours; z is the method's own prediction",
     ),
 )
 
