@@ -90,7 +90,6 @@ def panel(pairs: Pairs) -> Any:
             options=("uncertain", "certain"),
             description="cells",
             style={"button_width": "84px"},
-            layout={"width": "max-content"},  # else the buttons slip below their name
         ),
         "grid": widgets.SelectionSlider(options=GRIDS, value=4, description="grid"),
         "count": widgets.IntSlider(5, 1, 16, description="count"),
