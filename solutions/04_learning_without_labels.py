@@ -678,8 +678,7 @@ check("04.5", mean_teacher_terms)
 # %% [markdown]
 # ## Put together: three ways on eight labels
 #
-# The comparison that the chapter has been heading for. The same U-Net, the same batches of 4 labelled and 4
-# unlabelled images, the same number of steps:
+# The same U-Net, the same batches of 4 labelled and 4 unlabelled images, the same number of steps:
 #
 # - **labels**: cross-entropy and Dice on the labelled half. The unlabelled half is not even shown.
 # - **shown**: the same loss, but the unlabelled half passes through the network as well, and its answers are
