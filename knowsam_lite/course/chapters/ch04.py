@@ -19,11 +19,16 @@ from knowsam_lite.losses import consistency_loss, entropy_loss, supervised_loss
 from knowsam_lite.methods.base import ramp
 from knowsam_lite.methods.mean_teacher import DECAY, RAMPED_WEIGHT, MeanTeacher, follow, noisy
 from knowsam_lite.methods.multi_view import mutual_terms
-from knowsam_lite.official.losses import consistency_a_from_b
 
 # ---------------------------------------------------------------- 04.1 consistency
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def consistency_a_from_b(z: Tensor, z_other: Tensor) -> Tensor:
+    """What the authors' code computes: the binary cross-entropy of the last channel alone."""
+    p = z.softmax(dim=1)[:, -1].clamp(1e-8, 1 - 1e-7)
+    return F.binary_cross_entropy(p, z_other.detach().softmax(dim=1)[:, -1])
 
 
 def _pair(classes: int = 3, seed: int = 0) -> tuple[Tensor, Tensor]:
