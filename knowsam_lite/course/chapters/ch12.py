@@ -227,7 +227,7 @@ MIRROR = Exercise(
         ),
         Mistake(
             "the wrong one stopped",
-            "the gradient stops at the answer to the image, and the mirrored one learns, which is the target.",
+            "the gradient stops at the answer to the image, and the mirrored one learns, the target.",
             "hint 3 of exercise 12.1: the target, the mirrored answer, under torch.no_grad().",
             _mirror(_mirror_losses(stop=False, distance=lambda p, target: F.mse_loss(p.detach(), target))),
         ),
@@ -1005,11 +1005,12 @@ def right_scores(
         dice(p, t),
         hd95(p, t, mm),
     ),
+    key: Callable[[Record], Any] = lambda record: record.volume,
 ) -> dict[str, tuple[float, float]]:
     """One score for each volume, from parts, one of which a mistake replaces."""
     scores = {}
-    for volume in dict.fromkeys(record.volume for record in records):
-        places = [i for i, record in enumerate(records) if record.volume == volume]
+    for volume in dict.fromkeys(key(record) for record in records):
+        places = [i for i, record in enumerate(records) if key(record) == volume]
         if order is not None:
             places.sort(key=lambda i: order(records[i]))
         p, t = (np.stack([planes[i] for i in places]) for planes in (found, truth))
@@ -1117,7 +1118,7 @@ VOLUMES = Exercise(
             "by patient",
             "the slices were collected by their group; two scans of one patient are two volumes.",
             "the text of exercise 12.5: record.volume is the id of the scan.",
-            lambda r, f, t: {"patient": next(iter(_all_as_one(r, f, t).values()))},
+            lambda r, f, t: right_scores(r, f, t, key=lambda record: record.group),
         ),
         Mistake(
             "voxels",
