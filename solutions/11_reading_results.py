@@ -54,7 +54,8 @@ drawn = show(
 # The package brings the scores of a small grid: the method built up part by part, each variant trained with
 # several *seeds*. A seed decides which images are labelled, how the networks begin and what is drawn on the
 # way. The trainings are short and small, 32 pixels and 40 steps on drawn lesions, so the numbers are low.
-# What they show about *reading* holds for large ones as well.
+# What they show about *reading* holds for large ones as well. `ladder.last` holds each variant's
+# Dice, (seeds, images), with the last weights; `ladder.best` with those that were best on val.
 
 # %% tags=["compare"]
 ladder = load_grid("ladder")
@@ -97,7 +98,7 @@ print(f"{len(dots)} trainings, from {min(dots):.2f} to {max(dots):.2f}")
 # | $\bar\delta^{(r)}$ | its mean in repetition $r$ of the bootstrap | `drawn_means(...)[r]` | (R,) |
 # | $c_j,\ a_j$ | confidence of answer $j$, and whether it is right | `confidence`, `right` | any |
 # | $\mathrm{ECE}$ | expected calibration error | `calibration_error` | one number |
-# | $R(k)$ | mean risk of the $k$ answers of least doubt | `risk_coverage` | (n,) |
+# | $\bar r(k)$ | mean risk of the $k$ answers of least doubt | `risk_coverage` | (n,) |
 #
 # ## Step 1: a table of parts
 #
@@ -630,8 +631,8 @@ print(f"near the border lie {edge.mean():.0%} of the pixels")
 # So state on which pixels an ECE was taken, just as for Dice.
 #
 # **One number mends much.** Divide all logits by a temperature $T$, *after* training, and choose $T$ on the
-# validation images, so that their true classes are as likely as possible (Guo et al., 2017). It is the temperature of chapter 08 with another
-# purpose. No winner changes, so no mask and no Dice changes.
+# validation images, so that their true classes are as likely as possible (Guo et al., 2017). $T$ is that of chapter 08, with another purpose.
+# No winner changes, so no mask and no Dice changes.
 
 
 # %% tags=["compare"]
@@ -680,7 +681,7 @@ for name in METHODS:
 #
 # </details>
 #
-# $$R(k) = \frac1k \sum_{j = 1}^{k} r_{\pi(j)}, \qquad \pi \text{ sorts by doubt}$$
+# $$\bar r(k) = \frac1k \sum_{j = 1}^{k} r_{\pi(j)}, \qquad \pi \text{ sorts by doubt}$$
 
 # %% tags=["exercise"]
 # library: knowsam_lite.calibration.risk_coverage
@@ -761,10 +762,11 @@ for label, told in readings.items():
 # ```bash
 # knowsam-lite ablate --data synthetic:dermoscopy:160:1 --labeled 8 --seeds 3 --budget ci --steps 40
 # knowsam-lite ablate --defects --data my_images --labeled 15 --out runs/defects
-# knowsam-lite compare --data my_images --labeled 15 --methods supervised_pair,mc,knowsam --seeds 3
+# knowsam-lite compare --data my_images --labeled 15 --methods supervised_pair mc knowsam --seeds 3
 # ```
 #
-# A very small one, to see the table; after so few steps its numbers mean nothing yet.
+# A very small one, to see the table; its numbers mean nothing yet. (`mc_mean` is the
+# ladder's MC, `mc` its + HAM.)
 
 # %% tags=["training"]
 with tempfile.TemporaryDirectory() as folder:
@@ -845,13 +847,11 @@ print("library", losses.consistency_loss(z_b, z_a).requires_grad)
 
 # %% [markdown]
 # With two classes all values agree. What is wrong there as well is the *direction*: the V-Net learns nothing
-# from the U-Net.
-# With four classes all three differ. A defect found in code is not yet a defect in a published number; which
-# data set it was decides.
+# from the U-Net. With four classes all three differ. A defect in code is not yet one in a published number; the data set decides.
 #
 # Whether a defect changes the *trained* result takes trainings, over seeds, with intervals: that is what
-# `knowsam-lite ablate --defects` is for. Five variants over three seeds are hours on two cores; they were
-# not run for this chapter, so it claims nothing about them.
+# `knowsam-lite ablate --defects` is for. Five variants over three seeds are hours on two cores; this
+# chapter did not run them and claims nothing about them.
 #
 # ## Quiz
 #

@@ -262,7 +262,7 @@ EQUATIONS = (
     ),
     Equation(
         "risk and coverage",
-        r"R(k) = \frac{1}{k} \sum_{j=1}^{k} r_{\pi(j)}, \quad \pi \text{ sorts by rising doubt}",
+        r"\bar r(k) = \frac{1}{k} \sum_{j=1}^{k} r_{\pi(j)}, \quad \pi \text{ sorts by rising doubt}",
         ("knowsam_lite.calibration.risk_coverage",),
         "11",
         "El-Yaniv and Wiener, 2010",

@@ -329,6 +329,7 @@ CASES: tuple[tuple[Array, Array, str], ...] = (
     (EMPTY, EMPTY, "good"),
     (_box((6, 15), (5, 15)), TRUTH, "good"),
     (_box((3, 18), (5, 15)), TRUTH, "good"),  # Dice is exactly 0.8
+    (_box((5, 15), (8, 15)), TRUTH, "good"),  # Dice is 0.82, IoU 0.7
     (EMPTY, TRUTH, "nothing found"),
     (TRUTH, EMPTY, "false alarm"),
     (_box((0, 4), (0, 4)), TRUTH, "elsewhere"),
@@ -460,6 +461,24 @@ KIND = Exercise(
             "a Dice of exactly 0.8 was called a failure.",
             "the list above exercise 11.3: at least 0.8.",
             _rules(good=lambda p, t: dice(p, t) > 0.8),
+        ),
+        Mistake(
+            "IoU for Dice",
+            "the IoU was asked to be at least 0.8, not the Dice: it is smaller, so good masks are failures.",
+            "hint 1 of exercise 11.3: dice(pred, true).",
+            _rules(good=lambda p, t: not (p | t).any() or (p & t).sum() / (p | t).sum() >= 0.8),
+        ),
+        Mistake(
+            "empty ones exchanged",
+            "nothing found and false alarm have changed places.",
+            "the list above exercise 11.3: nothing found is an empty prediction, false alarm an empty truth.",
+            _rules(nothing_found=lambda p, t: not t.any(), false_alarm=lambda p, t: not p.any()),
+        ),
+        Mistake(
+            "elsewhere not asked",
+            "a prediction without a common pixel was judged by its size; it is elsewhere.",
+            "the list above exercise 11.3: elsewhere is asked before too small.",
+            _rules(tuple(kind for kind in KINDS if kind != "elsewhere")),
         ),
     ),
 )
@@ -609,6 +628,12 @@ RELIABLE = Exercise(
             _parts(wrong=True),
         ),
         Mistake(
+            "another order",
+            "the number of right answers came before the sum of the confidences.",
+            "the text of exercise 11.4: how many, the sum of their confidences, how many are right.",
+            _parts(change=lambda n, c, r: (n, r, c)),
+        ),
+        Mistake(
             "the middle of each part",
             "the middle of the part stands for its confidences; within a part they are not spread evenly.",
             "hint 2 of exercise 11.4: sum the confidences themselves.",
@@ -752,6 +777,18 @@ CURVE = Exercise(
             "the doubts of the kept answers were averaged, not their risks.",
             "hint 2 of exercise 11.5: the risks, in the order of the doubts.",
             lambda risk, doubt: risk_coverage(doubt, doubt),
+        ),
+        Mistake(
+            "outputs exchanged",
+            "the mean risks came first and the coverage second.",
+            "the text of exercise 11.5: the coverage, and the mean risk.",
+            lambda risk, doubt: risk_coverage(risk, doubt)[::-1],
+        ),
+        Mistake(
+            "equals turned round",
+            "of equal doubts the later answer was kept first.",
+            'hint 1 of exercise 11.5: np.argsort(doubt, kind="stable").',
+            _curve_with(order=lambda risk, doubt: np.argsort(-doubt, kind="stable")[::-1]),
         ),
     ),
 )

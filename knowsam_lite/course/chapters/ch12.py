@@ -75,15 +75,17 @@ def _mirror_losses(
     weight: Callable[[Any, int], float] = lambda method, step: ramp(method.progress(step)),
     images: Callable[[Batch], Tensor] = lambda batch: batch.x[batch.n_labeled :],
     stop: bool = True,
+    distance: Callable[[Tensor, Tensor], Tensor] = F.mse_loss,
+    supervised: Callable[[Tensor, Tensor], Tensor] = supervised_loss,
 ) -> Losses:
     """The two terms from parts, one of which a mistake replaces."""
 
     def losses(method: Any, batch: Batch, step: int) -> dict[str, Tensor]:
         n, x = batch.n_labeled, images(batch)
         wanted = soft(target(method.net, x))
-        consistency = F.mse_loss(soft(method.net(x)), wanted.detach() if stop else wanted)
+        consistency = distance(soft(method.net(x)), wanted.detach() if stop else wanted)
         return {
-            "supervised": supervised_loss(method.net(batch.x[:n]), batch.y[:n]),
+            "supervised": supervised(method.net(batch.x[:n]), batch.y[:n]),
             "consistency": weight(method, step) * consistency,
         }
 
@@ -222,6 +224,30 @@ MIRROR = Exercise(
             "a gradient goes through the target: both answers are pulled towards each other.",
             "hint 3 of exercise 12.1: the target under torch.no_grad(), or detached.",
             _mirror(_mirror_losses(stop=False)),
+        ),
+        Mistake(
+            "the wrong one stopped",
+            "the gradient stops at the answer to the image, and the mirrored one learns, the target.",
+            "hint 3 of exercise 12.1: the target, the mirrored answer, under torch.no_grad().",
+            _mirror(_mirror_losses(stop=False, distance=lambda p, target: F.mse_loss(p.detach(), target))),
+        ),
+        Mistake(
+            "summed over the classes",
+            "the squared errors were added up over the classes, and averaged over the pixels only.",
+            "hint 4 of exercise 12.1: F.mse_loss takes the mean over everything.",
+            _mirror(_mirror_losses(distance=lambda p, target: (p - target).square().sum(dim=1).mean())),
+        ),
+        Mistake(
+            "sum for mean",
+            "the squared errors were added up, not averaged.",
+            "hint 4 of exercise 12.1: F.mse_loss takes the mean.",
+            _mirror(_mirror_losses(distance=lambda p, target: (p - target).square().sum())),
+        ),
+        Mistake(
+            "cross-entropy alone",
+            "the labelled images are learned by cross-entropy alone; the Dice loss is missing.",
+            "hint 1 of exercise 12.1: supervised_loss(logits, labels) is both.",
+            _mirror(_mirror_losses(supervised=F.cross_entropy)),
         ),
         Mistake(
             "logits",
@@ -569,6 +595,18 @@ PLUG = Exercise(
             _skd(lambda m, batch, at: {"sam/supervised": _sam_term(m, batch, at).detach()}),
         ),
         Mistake(
+            "the prompt in SAM's place",
+            "SAM's own term was given the method's prediction, so the labels teach the method, not SAM.",
+            "hint 3 of exercise 12.2: `labeled` is SAM's answer.",
+            _skd(
+                lambda m, batch, at: {
+                    "sam/supervised": supervised_loss(
+                        m.method.predict(batch.x)[: batch.n_labeled], batch.y[: batch.n_labeled]
+                    )
+                }
+            ),
+        ),
+        Mistake(
             "always the first step",
             "the inner method was asked for step 0: its ramps and phases never move.",
             "hint 3 of exercise 12.2: hand `step` on.",
@@ -641,6 +679,25 @@ def _images_only(*parts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     y_l, y_u = parts[1], parts[3]
     true = torch.cat([y_l, torch.full_like(y_u, UNKNOWN)])
     return paste(*parts)[0], true, torch.cat([torch.full_like(y_l, UNKNOWN), y_u])
+
+
+def _halves_alike(*parts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """True labels outside, pseudo-labels inside, in the second half as in the first."""
+    x_l, y_l, x_u, y_u, inside = parts
+    to_u, to_l = torch.arange(len(x_l)) % len(x_u), torch.arange(len(x_u)) % len(x_l)
+    true = torch.where(inside, UNKNOWN, torch.cat([y_l, y_l[to_l]]))
+    return paste(*parts)[0], true, torch.where(inside, torch.cat([y_u[to_u], y_u]), UNKNOWN)
+
+
+def _one_partner(*parts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Everybody is paired with the first image of the other half."""
+    x_l, y_l, x_u, y_u, inside = parts
+    first, second = (
+        paste(x_l, y_l, x_u[:1], y_u[:1], inside),
+        paste(x_l[:1], y_l[:1], x_u, y_u, inside),
+    )
+    x, true, pseudo = (torch.cat([a[: len(x_l)], b[1:]]) for a, b in zip(first, second, strict=True))
+    return x, true, pseudo
 
 
 def _one_map(*parts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -724,6 +781,18 @@ PASTE = Exercise(
             "both targets hold all labels, true ones and opinions: then neither can count half.",
             "hint 4 of exercise 12.3: the pseudo-labels are -1 just where the true ones are not.",
             _one_map,
+        ),
+        Mistake(
+            "both halves alike",
+            "in the second half the true labels stand outside, as in the first; there they belong inside.",
+            "hint 4 of exercise 12.3: in the second half the true labels survive inside.",
+            _halves_alike,
+        ),
+        Mistake(
+            "one partner for all",
+            "every image is paired with the first one of the other half.",
+            "hint 2 of exercise 12.3: partners by remainder, a list for each direction.",
+            _one_partner,
         ),
         Mistake(
             "targets exchanged",
@@ -906,7 +975,7 @@ SPACING = {"scan a": (8.0, 1.5, 1.25), "scan b": (1.0, 3.0, 0.5)}
 
 
 def _slices(seed: int = 0) -> tuple[list[Record], list[np.ndarray], list[np.ndarray]]:
-    """Twelve and three slices of two scans in a muddle; the object ends before the scan does."""
+    """Twelve and three slices of two scans of one patient in a muddle; the object ends before the scan."""
     records, found, truth = [], [], []
     for k, (volume, count) in enumerate((("scan a", 12), ("scan b", 3))):
         coarse = noise(2, 1, max(count // 2, 2), 3, 4, seed=seed + k, scale=1.0)
@@ -917,7 +986,9 @@ def _slices(seed: int = 0) -> tuple[list[Record], list[np.ndarray], list[np.ndar
         for i in range(count):
             name, path = f"{volume} slice {i}", Path(volume)
             records.append(
-                Record(name, path, path, volume, "test", index=i, volume=volume, spacing_mm=SPACING[volume])
+                Record(
+                    name, path, path, "patient", "test", index=i, volume=volume, spacing_mm=SPACING[volume]
+                )
             )
             found.append(whole[0, i] > 0)
             truth.append(whole[1, i] > -0.2)
@@ -934,11 +1005,12 @@ def right_scores(
         dice(p, t),
         hd95(p, t, mm),
     ),
+    key: Callable[[Record], Any] = lambda record: record.volume,
 ) -> dict[str, tuple[float, float]]:
     """One score for each volume, from parts, one of which a mistake replaces."""
     scores = {}
-    for volume in dict.fromkeys(record.volume for record in records):
-        places = [i for i, record in enumerate(records) if record.volume == volume]
+    for volume in dict.fromkeys(key(record) for record in records):
+        places = [i for i, record in enumerate(records) if key(record) == volume]
         if order is not None:
             places.sort(key=lambda i: order(records[i]))
         p, t = (np.stack([planes[i] for i in places]) for planes in (found, truth))
@@ -984,6 +1056,14 @@ def _flat_distances(p: np.ndarray, t: np.ndarray, mm: Any) -> tuple[float, float
     return dice(p, t), float(np.mean([hd95(a, b, mm[1:]) for a, b in zip(p, t, strict=True)]))
 
 
+def _slice_by_slice(p: np.ndarray, t: np.ndarray, mm: Any) -> tuple[float, float]:
+    return _by_slice(p, t, mm)[0], _flat_distances(p, t, mm)[1]
+
+
+def _records_alone(records: list[Record], found: Planes, truth: Planes) -> dict[str, tuple[float, float]]:
+    return right_scores(sorted(records, key=lambda record: record.index or 0), found, truth)
+
+
 def _all_as_one(records: list[Record], found: Planes, truth: Planes) -> dict[str, tuple[float, float]]:
     tidy = sorted(range(len(records)), key=lambda i: (records[i].volume, records[i].index or 0))
     p, t = (np.stack([planes[i] for i in tidy]) for planes in (found, truth))
@@ -1021,6 +1101,24 @@ VOLUMES = Exercise(
             "HD95 is a mean over slices: the distance to the object in the next slice is never seen.",
             "hint 3 of exercise 12.5: stack the slices, then one call of hd95.",
             lambda r, f, t: right_scores(r, f, t, score=_flat_distances),
+        ),
+        Mistake(
+            "everything by slice",
+            "both scores are means over slices: no volume was ever put together.",
+            "hint 3 of exercise 12.5: stack the slices, then one call of dice and one of hd95.",
+            lambda r, f, t: right_scores(r, f, t, score=_slice_by_slice),
+        ),
+        Mistake(
+            "only the records sorted",
+            "the records were sorted and the masks were not, so each record has another one's mask.",
+            "hint 2 of exercise 12.5: sort the numbers of the slices, which all three lists share.",
+            _records_alone,
+        ),
+        Mistake(
+            "by patient",
+            "the slices were collected by their group; two scans of one patient are two volumes.",
+            "the text of exercise 12.5: record.volume is the id of the scan.",
+            lambda r, f, t: right_scores(r, f, t, key=lambda record: record.group),
         ),
         Mistake(
             "voxels",
