@@ -888,7 +888,7 @@ if device.type != "cuda":
 
 # %% [markdown]
 # No GPU was at hand when this chapter was made: **its time, memory and Dice on a GPU are pending**. The
-# outputs in the solution come from a CPU that was busy with other work, so the seconds say little. With
+# outputs in the solution come from one thread of a CPU whose other core was at work, too. With
 # a GPU the cells above train with `sam_vit_b` at 256 pixels; this cell writes `figures.json` beside the run.
 #
 # ## Where the paper, the authors' code and this library differ
