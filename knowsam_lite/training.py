@@ -118,7 +118,7 @@ class Trainer:
         self.method = (build_method(config, dataset.num_classes) if method is None else method).to(
             self.device
         )
-        if self.device.type == "cpu" and config.image_size >= CHANNELS_LAST_FROM:
+        if self.device.type == "cpu" and (self.bf16 or config.image_size >= CHANNELS_LAST_FROM):
             channels_last(self.method)
         if self.method.uses_unlabeled and config.batch_unlabeled < 1:
             raise UserError(

@@ -20,6 +20,7 @@ class GridOptions:
     steps: int | None = None  # optimizer steps of each run instead of the budget's
     image_size: int | None = None  # pixels a side instead of the budget's
     teacher: str | None = None  # a name in BACKBONES instead of the budget's
+    precision: Literal["auto", "fp32", "bf16"] | None = None  # instead of the budget's; bf16 on CPUs with AMX
     workers: int = 2  # one-thread processes
     report: bool = False  # train nothing, only report what is done
 
@@ -50,7 +51,7 @@ def run(
     from knowsam_lite.compare import grid, markdown, read_blocks, run_grid, write_leaderboard
     from knowsam_lite.config import BUDGETS
 
-    given = {name: getattr(options, name) for name in ("steps", "image_size", "teacher")}
+    given = {name: getattr(options, name) for name in ("steps", "image_size", "teacher", "precision")}
     changes = {name: value for name, value in given.items() if value is not None}
     base = replace(BUDGETS[options.budget], out=out, **changes)
     cells = grid(base, options.data, options.labeled, variants, range(options.seeds))
