@@ -100,7 +100,7 @@ for name, (first, second) in pairs.items():
 # | $s_i = S_i(v_i), \; s_0 = S_0(x)$ | what leaves it | `stage(x)` | the same |
 # | $\hat s_i = \hat S_i(\mathrm{up}(\hat s_{i+1}) + v_i)$ | the way up | `stage(up(x) + skip)` | the same |
 # | $z_b = \mathrm{head}(\hat s_0)$ | logits | `VNet(2)(x)` | (N, C, H, W) |
-# | $\mathrm{Var}(w) = 2 / n_{in}$ | the Kaiming start | `start_kaiming(net)` | |
+# | $\mathrm{Var}(W) = 2 / n_{in}$ | the Kaiming start | `start_kaiming(net)` | |
 # | $\lvert E_1 \cap E_2 \rvert \, / \, \lvert E_1 \cup E_2 \rvert$ | shared errors | `shared_errors(z_1, z_2, y)` | one number |
 #
 # $E_1$ and $E_2$ are the sets of pixels at which the two networks are wrong.
@@ -185,12 +185,12 @@ for level, (u, v) in enumerate(zip(*per_level.values(), strict=True)):
 #
 # **Idea.** A network begins with random weights, and how *large* they are decides whether it can learn. One
 # number of a convolution's output is a sum of $n_{in}$ products, where $n_{in}$, the *fan-in*, is input
-# channels times kernel pixels. With independent weights of variance $\mathrm{Var}(w)$ around 0 the sum's
-# square is $n_{in} \mathrm{Var}(w)$ times that of its inputs, on average. Then ReLU sets one half to 0. So
-# from one layer to the next squares are multiplied by $\frac12 n_{in} \mathrm{Var}(w)$, and after thirty
+# channels times kernel pixels. With independent weights of variance $\mathrm{Var}(W)$ around 0 the sum's
+# square is $n_{in} \mathrm{Var}(W)$ times that of its inputs, on average. Then ReLU sets one half to 0. So
+# from one layer to the next squares are multiplied by $\frac12 n_{in} \mathrm{Var}(W)$, and after thirty
 # layers by the thirtieth power of that.
 #
-# PyTorch's convolutions start with $\mathrm{Var}(w) = \frac{1}{3 n_{in}}$. That makes the factor $\frac16$.
+# PyTorch's convolutions start with $\mathrm{Var}(W) = \frac{1}{3 n_{in}}$. That makes the factor $\frac16$.
 #
 # **Smallest example.** Four pictures of noise through twelve convolutions of 32 channels. *Size* is the
 # root of the mean square of all numbers. The last column says by how much a number differs from picture to
@@ -219,8 +219,9 @@ with torch.no_grad():
 # Write `signal(net, x)`: for each convolution, in the order in which they are computed, by how much its
 # output differs from image to image, as a list of `float`. That is the standard deviation over the images of
 # the batch, number by number, and then the mean over channels and pixels. Transposed convolutions count as
-# well. Do not rewrite the network: ask it with *hooks*. A forward hook is a function that PyTorch calls as
-# `hook(module, inputs, output)` whenever a module has computed its output.
+# well. Ask the network with *hooks*, run it once, and leave it as you found it: no graph, no hook, the same
+# mode. A forward hook is a function that PyTorch calls as `hook(module, inputs, output)` whenever a module has
+# computed its output.
 #
 # <details><summary>Hint</summary>
 #
@@ -233,7 +234,7 @@ with torch.no_grad():
 #
 # </details>
 #
-# $$\mathrm{signal}_k = \frac{1}{w\,|\Omega|} \sum_{c=1}^{w} \sum_{i \in \Omega} \mathrm{std}_n\big(a^{(k)}_{n,c,i}\big) \quad \text{for the output } a^{(k)} \text{ of the } k\text{-th convolution}$$
+# $$\mathrm{signal}_k = \frac{1}{w_k\,|\Omega|} \sum_{c=1}^{w_k} \sum_{i \in \Omega} \mathrm{std}_n\big(a^{(k)}_{n,c,i}\big) \quad \text{for the output } a^{(k)} \text{ of the } k\text{-th convolution, of } w_k \text{ channels}$$
 
 # %% tags=["exercise"]
 # library: knowsam_lite.course.chapters.ch03.signal
@@ -243,7 +244,7 @@ with torch.no_grad():
 check("03.2", signal)
 
 # %% [markdown]
-# **The cure** follows from the factor: choose $\mathrm{Var}(w) = 2 / n_{in}$, and it is 1. This is the
+# **The cure** follows from the factor: choose $\mathrm{Var}(W) = 2 / n_{in}$, and it is 1. This is the
 # *Kaiming start* (He et al., 2015).
 #
 # ### Exercise 03.3: the start
@@ -264,7 +265,7 @@ check("03.2", signal)
 #
 # </details>
 #
-# $$w \sim \mathcal{N}\Big(0, \frac{2}{n_{in}}\Big)$$
+# $$W \sim \mathcal{N}\Big(0, \frac{2}{n_{in}}\Big)$$
 
 # %% tags=["exercise"]
 # library: knowsam_lite.subnets.start_kaiming
@@ -405,8 +406,8 @@ for level in range(4):
     print(f"level {level}: what enters sees {enters:>2} pixels, what leaves sees {leaves:>2}")
 
 # %% [markdown]
-# What enters has mixed few pixels: it is sharp, and hardly worked on. So the V-Net's way up gets *where* almost
-# raw, and has to make more of it itself. The skip leads around the stage, like a detour.
+# What enters has mixed fewer pixels: it is sharper, and less worked on. So the V-Net's way up gets *where* in
+# a rawer state, and has to make more of it itself. The skip leads around the stage, like a detour.
 #
 # ### Exercise 03.4: the V-Net's forward pass
 #

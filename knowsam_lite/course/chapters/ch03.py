@@ -103,6 +103,18 @@ def _bend_first(c: int, depth: int, i: int) -> list[nn.Module]:
     return [layer for convolution in convolutions for layer in (nn.ReLU(), convolution)]
 
 
+def _repeated(c: int, depth: int, i: int) -> list[nn.Module]:
+    return [*_stack(c, 1, i), *_stack(c, 1, c) * (depth - 1)]
+
+
+def _no_bias(c: int, depth: int, i: int) -> list[nn.Module]:
+    layers = _stack(c, depth, i)
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d):
+            layer.bias = None
+    return layers
+
+
 STAGE = Exercise(
     "03.1",
     "the stage",
@@ -183,6 +195,18 @@ STAGE = Exercise(
             "`depth` counts all convolutions, the first one included.",
             "hint 1 of exercise 03.1: depth - 1 convolutions follow the first.",
             _wrong_stage(lambda c, d, i: _stack(c, d + 1, i)),
+        ),
+        Mistake(
+            "the same convolution again",
+            "the later convolutions are one and the same: multiplying a list repeats its layers.",
+            "hint 2 of exercise 03.1: make both layers anew in every round.",
+            _wrong_stage(_repeated),
+        ),
+        Mistake(
+            "no bias",
+            "the convolutions have no bias; that is right in front of a BatchNorm, and there is none here.",
+            "hint 2 of exercise 03.1: nn.Conv2d as it is, with its bias.",
+            _wrong_stage(_no_bias),
         ),
     ),
 )
@@ -269,14 +293,20 @@ def _gauge(
     leave: bool = False,
     graph: bool = False,
     mode: bool = True,
+    inside: bool = True,
+    before: bool = False,
 ) -> Signal:
     """A wrong instrument, made by changing one part of the right one."""
 
     def measure(net: nn.Module, x: Tensor) -> list[float]:
         found: list[Any] = []
         hooks = [
-            m.register_forward_hook(lambda m, i, out: found.append(out if late else strength(out).item()))
-            for m in net.modules()
+            m.register_forward_hook(
+                lambda m, given, out: found.append(
+                    out if late else strength(given[0] if before else out).item()
+                )
+            )
+            for m in (net.modules() if inside else net.children())
             if isinstance(m, kinds)
         ]
         with torch.set_grad_enabled(graph):
@@ -300,6 +330,20 @@ def _as_defined(net: nn.Module, x: Tensor) -> list[float]:
     for hook in hooks:
         hook.remove()
     return [found[m] for m in layers]
+
+
+def _once_each(net: nn.Module, x: Tensor) -> list[float]:
+    found: dict[nn.Module, float] = {}
+    hooks = [
+        m.register_forward_hook(lambda m, i, out: found.update({m: out.std(dim=0).mean().item()}))
+        for m in net.modules()
+        if isinstance(m, CONVOLUTIONS)
+    ]
+    with torch.no_grad():
+        net(x)
+    for hook in hooks:
+        hook.remove()
+    return list(found.values())
 
 
 SIGNAL = Exercise(
@@ -371,6 +415,36 @@ SIGNAL = Exercise(
             "that is the variance; its root is wanted, number by number, before the mean.",
             "hint 2 of exercise 03.2: std, not var.",
             _gauge(lambda out: out.var(dim=0).mean()),
+        ),
+        Mistake(
+            "the pixels averaged first",
+            "you took the mean over the pixels before the spread: a map that moves about would not show.",
+            "hint 2 of exercise 03.2: first std(dim=0), then the mean.",
+            _gauge(lambda out: out.mean(dim=(2, 3)).std(dim=0).mean()),
+        ),
+        Mistake(
+            "sum in place of the mean",
+            "you added up all channels and pixels, so that a larger map has the larger signal.",
+            "hint 2 of exercise 03.2: std(dim=0), then the mean.",
+            _gauge(lambda out: out.std(dim=0).sum()),
+        ),
+        Mistake(
+            "what goes in",
+            "you measured what enters each convolution; it is what leaves that counts.",
+            "hint 2 of exercise 03.2: the third argument of the hook is the output.",
+            _gauge(before=True),
+        ),
+        Mistake(
+            "only the outermost",
+            "convolutions inside a container are missing.",
+            "hint 1 of exercise 03.2: net.modules() goes into every depth, net.children() does not.",
+            _gauge(inside=False),
+        ),
+        Mistake(
+            "once for each layer",
+            "a convolution that is computed twice is listed once: a dictionary keeps one number a layer.",
+            "hint 1 of exercise 03.2: append to a list.",
+            _once_each,
         ),
         Mistake(
             "divided by N",
@@ -515,6 +589,24 @@ def _wrong_start(
     return start
 
 
+def _everything(net: nn.Module) -> None:
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.BatchNorm2d):
+            nn.init.normal_(module.weight, std=(2 / module.weight[0].numel()) ** 0.5)
+
+
+def _by_in_channels(pixels: bool) -> Start:
+    """The fan-in from `in_channels`, times the kernel's pixels or not."""
+
+    def start(net: nn.Module) -> None:
+        for module in net.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                fan_in = module.in_channels * (module.weight[0, 0].numel() if pixels else 1)
+                nn.init.normal_(module.weight, std=(2 / fan_in) ** 0.5)
+
+    return start
+
+
 def _replaced(net: nn.Module) -> None:
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
@@ -572,6 +664,31 @@ START = Exercise(
             "you divided by the number of all weights of the layer, not by the fan-in.",
             "hint 2 of exercise 03.3, and above it: the weights in module.weight[0].",
             _wrong_start(lambda w: nn.init.normal_(w, std=(2 / w.numel()) ** 0.5)),
+        ),
+        Mistake(
+            "in_channels of a transposed convolution",
+            "convolutions are right, but for a transposed one you took what really comes in; by PyTorch's "
+            "rule, which is wanted, it is weight[0].",
+            "the text of exercise 03.3: the number of weights in module.weight[0], whatever the layer.",
+            _by_in_channels(pixels=True),
+        ),
+        Mistake(
+            "the kernel's pixels forgotten",
+            "you divided by the input channels alone; the kernel's pixels count as well.",
+            "the text of exercise 03.3: all weights in module.weight[0].",
+            _by_in_channels(pixels=False),
+        ),
+        Mistake(
+            "drawn under autograd",
+            "PyTorch lets nobody write into a parameter in place while autograd watches.",
+            "hint 2 of exercise 03.3: nn.init.normal_ looks after that; weight.normal_ does not.",
+            _wrong_start(lambda w: w.normal_(0, (2 / w[0].numel()) ** 0.5)),
+        ),
+        Mistake(
+            "whatever has a weight",
+            "BatchNorm and linear layers have a `weight`, too; only those of convolutions are drawn anew.",
+            "hint 1 of exercise 03.3: two classes.",
+            _everything,
         ),
         Mistake(
             "new parameters",
@@ -725,6 +842,38 @@ class _Soft(_Walk):
         return self.head(x).softmax(dim=1)
 
 
+def _added_in_place(stage: nn.Module, x: Tensor, skip: Tensor) -> Tensor:
+    x += skip
+    out: Tensor = stage(x)
+    return out
+
+
+class _NoHead(_Walk):
+    def last(self, x: Tensor) -> Tensor:
+        return x
+
+
+class _ImageKept(_Walk):
+    def forward(self, x: Tensor) -> Tensor:
+        kept = [as_image(x)]
+        x = self.encoder[0](kept[0])
+        for down, stage in zip(self.down, self.encoder[1:], strict=True):
+            kept.append(down(x))
+            x = stage(kept[-1])
+        for up, stage in zip(self.up, self.decoder, strict=True):
+            kept.pop()
+            x = self.join(stage, up(x), kept[-1])
+        return self.last(x)
+
+
+class _FirstStageTwice(_Walk):
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.encoder[0](as_image(x))
+        for down, stage in zip(self.down, self.encoder, strict=False):
+            x = stage(down(x))
+        return self.last(x)
+
+
 FORWARD = Exercise(
     "03.4",
     "the V-Net's forward pass",
@@ -794,6 +943,36 @@ FORWARD = Exercise(
             "you took the mean of skip and enlarged map; here they are added.",
             "hint 3 of exercise 03.4: up(x) plus the skip.",
             _walk(join=lambda stage, x, skip: stage((x + skip) / 2)),
+        ),
+        Mistake(
+            "the stage sees the skip alone",
+            "the stage saw the skip alone, and the enlarged map was added behind it; it should see the sum.",
+            "hint 3 of exercise 03.4: first the sum, then the stage.",
+            _walk(join=lambda stage, x, skip: x + stage(skip)),
+        ),
+        Mistake(
+            "added in place",
+            "the values are right, but += writes into a map that ReLU still needs for its gradient.",
+            "hint 3 of exercise 03.4: up(x) + skips.pop() makes a new tensor.",
+            _walk(join=_added_in_place),
+        ),
+        Mistake(
+            "the image as the first skip",
+            "the first skip is the image, of three channels; at full size it is what leaves the first stage.",
+            "hint 1 of exercise 03.4: the first stage, and only then keep.",
+            _ImageKept,
+        ),
+        Mistake(
+            "the first stage twice",
+            "on the way down you began again with encoder[0], which expects three channels.",
+            "hint 2 of exercise 03.4: self.encoder[1:].",
+            _FirstStageTwice,
+        ),
+        Mistake(
+            "no head",
+            "the head is missing: you return the channels of the last stage, not one for each class.",
+            "hint 3 of exercise 03.4: what `head` returns is the answer.",
+            _NoHead,
         ),
         Mistake(
             "a detached skip",
@@ -866,13 +1045,16 @@ def _shared_probe(f: Shared) -> list[Tensor]:
     except ZeroDivisionError:
         nothing = torch.tensor(-1.0)
     found = [_number(f(*_answers(*task))) for task in TASKS]
+    for task in TASKS:  # the second one is wrong more often here
+        first, second, labels = _answers(*task)
+        found.append(_number(f(second, first, labels)))
     return [*found, _number(f(z_1, perfect, y)), nothing]
 
 
 def _shared_value(unknown: bool) -> Callable[[Shared], bool]:
     def holds(f: Shared) -> bool:
-        tasks = [_answers(*task) for task in TASKS if task[2] == unknown]
-        return all(same(_number(f(*t)), _number(shared_errors(*t))) for t in tasks)
+        tasks = [task for task in TASKS if task[2] == unknown]  # fresh ones for each: f may write into them
+        return all(same(_number(f(*_answers(*t))), _number(shared_errors(*_answers(*t)))) for t in tasks)
 
     return holds
 
@@ -956,6 +1138,18 @@ SHARED = Exercise(
             _wrong_share(lambda a, b, known: (a & b).sum() / a.sum()),
         ),
         Mistake(
+            "of the second one's errors",
+            "you divided by the errors of the second network; those of the first count as well.",
+            "hint 3 of exercise 03.5: at least one of them errs.",
+            _wrong_share(lambda a, b, known: (a & b).sum() / b.sum()),
+        ),
+        Mistake(
+            "of the worse one's errors",
+            "you divided by the errors of the network that errs more; those of the other count as well.",
+            "hint 3 of exercise 03.5: at least one of them errs.",
+            _wrong_share(lambda a, b, known: (a & b).sum() / torch.maximum(a.sum(), b.sum())),
+        ),
+        Mistake(
             "of all pixels",
             "you divided by all pixels; then a good pair shares little just because it errs little.",
             "hint 3 of exercise 03.5: at least one of them errs.",
@@ -984,6 +1178,18 @@ SHARED = Exercise(
             "pixels of label -1 count as errors of both; nobody knows what is right there.",
             "hint 2 of exercise 03.5: and the label is known.",
             _wrong_share(lambda a, b, known: _of_either(a & b, a, b), unknown_counts=True),
+        ),
+        Mistake(
+            "unknown is background",
+            "you turned the label -1 into class 0, so those pixels count; nobody knows what is right there.",
+            "hint 2 of exercise 03.5: and the label is known.",
+            lambda z_1, z_2, y: shared_errors(z_1, z_2, y.clamp(min=0)),
+        ),
+        Mistake(
+            "the largest along another axis",
+            "argmax ran along the images or the pixels; the classes lie on axis 1.",
+            "hint 1 of exercise 03.5: z.argmax(dim=1).",
+            lambda z_1, z_2, y: shared_errors(*(z.argmax(dim=-1)[:, None] for z in (z_1, z_2)), y),
         ),
         Mistake(
             "image by image",
