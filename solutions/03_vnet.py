@@ -136,8 +136,8 @@ for name, net in slim.items():
 # an unusual image stands out for the U-Net as well.) In the V-Net scale passes through all layers, for
 # convolution and ReLU both keep a factor: $\max(0, 2a) = 2 \max(0, a)$. So a bright image makes it surer of
 # itself. The price of BatchNorm is that an image's answer depends on its company, the trap of chapter 02. The
-# V-Net cannot fall into it: it has one mode only. Brightness and company trouble the two in different ways,
-# and that is the first reason to expect other errors of them.
+# V-Net has one mode only, and no such trap. Brightness and company trouble the two in different ways: a first
+# reason to expect other errors of them.
 #
 # ### Exercise 03.1: the stage
 #
