@@ -138,7 +138,7 @@ views = show(
 # The last column is the limit of the whole idea. There the two answers agree, and both are wrong. No
 # comparison of the two will ever find these pixels, and a loss that asks for agreement is content with them.
 # So choose views that fail in *different* places. That is why the method has two subnets of different build
-# (chapters 02 and 03), and why chapter 05 measures where they contradict each other.
+# (chapter 03).
 #
 # ## From equation to code
 #
@@ -199,7 +199,8 @@ for name, values in floors.items():
 # Difficulty 2 of 5 · importance 5 of 5 · 8 minutes
 #
 # Write `consistency_loss(z, z_other)`: logits of the learner and of the other in, (N, C, H, W) each; one
-# number out, computed in float32 whatever the type of the logits. Only the learner may get a gradient.
+# number out, in float32 whatever the type of the logits, and finite however sure they are. Only the learner may
+# get a gradient.
 #
 # <details><summary>Hint</summary>
 #
@@ -312,7 +313,7 @@ for name, values in forces.items():
 # ## Step 3: both directions
 #
 # **Idea.** The U-Net learns from the V-Net and the V-Net from the U-Net; each also lowers its own entropy.
-# The method averages over the two subnets, so each term gets one half:
+# The method averages over the two subnets, so each term gets one half, beside its weight, $w$ or $v$:
 #
 # $$\tfrac12 w \, L_{cons}^{a \leftarrow b} + \tfrac12 v \, L_{ent}^{a} + \tfrac12 w \, L_{cons}^{b \leftarrow a} + \tfrac12 v \, L_{ent}^{b}$$
 #
@@ -523,9 +524,8 @@ bias = show(
 # Why does it not simply stay where it is? Every pseudo-label rounds. A pixel of 0.45 is taught to be
 # background, its neighbours follow, and a lesion that was found faintly in one round is gone in the next.
 #
-# Chapter 08 asks which kinds of error a network passes on and which average out; chapter 09 asks when
-# pseudo-labels are ready to be believed. What helps here is what the rest of this chapter does: keep the
-# labels in every batch, ask somebody *else*, and begin late.
+# What helps is what the rest of this chapter does: keep the labels in every batch, ask somebody *else*, and
+# begin late. (Chapters 08 and 09 come back to it.)
 #
 # ## Step 6: Mean Teacher
 #
@@ -535,7 +535,8 @@ bias = show(
 #
 # $$\theta' \leftarrow a\, \theta' + (1 - a)\, \theta, \qquad a = \min\Big(1 - \frac{1}{t + 1},\ 0.99\Big)$$
 #
-# $\theta$ are the student's parameters and $\theta'$ the teacher's; $t$ counts the steps from 0.
+# $\theta$ are the student's parameters and $\theta'$ the teacher's; $t$ counts the steps from 0; $a$, from here
+# on, is this number and no subnet.
 #
 # **Smallest example.** Why not simply 0.99? Because the teacher starts as a random network. How much of that
 # start is still in it after some steps?
@@ -676,7 +677,7 @@ def mean_teacher_terms(
 check("04.5", mean_teacher_terms)
 
 # %% [markdown]
-# ## Put together: three ways on eight labels
+# ## Put together: three ways and a control
 #
 # The same U-Net, the same batches of 4 labelled and 4 unlabelled images, the same number of steps:
 #
@@ -808,12 +809,13 @@ race = show(
 # How to read this:
 #
 # 1. **How much is luck?** Compare the two columns of a row. Nothing but the random start differs between
-#    them. Differences between rows that are no larger mean nothing.
+#    them. Differences between rows that are no larger mean nothing. In the picture the lines cross: had the
+#    run been shorter, another way would have won. (At 0 everything is called background.)
 # 2. **Compare with *shown*.** What *shown* gains over *labels* is BatchNorm's work, and it may well be the
 #    greater part of what "semi-supervised" seems to win. Only what the others gain over *shown* was learned
 #    from answers.
-# 3. **A partner is as good as it is.** The V-Net learns more slowly, and a partner that is behind holds the
-#    U-Net back. Mean Teacher's teacher is an average over steps at which the student was worse, and in a
+# 3. **A partner is as good as it is.** Compare the rows seed by seed: a V-Net that is behind has little
+#    to teach the U-Net. Mean Teacher's teacher is an average over steps at which the student was worse, and in a
 #    short run it lags far behind.
 #
 # So do not be disappointed if the answers of others have taught nothing that you could measure.
@@ -847,13 +849,11 @@ protected = show(
 # %% [markdown]
 # Without the ramp the two begin by agreeing, and the easiest thing to agree on is "background everywhere":
 # most pixels are background, and low entropy makes it certain. Usually they do not get out of it in so short
-# a run. It is the confirmation bias of step 5, with two networks in place of one. With the ramp the same
-# weights may cost some Dice, but nothing collapses: by the time they count, the labels have made the answers
-# better than that.
+# a run. It is the confirmation bias of step 5, with two networks in place of one. With the ramp the pair begins
+# with background as well, but the labels lead it out before the weights count. They may still cost some Dice.
 #
-# The factor of three was chosen to make this visible. With the weights of the method itself, runs of about
-# this length without the ramp ended no worse than those with it when this chapter was written. See for
-# yourself: `with_each_other(0, ramped=False)`.
+# The factor of three makes this visible. With the method's own weights, runs this short ended no worse without
+# the ramp when this chapter was written. See for yourself: `with_each_other(0, ramped=False)`.
 #
 # ## Where the paper, the authors' code and this library differ
 #

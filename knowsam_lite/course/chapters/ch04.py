@@ -36,13 +36,20 @@ def _pair(classes: int = 3, seed: int = 0) -> tuple[Tensor, Tensor]:
     return noise(2, classes, 4, 5, seed=seed + classes), noise(2, classes, 4, 5, seed=seed + 20)
 
 
+def _opposed() -> tuple[Tensor, Tensor]:
+    """A learner so sure that a probability rounds to 0, and another that doubts."""
+    return torch.tensor([300.0, 0.0]).view(1, 2, 1, 1), torch.zeros(1, 2, 1, 1)
+
+
 def _loss_probe(f: Loss) -> list[Tensor]:
     halves = (t.bfloat16() for t in _pair(3, 5))
-    return [*(f(*_pair(c)) for c in (2, 3)), *gradients(f, *_pair(3)), f(*halves)]
+    return [*(f(*_pair(c)) for c in (2, 3)), *gradients(f, *_pair(3)), f(*halves), f(*_opposed())]
 
 
 def _loss_value(f: Loss) -> bool:
-    return all(same(f(*_pair(c, 9)), consistency_loss(*_pair(c, 9))) for c in (2, 3, 5))
+    """The library's values, and nothing infinite where a probability is 0."""
+    finite = bool(f(*_opposed()).isfinite())
+    return finite and all(same(f(*_pair(c, 9)), consistency_loss(*_pair(c, 9))) for c in (2, 3, 5))
 
 
 def _loss_learner(f: Loss) -> bool:
@@ -91,6 +98,15 @@ def _wrong_axis(z: Tensor, z_other: Tensor) -> Tensor:
 
 def _raw_target(z: Tensor, z_other: Tensor) -> Tensor:
     return -(z_other.detach().float() * z.float().log_softmax(dim=1)).sum(dim=1).mean()
+
+
+def _log_of_softmax(z: Tensor, z_other: Tensor) -> Tensor:
+    target = z_other.detach().float().softmax(dim=1)
+    return -(target * z.float().softmax(dim=1).log()).sum(dim=1).mean()
+
+
+def _half_precision(z: Tensor, z_other: Tensor) -> Tensor:
+    return -(z_other.detach().softmax(dim=1) * z.log_softmax(dim=1)).sum(dim=1).mean()
 
 
 def _log_outside(z: Tensor, z_other: Tensor) -> Tensor:
@@ -195,6 +211,30 @@ CONSISTENCY = Exercise(
             lambda z, z_other: consistency_loss(z, z_other) * z[:, 0].numel(),
         ),
         Mistake(
+            "sum over the pixels of an image",
+            "the sum was divided by the number of images alone: a larger image teaches more.",
+            "hint 3 of exercise 04.1: .mean() over the pixels of all images.",
+            lambda z, z_other: consistency_loss(z, z_other) * z[0, 0].numel(),
+        ),
+        Mistake(
+            "the logarithm of 0",
+            "the values are right, until a probability rounds to 0, whose logarithm is infinite.",
+            "hint 2 of exercise 04.1: log_softmax, which never makes a 0, not the logarithm of a softmax.",
+            _log_of_softmax,
+        ),
+        Mistake(
+            "left in half precision",
+            "the formula is right, but half-precision logits give a half-precision loss.",
+            "hints 1 and 2 of exercise 04.1: .float() for both.",
+            _half_precision,
+        ),
+        Mistake(
+            "the default of F.kl_div",
+            "F.kl_div subtracts the other's entropy and divides by the classes as well.",
+            "hints 2 and 3 of exercise 04.1: target times log_softmax, sum over axis 1, then the mean.",
+            lambda z, z_other: _kl(z, z_other) / z.shape[1],
+        ),
+        Mistake(
             "a map in place of a number",
             "the values of the pixels are right, but one number is wanted.",
             "hint 3 of exercise 04.1: mean over the pixels of all images.",
@@ -235,13 +275,20 @@ NAMES = ("a/consistency", "a/entropy", "b/consistency", "b/entropy")
 WEIGHTS = ((1.0, 0.9), (0.3, 0.0), (0.0, 0.5))
 
 
+def _named(terms: Any) -> dict[str, Tensor]:
+    """The terms, if that is what was returned; a tensor would warn when asked for a name."""
+    if not isinstance(terms, dict):
+        raise TypeError(f"found a {type(terms).__name__}, expected a dictionary of terms")
+    return terms
+
+
 def _values(terms: dict[str, Tensor]) -> list[Tensor]:
-    return [terms[name] for name in sorted(terms)]
+    return [terms[name] for name in sorted(_named(terms))]
 
 
 def _reach(f: Terms, names: tuple[str, ...] = NAMES) -> list[Tensor]:
     """The gradient of each term at both logits."""
-    return [g for k in names for g in gradients(lambda a, b, k=k: f(a, b, 0.7, 0.4)[k], *_pair(3, 1))]
+    return [g for k in names for g in gradients(lambda a, b, k=k: _named(f(a, b, 0.7, 0.4))[k], *_pair(3, 1))]
 
 
 def _terms_probe(f: Terms) -> list[Tensor]:
@@ -259,7 +306,7 @@ def _terms_value(f: Terms) -> bool:
 def _terms_swap(f: Terms) -> bool:
     """Exchanging the subnets exchanges their terms."""
     z_a, z_b = _pair(3, 6)
-    one, two = f(z_a, z_b, 0.6, 0.2), f(z_b, z_a, 0.6, 0.2)
+    one, two = _named(f(z_a, z_b, 0.6, 0.2)), _named(f(z_b, z_a, 0.6, 0.2))
     return all(same(one[f"a/{term}"], two[f"b/{term}"]) for term in ("consistency", "entropy"))
 
 
@@ -293,6 +340,12 @@ def _both_ways_twice(z_a: Tensor, z_b: Tensor, w: float, v: float) -> dict[str, 
     return {**terms, "b/consistency": terms["a/consistency"]}
 
 
+def _both_in_each(z_a: Tensor, z_b: Tensor, w: float, v: float) -> dict[str, Tensor]:
+    terms = mutual_terms(z_a, z_b, w, v)
+    both = terms["a/consistency"] + terms["b/consistency"]
+    return {**terms, "a/consistency": both, "b/consistency": both}
+
+
 TERMS = Exercise(
     "04.2",
     "both directions, and low entropy",
@@ -301,12 +354,12 @@ TERMS = Exercise(
         Property(
             "interface",
             "mutual_terms(z_a, z_b, w, v) returns four terms under their names",
-            lambda f: takes(f, 4) and sorted(f(*_pair(), 1.0, 1.0)) == list(NAMES),
+            lambda f: takes(f, 4) and sorted(_named(f(*_pair(), 1.0, 1.0))) == list(NAMES),
         ),
         Property(
             "shape",
             "four single numbers",
-            lambda f: [t.shape for t in f(*_pair(), 1.0, 1.0).values()] == [()] * 4,
+            lambda f: [t.shape for t in _named(f(*_pair(), 1.0, 1.0)).values()] == [()] * 4,
         ),
         Property("value", "the library's values, for several weights and numbers of classes", _terms_value),
         Property(
@@ -340,6 +393,38 @@ TERMS = Exercise(
             },
         ),
         Mistake(
+            "both are detached",
+            "the values are right, but each learner is detached in its own term, so nobody learns from it.",
+            "hint 1 of exercise 04.2: hand over both logits as they are; consistency_loss stops the other's.",
+            lambda a, b, w, v: {
+                **mutual_terms(a, b, w, v),
+                "a/consistency": 0.5 * w * consistency_loss(a.detach(), b),
+                "b/consistency": 0.5 * w * consistency_loss(b.detach(), a),
+            },
+        ),
+        Mistake(
+            "one sum",
+            "you added the terms up; they are wanted one by one, under their names.",
+            "hint 3 of exercise 04.2: a dictionary of four.",
+            lambda a, b, w, v: sum(mutual_terms(a, b, w, v).values()),
+        ),
+        Mistake(
+            "both consistencies in each",
+            "each of the two terms holds both directions: each teaches both subnets, and all counts twice.",
+            "hint 1 of exercise 04.2: one direction for a, the other for b.",
+            _both_in_each,
+        ),
+        Mistake(
+            "the other's entropy",
+            "each entropy stands under the other subnet's name.",
+            "hint 3 of exercise 04.2: the entropy of b is that of z_b.",
+            lambda a, b, w, v: {
+                **mutual_terms(a, b, w, v),
+                "a/entropy": 0.5 * v * entropy_loss(b),
+                "b/entropy": 0.5 * v * entropy_loss(a),
+            },
+        ),
+        Mistake(
             "A's entropy twice",
             "both entropies are A's, and B stays as undecided as it is.",
             "hint 3 of exercise 04.2: the entropy of b is that of z_b.",
@@ -351,6 +436,14 @@ TERMS = Exercise(
             "hint 2 of exercise 04.2: 0.5 * v.",
             lambda a, b, w, v: {
                 k: 2 * t if k.endswith("entropy") else t for k, t in mutual_terms(a, b, w, v).items()
+            },
+        ),
+        Mistake(
+            "half of the entropy only",
+            "the consistencies are twice too large: the half stands in front of them, too.",
+            "hint 2 of exercise 04.2: 0.5 * w.",
+            lambda a, b, w, v: {
+                k: t if k.endswith("entropy") else 2 * t for k, t in mutual_terms(a, b, w, v).items()
             },
         ),
         Mistake(
@@ -486,6 +579,18 @@ RAMP = Exercise(
             lambda progress: math.exp(-((5 * (1 - progress)) ** 2)),
         ),
         Mistake(
+            "the exponent alone",
+            "you return the exponent: it is never above 0, and the ramp never below.",
+            "hint 3 of exercise 04.3: math.exp of that.",
+            lambda progress: -5 * (1 - progress) ** 2,
+        ),
+        Mistake(
+            "the brackets forgotten",
+            "without brackets Python squares the progress alone and subtracts it from -5.",
+            "hint 2 of exercise 04.3: -5 * (1 - progress) ** 2, with the brackets.",
+            lambda progress: math.exp(-5 * 1 - progress**2),
+        ),
+        Mistake(
             "a tensor",
             "the values are right, but you return a tensor; the weight of a loss is a plain number here.",
             "hint 3 of exercise 04.3: math.exp, not torch.exp.",
@@ -565,16 +670,19 @@ def _average(
     tensors: Callable[[nn.Module], list[Tensor]] = lambda net: list(net.parameters()),
     moves: bool = True,
     backwards: bool = False,
+    share: Callable[[float], float] = lambda a: 1 - a,
+    returns: bool = False,
 ) -> Follow:
-    """The moving average from four parts, one of which a mistake replaces."""
+    """The moving average from parts, one of which a mistake replaces."""
 
     @torch.no_grad()
-    def average(teacher: nn.Module, student: nn.Module, step: int) -> None:
+    def average(teacher: nn.Module, student: nn.Module, step: int) -> nn.Module | None:
         pair = (student, teacher) if backwards else (teacher, student)
         for old, new in zip(*map(tensors, pair), strict=True):
-            made = old + (1 - decay(step)) * (new - old)
+            a = decay(step)
             if moves:
-                old.copy_(made)
+                old.copy_(a * old + share(a) * new)
+        return teacher if returns else None
 
     return average
 
@@ -606,6 +714,18 @@ FOLLOW = Exercise(
             "the student of one step.",
             "hint 2 of exercise 04.4: the teacher keeps a, the student adds 1 - a.",
             _average(lambda step: 1 - min(1 - 1 / (step + 1), DECAY)),
+        ),
+        Mistake(
+            "the student in full",
+            "the teacher keeps its share a, but the student is added in full: the weights grow and grow.",
+            "hint 2 of exercise 04.4: the student's share is 1 - decay.",
+            _average(share=lambda a: 1.0),
+        ),
+        Mistake(
+            "something returned",
+            "the teacher is right, but you return it; what changes in place needs no return.",
+            "the text of exercise 04.4: the function returns nothing.",
+            _average(returns=True),
         ),
         Mistake(
             "the student follows",
@@ -923,6 +1043,24 @@ STEP = Exercise(
             _step(distance=F.mse_loss),
         ),
         Mistake(
+            "the teacher's logits",
+            "the student's probabilities are compared with the teacher's logits.",
+            "hint 3 of exercise 04.5: softmax over axis 1 for both.",
+            _step(distance=lambda z, t: F.mse_loss(z.softmax(dim=1), t)),
+        ),
+        Mistake(
+            "the wrong axis",
+            "the softmax runs along the width of the image instead of over the classes.",
+            "hint 3 of exercise 04.5: both are softmaxes over axis 1.",
+            _step(distance=lambda z, t: F.mse_loss(z.softmax(dim=-1), t.softmax(dim=-1))),
+        ),
+        Mistake(
+            "sum over the classes",
+            "the squares were added up over the classes; the mean is over classes and pixels alike.",
+            "hint 3 of exercise 04.5: F.mse_loss takes the mean by itself.",
+            _step(distance=lambda z, t: F.mse_loss(z.softmax(dim=1), t.softmax(dim=1)) * z.shape[1]),
+        ),
+        Mistake(
             "cross-entropy",
             "this is the cross-entropy of the pair; Mean Teacher takes the squared difference.",
             "hint 3 of exercise 04.5: F.mse_loss of the two softmaxes.",
@@ -947,6 +1085,18 @@ STEP = Exercise(
             "the supervised term is twice too large.",
             "hint 3 of exercise 04.5: one half in front of the supervised loss.",
             _step(weights=lambda w: (1.0, w)),
+        ),
+        Mistake(
+            "the weight in front of both",
+            "the supervised term has the weight w, too; the labels count in full from the first step on.",
+            "hint 3 of exercise 04.5: one half in front of the supervised loss, w in front of the other.",
+            _step(weights=lambda w: (0.5 * w, w)),
+        ),
+        Mistake(
+            "n is not used",
+            "you cut the batch in the middle; the first n images have labels, and n may be any number.",
+            "hint 1 of exercise 04.5: z[:n] and z[n:].",
+            lambda net, teacher, x, y, n, w: _step()(net, teacher, x, y, len(x) // 2, w),
         ),
         Mistake(
             "half of both",
