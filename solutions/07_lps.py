@@ -169,7 +169,7 @@ print(f"SAM asked by the student {mean_dice(z_s.argmax(dim=1), y_u):.2f}")
 # | $t_c = \psi_c(E(x))$ | prompt tokens of class $c$ | `LearnablePrompts` | (N, C, 2, D) |
 # | $z_s = \mathrm{SAM}(x; \{t_c\}, \{m_c\})$ | SAM's answer for all classes | `sam_answer(sam, x, z_f)` | (N, C, H, W) |
 #
-# sg stops the gradient. $g$ is the number of SAM's tokens along a side (chapter 06), 8 here.
+# sg stops the gradient. $g$ is the number of SAM's tokens along a side (chapter 06), 8 here, and D their length.
 #
 # ## Step 1: the students draw the mask
 #
@@ -209,9 +209,9 @@ print("with logits alone          ", [(z[0] - z[1]).item(), (z[1] - z[0]).item()
 #
 # Difficulty 3 of 5 · importance 5 of 5 · 10 minutes
 #
-# Write `mask_prompts(z_f, size)`: logits (N, C, H, W) in; out come the log-odds of each class, resized to
-# `size`, (N, C, \*size), as float32. No gradient may pass, and a student that is very sure must not make
-# infinite prompts.
+# Write `mask_prompts(z_f, size)`: logits (N, C, H, W) in, resized to `size` first, bilinearly; out come the
+# log-odds of each class, (N, C, \*size), as float32. No gradient may pass, and a student that is very sure must
+# not make infinite prompts.
 #
 # <details><summary>Hint</summary>
 #
@@ -772,9 +772,9 @@ copied = show(
 # Compare each row with SAM as it was. The one that learned from clean maps got *worse* on the images that
 # count: it mends less than half as much, because it has learned that its question is right. In the picture
 # its answers keep closer to the light blue line. With roughened maps SAM keeps looking. But be fair: on the
-# student's maps it is no better than it was before it learned, either; it only has not been spoiled. Whether
-# it gains something on other maps comes in the next section. (Something to try: a student that has trained
-# for 60 steps instead of 120 knows the labelled images less well, and the harm is smaller.)
+# student's maps it is no better than before it learned; it only has not been spoiled. Whether it gains
+# something on other maps comes in the next section. (Something to try: a student that has trained for 60
+# steps instead of 120 knows the labelled images less well, and the harm is smaller.)
 #
 # Nothing in the training gives the copying away. On the labelled images the copier even looks best:
 
@@ -844,7 +844,7 @@ fates = show(
 #   than the grain. With 8 labels, one foreground class and a small SAM, LPS adds nothing here that could be
 #   told from luck.
 #
-# On the student's own maps nobody gains. Smooth noise is a guess at a student's errors, and so is spoiling the
+# Asked with the student's own maps, no SAM gains. Smooth noise is a guess at a student's errors, and so is spoiling the
 # truth; the real errors have causes in the image. And only for the worst maps, of a Dice of about 0.3, do
 # tokens alone do as well as a SAM that is asked with the map: here the mask prompt carries the answer.
 #

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -153,6 +153,36 @@ MASKS = Exercise(
             lambda z_f, size: _resized(z_f.detach().float(), size).softmax(dim=1).logit(),
         ),
         Mistake(
+            "clamped probabilities",
+            "the prompt is finite, but the clamp makes all sure students equally sure.",
+            "hint 2 of exercise 07.1: logsumexp stays with the logits and needs no clamp.",
+            lambda z_f, size: _resized(z_f.detach().float(), size).softmax(dim=1).logit(eps=1e-6),
+        ),
+        Mistake(
+            "the exponentials written out",
+            "the formula is right, but the exponential of a large logit is infinite.",
+            "hint 2 of exercise 07.1: torch.logsumexp does it without large numbers.",
+            lambda z_f, size: _against(z_f, size, lambda others: others.exp().sum(dim=2).log()),
+        ),
+        Mistake(
+            "no logarithm",
+            "you hand over the odds p / (1 - p), which are never below 0: no pixel is outside.",
+            "the equation above exercise 07.1: the logarithm of the odds.",
+            lambda z_f, size: _odds(_resized(z_f.detach().float(), size)).exp(),
+        ),
+        Mistake(
+            "the sign exchanged",
+            "the class was subtracted from the others: inside and outside change places.",
+            "hint 2 of exercise 07.1: the class minus the others.",
+            lambda z_f, size: -_odds(_resized(z_f.detach().float(), size)),
+        ),
+        Mistake(
+            "summed along the class itself",
+            "the sum ran along the wrong one of the two class axes, and all prompts are the same number.",
+            "hint 3 of exercise 07.1: logsumexp(dim=2).",
+            lambda z_f, size: _against(z_f, size, lambda others: others.logsumexp(dim=1)),
+        ),
+        Mistake(
             "not detached",
             "the value is right, but SAM's loss reaches the students.",
             "hint 1 of exercise 07.1: detach comes first.",
@@ -266,9 +296,12 @@ def _prompts_learn(kind: Kind) -> bool:
 class _Lps(nn.Module):
     """The right answer in pieces, for mistakes to replace."""
 
+    fixed: ClassVar[dict[str, int]] = {}
+
     def __init__(self, num_classes: int, dim: int = 256, tokens: int = 2):
         super().__init__()
-        networks = [ClassPrompt(dim, tokens) for _ in range(num_classes)]
+        tokens = self.fixed.get("tokens", tokens)
+        networks = [ClassPrompt(dim, tokens) for _ in range(self.fixed.get("classes", num_classes))]
         for prompt in networks:
             self.start(prompt)
         self.keep(networks)
@@ -363,6 +396,18 @@ PROMPTS = Exercise(
             _lps(keep=_keep_plainly),
         ),
         Mistake(
+            "always two tokens",
+            "each network writes two tokens, whatever `tokens` says.",
+            "hint 1 of exercise 07.2: ClassPrompt(dim, tokens).",
+            _lps(fixed={"tokens": 2}),
+        ),
+        Mistake(
+            "always two classes",
+            "there are two networks, whatever `num_classes` says.",
+            "hint 1 of exercise 07.2: range(num_classes).",
+            _lps(fixed={"classes": 2}),
+        ),
+        Mistake(
             "random start",
             "the last layers start at random, so step 0 is not SAM with its mask prompt.",
             "hint 2 of exercise 07.2: weight and bias of each last layer are set to zero.",
@@ -397,6 +442,18 @@ PROMPTS = Exercise(
             "the tokens of all classes were joined in one list: SAM could not tell whose they are.",
             "hint 3 of exercise 07.2: stack makes a new axis, cat does not.",
             _lps(forward=lambda self, e: torch.cat([prompt(e) for prompt in self.classes], dim=1)),
+        ),
+        Mistake(
+            "a list of answers",
+            "you return a list, one tensor for each class; one tensor is wanted.",
+            "hint 3 of exercise 07.2: torch.stack makes one of them.",
+            _lps(forward=lambda self, e: [prompt(e) for prompt in self.classes]),
+        ),
+        Mistake(
+            "the first network alone",
+            "every class is asked of the first network; the others write nothing.",
+            "hint 3 of exercise 07.2: each network in turn.",
+            _lps(forward=lambda self, e: torch.stack([self.classes[0](e) for _ in self.classes], dim=1)),
         ),
         Mistake(
             "axes exchanged",
@@ -512,6 +569,12 @@ def _image_by_image(sam: Any, x: Tensor, z_f: Tensor) -> Tensor:
     return torch.cat([_answered(sam, x[i : i + 1], z_f[i : i + 1]) for i in range(len(x))])
 
 
+def _unembedded(sam: Any, x: Tensor, z_f: Tensor) -> Tensor:
+    embedding = sam.encode(x)
+    low = sam.decode(embedding, sam.learnable_prompts(embedding), sam.mask_prompts(z_f))
+    return _resized(low, (x.shape[-2], x.shape[-1]))
+
+
 ANSWER = Exercise(
     "07.3",
     "all classes in one pass",
@@ -577,6 +640,18 @@ ANSWER = Exercise(
             _answering(masks=lambda sam, z: _resized(z.detach(), (4 * sam.grid[0], 4 * sam.grid[1]))),
         ),
         Mistake(
+            "the mask not embedded",
+            "the mask prompts went into the decoder as they are; sam.embed_masks comes between.",
+            "hint 1 of exercise 07.3: sam.embed_masks(sam.mask_prompts(z_f)).",
+            _unembedded,
+        ),
+        Mistake(
+            "probabilities as the question",
+            "sam.mask_prompts was given probabilities; it wants the students' logits.",
+            "the text of exercise 07.3: sam.mask_prompts(z_f), z_f as it comes.",
+            _answering(masks=lambda sam, z: sam.mask_prompts(z.softmax(dim=1))),
+        ),
+        Mistake(
             "tokens left out",
             "the learned tokens have no say: SAM was asked with zeros.",
             "hint 1 of exercise 07.3: the tokens are sam.learnable_prompts(embedding).",
@@ -599,6 +674,22 @@ ANSWER = Exercise(
             "the resize takes the nearest pixel, the default of F.interpolate.",
             'hint 3 of exercise 07.3: mode="bilinear".',
             _answering(end=lambda low, x: F.interpolate(low, x.shape[-2:])),
+        ),
+        Mistake(
+            "corners aligned",
+            "the resize aligns corners, which stretches SAM's grid against the image.",
+            "hint 3 of exercise 07.3: align_corners=False.",
+            _answering(
+                end=lambda low, x: _resized(
+                    low, (x.shape[-2], x.shape[-1]), mode="bilinear", align_corners=True
+                )
+            ),
+        ),
+        Mistake(
+            "a class map",
+            "you return the winning class of each pixel; z_s are the logits of all classes.",
+            "hint 3 of exercise 07.3: nothing comes after the resize.",
+            _answering(end=lambda low, x: _resized(low, (x.shape[-2], x.shape[-1])).argmax(dim=1)),
         ),
         Mistake(
             "without a graph",
@@ -734,6 +825,47 @@ SCORES = Exercise(
             lambda a, b, y: (_share(b == y, a != y), (b != y).float().mean().item()),
         ),
         Mistake(
+            "one divisor for both",
+            "both shares were divided by the question's wrong pixels; the broken ones were right.",
+            "hint 2 of exercise 07.4: divide by wrong.sum() and by (~wrong).sum().",
+            lambda a, b, y: (
+                _share(b == y, a != y),
+                ((a == y) & (b != y)).sum().item() / max((a != y).sum().item(), 1),
+            ),
+        ),
+        Mistake(
+            "kept, not broken",
+            "the second share counts the right pixels that stayed right; the broken ones are the rest.",
+            "hint 2 of exercise 07.4: right before, wrong after.",
+            lambda a, b, y: (_share(b == y, a != y), _share(b == y, a == y)),
+        ),
+        Mistake(
+            "counts, not shares",
+            "you return numbers of pixels; each is to be divided by those that could be mended, or broken.",
+            "hint 2 of exercise 07.4: each share has its own divisor.",
+            lambda a, b, y: (
+                ((a != y) & (b == y)).sum().item(),
+                ((a == y) & (b != y)).sum().item(),
+            ),
+        ),
+        Mistake(
+            "image by image",
+            "you took the mean of one share per image; the pixels of all images are counted together.",
+            "the text of exercise 07.4: over all images together.",
+            lambda a, b, y: tuple(
+                sum(shares) / len(y) for shares in zip(*map(_scored, a, b, y), strict=True)
+            ),
+        ),
+        Mistake(
+            "0 / 0 of Python numbers",
+            "where nothing was wrong, or nothing right, Python refuses to divide by 0.",
+            "hint 3 of exercise 07.4: divide by max(count, 1).",
+            lambda a, b, y: (
+                ((a != y) & (b == y)).sum().item() / (a != y).sum().item(),
+                ((a == y) & (b != y)).sum().item() / (a == y).sum().item(),
+            ),
+        ),
+        Mistake(
             "divided by nothing",
             "0 / 0: where nothing was wrong, or nothing right, your share is not a number.",
             "hint 3 of exercise 07.4: divide by at least 1.",
@@ -865,6 +997,30 @@ NOISE = Exercise(
             "each image has its own spread; one number of the whole batch is wanted.",
             "hint 3 of exercise 07.5: z.std() without an axis.",
             _noising(spread=lambda z: z.std(dim=(1, 2, 3), keepdim=True)),
+        ),
+        Mistake(
+            "scaled map by map",
+            "each channel of each image has its own spread; one number of the whole batch is wanted.",
+            "hint 3 of exercise 07.5: z.std() without an axis.",
+            _noising(spread=lambda z: z.std(dim=(2, 3), keepdim=True)),
+        ),
+        Mistake(
+            "the noise alone",
+            "you return the noise without the logits to which it is added.",
+            "hint 3 of exercise 07.5: z + strength * z.std() * noise.",
+            lambda z_f, grids, strength: _noisy(z_f, grids, strength) - z_f.detach(),
+        ),
+        Mistake(
+            "the logits times the noise",
+            "the noise was multiplied by the logits; it is added, so that even a logit of 0 feels it.",
+            "hint 3 of exercise 07.5: z + strength * z.std() * noise.",
+            _noising(spread=lambda z: z),
+        ),
+        Mistake(
+            "the noise brought to size",
+            "the noise was divided by its own spread; only that of the logits counts.",
+            "hint 3 of exercise 07.5: z + strength * z.std() * noise.",
+            _noising(join=lambda parts: torch.stack(parts).sum(dim=0) / torch.stack(parts).sum(dim=0).std()),
         ),
         Mistake(
             "the variance",
