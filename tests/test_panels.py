@@ -98,3 +98,10 @@ def test_a_forest_says_which_rows_hold_the_line(tmp_path):
     for wrong in ({}, {"a": ([], 0.0, 1.0)}, {"a": ([0.5], float("nan"), 1.0)}):
         with pytest.raises(UserError, match="found no row or rows without finite numbers"):
             figures.forest(wrong, tmp_path / "c.png", "", "")
+
+
+def test_trends_have_room_for_long_names(tmp_path):
+    figures.trends({"knowsam_mutual_at_once": ([1, 2], [0.3, 0.4])}, tmp_path / "a.png", "Dice", "step")
+    with Image.open(tmp_path / "a.png") as picture:
+        edge = np.asarray(picture.convert("L"))[:, -5:]
+    assert (edge == 255).all()

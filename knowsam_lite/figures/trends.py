@@ -15,6 +15,7 @@ from knowsam_lite.figures.look import RC, color, save
 from knowsam_lite.figures.training import End, name_ends
 
 FEW = 12  # up to so many points, each is shown as a dot: they were measured one by one
+LETTER = 0.0135  # of the width, what a letter of a name takes
 
 
 def trends(
@@ -34,7 +35,8 @@ def trends(
         raise UserError("found no curve, expected at least one: pass name -> (x, y)")
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(5.6, 2.7))
-        axes = figure.add_axes((0.085, 0.165, 0.66, 0.7))
+        room = LETTER * max(map(len, drawn), default=0)  # for the names at the right
+        axes = figure.add_axes((0.085, 0.165, min(0.66, 0.885 - room), 0.7))
         if "x" in log:
             axes.set_xscale("log")
         if "y" in log:
