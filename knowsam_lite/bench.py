@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -39,6 +39,7 @@ class Shape:
     batch: int = 4  # images, half of them labelled
     image_size: int = 64  # pixels a side
     ugda: bool = False
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
 
     def config(self, device: str) -> Config:
         """The configuration of a run of this shape."""
@@ -57,6 +58,7 @@ class Shape:
             labeled=str(self.batch),
             steps=LONG,
             device=device,
+            precision=self.precision,
         )
 
 

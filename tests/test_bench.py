@@ -27,6 +27,12 @@ def test_a_step_is_one_json_line(variant, capsys):
     assert (row["variant"], row["classes"], row["batch"], row["ugda"]) == (variant, 3, 4, False)
 
 
+def test_the_precision_is_that_of_the_step_that_is_timed(capsys):
+    assert bench.step_trainer(bench.Shape(image_size=32, precision="bf16"), "cpu")[0].bf16
+    words = "bench step --variant mc --image-size 32 --rounds 1 --device cpu --precision fp32"
+    assert main(words.split()) == 0 and line(capsys)["precision"] == "fp32"
+
+
 @pytest.mark.parametrize("ugda", [False, True])
 def test_with_ugda_the_students_see_mixed_images_too(ugda):
     trainer, batch = bench.step_trainer(bench.Shape(image_size=32, ugda=ugda), "cpu")

@@ -239,9 +239,11 @@ def test_the_layout_changes_no_gradient(kind):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-5 * largest)
 
 
-@pytest.mark.parametrize(("size", "innermost"), [(64, False), (128, True)])
-def test_large_images_are_trained_on_with_channels_innermost(tmp_path, size, innermost):
-    config = replace(Config(), image_size=size, labeled="4", out=tmp_path, device="cpu")
+@pytest.mark.parametrize(
+    ("size", "precision", "innermost"), [(64, "auto", False), (128, "auto", True), (64, "bf16", True)]
+)
+def test_large_images_and_bf16_are_trained_on_with_channels_innermost(tmp_path, size, precision, innermost):
+    config = replace(Config(), image_size=size, precision=precision, labeled="4", out=tmp_path, device="cpu")
     method = METHODS["knowsam"](config, 2, teacher=tiny_teacher(2))
     trainer = Trainer(Synthetic("dermoscopy", n=30, size=16), config, method)
     weight = method.students.net_a.encoder[0][4].weight

@@ -10,7 +10,7 @@ from knowsam_lite.course.builder import ROOT
 from knowsam_lite.data import open_dataset
 from knowsam_lite.errors import UserError
 
-COMPARISON = ROOT / "docs" / "comparison" / "kvasir_seg_15"
+COMPARISON = ROOT / "docs" / "comparison" / "fp32" / "kvasir_seg_15"
 
 
 @pytest.mark.parametrize("name", ["kvasir", "ladder"])

@@ -24,6 +24,7 @@ class Options:
     ugda: bool = False  # a step after UGDA has begun
     rounds: int = 5  # how often; the median counts
     threads: int | None = None  # of PyTorch; default: its own choice
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # of `step`; auto: bf16 only where the GPU has it
     device: str = "auto"
     data: str | None = None  # of `data`: a data set's address; default: PNGs drawn for it
     workers: int = 2  # of `data`: processes
@@ -43,7 +44,13 @@ def bench(arguments: Sequence[str]) -> int:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     shape = timing.Shape(
-        options.variant, options.teacher, options.classes, options.batch, options.image_size, options.ugda
+        options.variant,
+        options.teacher,
+        options.classes,
+        options.batch,
+        options.image_size,
+        options.ugda,
+        options.precision,
     )
     if options.profile:
         print(timing.profile_step(shape, options.device))

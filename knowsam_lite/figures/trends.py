@@ -35,7 +35,7 @@ def trends(
         raise UserError("found no curve, expected at least one: pass name -> (x, y)")
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(5.6, 2.7))
-        room = LETTER * max(map(len, drawn), default=0)  # for the names at the right
+        room = LETTER * max(map(len, drawn))  # for the names at the right
         axes = figure.add_axes((0.085, 0.165, min(0.66, 0.885 - room), 0.7))
         if "x" in log:
             axes.set_xscale("log")
