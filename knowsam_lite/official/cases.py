@@ -13,6 +13,7 @@ from knowsam_lite.official import losses
 from knowsam_lite.official.fill import fill, make_input, trace_batch
 from knowsam_lite.official.keys import to_official
 from knowsam_lite.official.method import OfficialKnowSAM
+from knowsam_lite.official.rounding import move_weights
 from knowsam_lite.official.students import OfficialStudents
 from knowsam_lite.official.teacher import OfficialTeacher, compute_padding
 
@@ -84,15 +85,18 @@ def teacher_forward(case: Case) -> Results:
     return {name: tensor.numpy() for name, tensor in found.items()}
 
 
-def training_trace(case: Case, dtype: torch.dtype = torch.float32) -> Results:
-    """The losses of each optimizer step, the norms of the first gradients and of all changes."""
+def training_trace(case: Case, moved: int | None = None) -> Results:
+    """The losses of each optimizer step, the norms of the first gradients and of all changes.
+
+    `moved`: the seed by which every weight is first moved as little as float32 can, see `official.rounding`.
+    """
     if case["batch"] != "trace_batch":
         raise ValueError(f"found batch {case['batch']!r}, expected 'trace_batch'")
     images, labels = trace_batch(case["num_classes"])
     n = case["labelled"]
     y = torch.from_numpy(labels)
     y[n:] = UNKNOWN
-    batch = Batch(torch.from_numpy(images).to(dtype), y, n, [])
+    batch = Batch(torch.from_numpy(images), y, n, [])
     method = OfficialKnowSAM(
         case["num_classes"],
         case["image_size"],
@@ -103,13 +107,12 @@ def training_trace(case: Case, dtype: torch.dtype = torch.float32) -> Results:
     parts = {"students": method.students, "sam": method.teacher}
     for part in parts.values():
         fill(part)
+        if moved is not None:
+            move_weights(part, moved)
     for module in method.modules():
         if isinstance(module, nn.Dropout):
             module.p = case["dropout"]
-    # segment_anything computes the decoder's positions in float32, whatever the type of its weights
-    positions = method.teacher.prompt_encoder.get_dense_pe().to(dtype)
-    method.teacher.prompt_encoder.get_dense_pe = lambda: positions
-    return trace(method.to(dtype).train(), parts, batch, case["first_step"], case["steps"])
+    return trace(method.train(), parts, batch, case["first_step"], case["steps"])
 
 
 def trace(
