@@ -4,8 +4,8 @@ A training step has edges: a LeakyReLU changes slope at 0, a max-pooling takes o
 Which side a value that lies within rounding of an edge takes depends on the processor, the number of threads
 and the version of PyTorch, and one such value among a million moves a gradient's norm by a thousandth. The
 authors' norms were recorded in float32 and carry this accident, and so do ours. To see how large it is, the
-trace is run again with every weight moved by four millionths of itself: about what rounding leaves in a layer's
-sums, after which the authors' code and ours would still be the same method.
+trace is run again with every weight moved by four millionths of itself: about what rounding leaves in the
+sums of a layer, after which the authors' code and ours would still be the same method.
 """
 
 from collections.abc import Mapping, Sequence
