@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
@@ -73,16 +74,23 @@ def load_last(path: Path, method: Method, optimizers: Sequence[Optimizer] | None
     return progress
 
 
-def save_best(path: Path, method: Method) -> None:
-    """Save the trained tensors alone, as safetensors."""
+def save_best(path: Path, method: Method, step: int) -> None:
+    """Save the trained tensors alone, as safetensors, and after how many optimizer steps they were so."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in method.trained_state().items()}
     require_finite(state)
-    write_aside(path, lambda aside: save_file(state, aside, metadata={"method": method.name}))
+    write_aside(
+        path, lambda aside: save_file(state, aside, metadata={"method": method.name, "step": str(step)})
+    )
 
 
-def load_best(path: Path, method: Method) -> None:
-    """Load what `save_best` saved into `method`, every tensor checked."""
+def load_best(path: Path, method: Method) -> int:
+    """Load what `save_best` saved into `method`, every tensor checked; return its step."""
     load_trained(method, read_tensors(path), path)
+    with safe_open(path, "pt") as file:
+        about = file.metadata() or {}
+    if "step" not in about:
+        raise UserError(f"found no step in {path}, expected what training saved there: train anew")
+    return int(about["step"])
 
 
 def load_trained(method: Method, tensors: dict[str, Tensor], source: Path) -> None:

@@ -25,7 +25,7 @@ class Run:
     method: Method
     device: torch.device
     bf16: bool  # whether to compute in bfloat16
-    step: int  # optimizer steps done
+    step: int  # optimizer steps after which the method was as it is here
     labeled_ids: list[str]  # training images whose masks were used
 
 
@@ -137,6 +137,5 @@ def load_run(path: Path, data: str | None = None, which: str = "last", device: s
     at = choose_device(device)
     method = build_method(config, dataset.num_classes).to(at)
     saved = load_last(path / "last.pt", method)
-    if which == "best":
-        load_best(path / "best.safetensors", method)
-    return Run(path, config, dataset, method, at, use_bf16(config.precision, at), saved.step, saved.labeled)
+    step = load_best(path / "best.safetensors", method) if which == "best" else saved.step
+    return Run(path, config, dataset, method, at, use_bf16(config.precision, at), step, saved.labeled)

@@ -258,7 +258,7 @@ class Trainer:
         chosen = dice[self.method.prediction_view]
         if chosen > self.best:
             self.best = chosen
-            save_best(self.run / "best.safetensors", self.method)
+            save_best(self.run / "best.safetensors", self.method, self.step)
 
     def save(self) -> None:
         """Save the state after the last step, having made sure that every loss so far was finite.

@@ -16,6 +16,7 @@ from knowsam_lite.checkpoints import load_best, load_last
 from knowsam_lite.config import RECIPES, Config
 from knowsam_lite.data import Synthetic
 from knowsam_lite.errors import UserError
+from knowsam_lite.log import read_log
 from knowsam_lite.methods import KnowSam, SupervisedPair
 from knowsam_lite.runs import choose_device, load_run, use_bf16
 from knowsam_lite.training import Trainer
@@ -177,7 +178,9 @@ def test_best_and_last_load_back_complete(tmp_path):
     other = trainer(config(tmp_path / "other"))
     assert load_last(tmp_path / "run/last.pt", other.method).step == 12
     torch.testing.assert_close(other.method.state_dict(), t.method.state_dict())
-    load_best(tmp_path / "run/best.safetensors", other.method)
+    val = [row for row in read_log(tmp_path / "run") if row["kind"] == "val"]
+    step = load_best(tmp_path / "run/best.safetensors", other.method)
+    assert step == max(val, key=lambda row: row["dice"][t.method.prediction_view])["step"]
     with pytest.raises(UserError, match=r"does not fit method 'supervised_pair'.*unexpected teacher"):
         c = config(tmp_path)
         load_best(tmp_path / "run/best.safetensors", SupervisedPair(c, 2, small_net(2), small_net(2)))

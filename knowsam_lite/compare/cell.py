@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from statistics import median
 
 import torch
@@ -33,8 +34,8 @@ def run(config: Config) -> bool:
     scores = {"last": score_run(result)}
     best = config.out / "best.safetensors"
     if best.exists():
-        load_best(best, result.method)
-        scores["best"] = score_run(result)
+        step = load_best(best, result.method)
+        scores["best"] = score_run(replace(result, step=step))
     cost = {
         "seconds_per_step": median(row["seconds"] for row in rows if row["kind"] == "train"),
         "peak_memory_bytes": memory,
