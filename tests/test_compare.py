@@ -16,7 +16,9 @@ from knowsam_lite.compare import Cell, grid, markdown, read_blocks, run_grid, wr
 from knowsam_lite.compare.leaderboard import csv_text, html
 from knowsam_lite.config import Config
 from knowsam_lite.errors import UserError
+from knowsam_lite.log import read_log
 from knowsam_lite.methods import METHODS, KnowSam, MultiViewMean
+from knowsam_lite.runs import load_run
 
 DATA = "synthetic:dermoscopy:32"
 
@@ -46,6 +48,10 @@ def test_cells_are_trained_once_and_one_that_fails_says_why_and_stops_no_other(b
     failures = run_grid(cells, workers=2)
     assert len(failures) == 1 and "nowhere" in failures[0] and "Traceback" not in failures[0]
     scores = json.loads(cells[1].scores.read_text())
+    out = cells[1].config.out
+    dice = {row["step"]: row["dice"]["U-Net"] for row in read_log(out) if row["kind"] == "val"}
+    assert scores["best"]["step"] == load_run(out, which="best").step == max(dice, key=lambda s: dice[s])
+    assert scores["last"]["step"] == load_run(out).step == max(dice)
     assert scores["last"]["ids"] == scores["best"]["ids"] and len(scores["last"]["ids"]) == 8
     assert all(scores["cost"][name] > 0 for name in ("seconds_per_step", "peak_memory_bytes", "parameters"))
     stamp = cells[1].scores.stat().st_mtime_ns

@@ -371,7 +371,7 @@ def test_weights_move_by_four_millionths_up_or_down():
 
 @pytest.mark.usefixtures("small_models")
 def test_moved_weights_hardly_move_the_method(small_trace: dict[str, Any]):
-    """The losses stay, the norms move, and by less than what any fault of `test_trace_notices` does."""
+    """SAM's loss stays, the norms move, and for most of them less than 1 % is put down to rounding."""
     with parity.cpu_threads(1):
         moved = cases.training_trace(small_trace, moved=0)
     found = small_trace["expected"]

@@ -11,8 +11,9 @@ from dataclasses import replace
 import pytest
 import torch
 from base import small_net, tiny_teacher
+from safetensors.torch import save_file
 
-from knowsam_lite.checkpoints import load_best, load_last
+from knowsam_lite.checkpoints import load_best, load_last, save_best
 from knowsam_lite.config import RECIPES, Config
 from knowsam_lite.data import Synthetic
 from knowsam_lite.errors import UserError
@@ -181,6 +182,11 @@ def test_best_and_last_load_back_complete(tmp_path):
     val = [row for row in read_log(tmp_path / "run") if row["kind"] == "val"]
     step = load_best(tmp_path / "run/best.safetensors", other.method)
     assert step == max(val, key=lambda row: row["dice"][t.method.prediction_view])["step"]
+    save_best(tmp_path / "run/best.safetensors", other.method, 7)
+    assert load_best(tmp_path / "run/best.safetensors", other.method) == 7
+    save_file(other.method.trained_state(), tmp_path / "nameless.safetensors")
+    with pytest.raises(UserError, match="found no step in"):
+        load_best(tmp_path / "nameless.safetensors", other.method)
     with pytest.raises(UserError, match=r"does not fit method 'supervised_pair'.*unexpected teacher"):
         c = config(tmp_path)
         load_best(tmp_path / "run/best.safetensors", SupervisedPair(c, 2, small_net(2), small_net(2)))

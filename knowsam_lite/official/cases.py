@@ -88,7 +88,7 @@ def teacher_forward(case: Case) -> Results:
 def training_trace(case: Case, moved: int | None = None) -> Results:
     """The losses of each optimizer step, the norms of the first gradients and of all changes.
 
-    `moved`: the seed by which every weight is first moved as little as float32 can, see `official.rounding`.
+    `moved`: the seed by which every weight is moved a little before the first step, see `official.rounding`.
     """
     if case["batch"] != "trace_batch":
         raise ValueError(f"found batch {case['batch']!r}, expected 'trace_batch'")
