@@ -69,6 +69,7 @@ def twin(module: Module, made: dict[int, nn.Module]) -> Module:
     if id(module) not in made:
         other = made[id(module)] = type(module).__new__(type(module))
         other.__dict__ = module.__dict__.copy()  # copy.copy asks for the state, which not every module gives
+        other.__dict__.pop("forward", None)  # a way to compute that only training has a use for
         for kind in ("_parameters", "_buffers", "_modules"):
             setattr(other, kind, getattr(module, kind).copy())
         for name, child in other._modules.items():

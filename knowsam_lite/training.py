@@ -25,13 +25,16 @@ from knowsam_lite.inference import channels_last
 from knowsam_lite.log import read_log
 from knowsam_lite.machine import describe, peak_memory
 from knowsam_lite.methods import Method
+from knowsam_lite.recompute import compute_twice
 from knowsam_lite.runs import Classes, Run, build_method, choose_device, use_bf16
+from knowsam_lite.sam.linear import multiply_with_onednn
 from knowsam_lite.subnets import check_size
 
 # Pixels a side from which a CPU's students have their convolutions laid out with the channels innermost: it
 # saves a seventh of a step at 256 px, little at 64; in bf16 it pays at any size. Dropout draws its masks in
-# the order of memory, so such a run is another draw.
-CHANNELS_LAST_FROM = 128
+# the order of memory, so such a run is another draw. From the same size on their maps are too large to keep
+# those that are cheap to compute twice, and SAM's products large enough to see to.
+LARGE = 128
 
 
 @dataclass
@@ -118,8 +121,12 @@ class Trainer:
         self.method = (build_method(config, dataset.num_classes) if method is None else method).to(
             self.device
         )
-        if self.device.type == "cpu" and (self.bf16 or config.image_size >= CHANNELS_LAST_FROM):
+        large = config.image_size >= LARGE
+        if self.device.type == "cpu" and (self.bf16 or large):
             channels_last(self.method)
+        if self.device.type == "cpu" and large:
+            compute_twice(self.method)
+            multiply_with_onednn(self.method)
         if self.method.uses_unlabeled and config.batch_unlabeled < 1:
             raise UserError(
                 f"found {config.batch_unlabeled} unlabelled images per batch, expected at least 1 for "
@@ -206,7 +213,9 @@ class Trainer:
         return True
 
     def train_step(self, batch: Batch) -> None:
-        """One step: losses, one backward, all optimizers. The terms stay on the device.
+        """One step: the losses part by part, each with its backward, then all optimizers.
+
+        The terms stay on the device.
 
         After step t = 0, 1, ... each learning rate becomes base x (1 - t / t_max), as the authors do.
         """
@@ -214,15 +223,22 @@ class Trainer:
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * (1 - max(self.step - 1, 0) / self.config.steps)
         batch = batch.to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            terms = self.method.losses(batch, self.step)
-        torch.stack(list(terms.values())).sum().backward()
+        terms: dict[str, Tensor] = {}
+        parts = self.method.parts(batch, self.step)
+        while part := self.next_part(parts):
+            torch.stack(list(part.values())).sum().backward()
+            terms |= part
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.method.after_step(self.step)
         self.window.add(self.step, batch.ids, terms)
         self.step += 1
+
+    def next_part(self, parts: Iterator[dict[str, Tensor]]) -> dict[str, Tensor] | None:
+        """The next terms of a step, computed in bf16 where that was chosen; None after the last."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            return next(parts, None)
 
     def write_row(self, row: dict) -> None:
         with (self.run / "log.jsonl").open("a", encoding="utf-8") as file:

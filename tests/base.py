@@ -1,6 +1,6 @@
 """What every method must do; a method's own test file says only what is peculiar to it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 
@@ -68,6 +68,29 @@ def gradient_reach(method: Method, loss: torch.Tensor) -> set[str]:
     }
 
 
+def gradients(method: Method, parts: Iterable[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """The gradient of every trained parameter after a backward for each part, in turn."""
+    method.zero_grad(set_to_none=True)
+    for part in parts:
+        torch.stack(list(part.values())).sum().backward()
+    return {name: p.grad.clone() for name, p in method.named_parameters() if p.grad is not None}
+
+
+def check_parts(method: Method, batch: Batch, step: int) -> int:
+    """The parts of a step have the terms and the very gradients of its losses; returns how many there are."""
+    torch.manual_seed(2)
+    terms = method.losses(batch, step)
+    whole = gradients(method, [terms])
+    torch.manual_seed(2)
+    seen: list[dict[str, torch.Tensor]] = []
+    in_parts = gradients(method, (seen.append(part) or part for part in method.parts(batch, step)))
+    assert {name for part in seen for name in part} == set(terms)
+    assert sum(len(part) for part in seen) == len(terms)
+    assert whole.keys() == in_parts.keys()
+    assert all(torch.equal(whole[name], in_parts[name]) for name in whole)
+    return len(seen)
+
+
 def check_method(build: Callable[[Config, int], Method], config: Config) -> None:
     """Losses finite and falling on one batch, prediction and state as the contract says, 2 and 4 classes."""
     for classes in (2, 4):
@@ -87,6 +110,7 @@ def check_method(build: Callable[[Config, int], Method], config: Config) -> None
             method.after_step(step)
             totals.append(total.item())
         assert totals[-1] < totals[0]
+        check_parts(method, batch, config.steps // 2)
         method.eval()
         with torch.inference_mode():
             z = method.predict(batch.x)

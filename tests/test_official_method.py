@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from base import TINY_SAM, two_stream_batch
+from base import TINY_SAM, check_parts, two_stream_batch
 from safetensors.torch import save_file
 
 from knowsam_lite.config import Config
@@ -30,6 +30,7 @@ def test_trains_predicts_and_saves_the_decoders_random_mlps(config):
     batch = two_stream_batch(3, labeled=2, unlabeled=2)
     before, late = method.losses(batch, 24), method.losses(batch, 25)
     assert set(late) - set(before) == {"mixed"}  # the authors begin once the step exceeds 24 % of the run
+    assert check_parts(method, batch, 24) == 2 and check_parts(method, batch, 25) == 3
     torch.stack(list(late.values())).sum().backward()
     students, teacher = method.optimizers()
     assert isinstance(students, torch.optim.SGD) and students.param_groups[0]["lr"] == 0.01

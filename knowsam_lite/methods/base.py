@@ -1,6 +1,7 @@
 """What a method is: networks, named loss terms, optimizers, and the map that counts as its prediction."""
 
 import math
+from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
 import torch
@@ -51,6 +52,14 @@ class Method(nn.Module):
         """The terms of this step's loss by name, already weighted; the loop adds them up."""
         raise NotImplementedError
 
+    def parts(self, batch: Batch, step: int) -> Iterator[dict[str, Tensor]]:
+        """The terms of `losses` in parts that share no graph, by default in one.
+
+        The loop differentiates each part before it asks for the next, which can then have the memory of the
+        last. The gradients are those of the sum.
+        """
+        yield self.losses(batch, step)
+
     def predict(self, x: Tensor) -> Tensor:
         """What is tested: image (N, 3, H, W) -> logits (N, C, H, W)."""
         raise NotImplementedError
@@ -83,6 +92,11 @@ class Method(nn.Module):
     def progress(self, step: int) -> float:
         """t / t_max in [0, 1): all ramps and starts are fractions of the run."""
         return step / self.config.steps
+
+
+def merged(parts: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """All terms of a step: `losses` of a method that makes them in `parts`."""
+    return {name: term for part in parts for name, term in part.items()}
 
 
 def students_optimizer(module: nn.Module, config: Config) -> torch.optim.Optimizer:

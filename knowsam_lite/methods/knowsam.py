@@ -1,12 +1,14 @@
 """KnowSAM: the students prompt SAM, SAM teaches the students, and uncertain regions change places."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
 from knowsam_lite.config import Config
 from knowsam_lite.data.sampler import Batch
 from knowsam_lite.losses import distillation_loss, supervised_loss
-from knowsam_lite.methods.base import ramp, students_optimizer
+from knowsam_lite.methods.base import merged, ramp, students_optimizer
 from knowsam_lite.methods.multi_view import MultiView
 from knowsam_lite.methods.with_sam import WithSam
 from knowsam_lite.mixing import Mixed, choose_regions, mix, uncertainty_map
@@ -18,9 +20,9 @@ class KnowSam(WithSam, MultiView):
     """MC + LPS with adapters + SKD + UGDA (Huang et al., IEEE TMI 2025).
 
     SAM learns from the labelled images alone, so the unlabelled half passes through it without a graph. z_f
-    is detached on its way into SAM and z_s on its way back: one backward serves both, and neither reaches
-    into the other. `net_a`, `net_b`: own modules for F_a and F_b; `teacher`: an own SamTeacher, already
-    loaded.
+    is detached on its way into SAM and z_s on its way back, so neither's loss reaches into the other, and a
+    step's losses come in parts. `net_a`, `net_b`: own modules for F_a and F_b; `teacher`: an own SamTeacher,
+    already loaded.
     """
 
     name = "knowsam"
@@ -64,19 +66,23 @@ class KnowSam(WithSam, MultiView):
         return {f"mixed/{name}": term for name, term in terms.items()}
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        return merged(self.parts(batch, step))
+
+    def parts(self, batch: Batch, step: int) -> Iterator[dict[str, Tensor]]:
+        """SAM's terms, the students' on the batch and the students' on the mixed batch."""
         progress, n = self.progress(step), batch.n_labeled
         z = self.students(batch.x)
         z_s_labeled, z_s_unlabeled = self.ask_teacher(batch, z.logits_f)
+        yield self.sam_losses(batch, z_s_labeled, z.logits_f, progress)
         z_s = torch.cat([z_s_labeled.detach(), z_s_unlabeled])
         terms = self.pair_losses(z, batch.y, progress)
-        terms |= self.sam_losses(batch, z_s_labeled, z.logits_f, progress)
         for k, z_k in (("a", z.logits_a), ("b", z.logits_b)):
             skd = self.distillation(z_k, z_s)
             terms[f"{k}/distillation"] = 0.5 * self.config.distillation_weight * skd
+        yield terms
         if progress >= self.config.mix_start:
             mixed = self.mixed_batch(batch, z.logits_f, z_s_unlabeled.argmax(dim=1))
-            terms |= self.mixed_losses(self.students(mixed.x), mixed.y, n, progress)
-        return terms
+            yield self.mixed_losses(self.students(mixed.x), mixed.y, n, progress)
 
     def views(self, x: Tensor) -> dict[str, Tensor]:
         views = super().views(x)

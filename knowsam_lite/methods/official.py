@@ -1,11 +1,13 @@
 """`official`: the authors' own behaviour as a method, and the mended one with one defect back at a time."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from knowsam_lite.config import Config
 from knowsam_lite.data.sampler import Batch
-from knowsam_lite.methods.base import Method, ramp
+from knowsam_lite.methods.base import Method, merged, ramp
 from knowsam_lite.methods.knowsam import KnowSam
 from knowsam_lite.official import losses
 from knowsam_lite.official.method import OfficialKnowSAM
@@ -39,7 +41,10 @@ class Official(Method):
         return cls(config, num_classes, pretrained=False)
 
     def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        return self.knowsam.losses(batch, step)
+        return merged(self.parts(batch, step))
+
+    def parts(self, batch: Batch, step: int) -> Iterator[dict[str, Tensor]]:
+        return self.knowsam.parts(batch, step)
 
     def predict(self, x: Tensor) -> Tensor:
         return self.knowsam.predict(x)

@@ -125,8 +125,10 @@ def trace(
     for step in range(first_step, first_step + steps):
         for optimizer in optimizers:
             optimizer.zero_grad()
-        terms = method.losses(batch, step)
-        torch.stack(list(terms.values())).sum().backward()
+        terms: dict[str, Tensor] = {}
+        for made in method.parts(batch, step):
+            torch.stack(list(made.values())).sum().backward()
+            terms |= made
         if step == first_step:
             for part, module in parts.items():
                 results[f"{part}_gradient_norms_first_step"] = gradient_norms(module)

@@ -1,5 +1,7 @@
 """The authors' training step: what their students and their SAM learn from one batch, and how."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -44,16 +46,18 @@ class OfficialKnowSAM(nn.Module):
         self.students = OfficialStudents(num_classes)
         self.teacher = OfficialTeacher(num_classes, image_size, backbone)
 
-    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        """The weighted terms of one step: "sam", "subnet_a", "subnet_b" and "fusion", and with UGDA "mixed".
+    def parts(self, batch: Batch, step: int) -> Iterator[dict[str, Tensor]]:
+        """The weighted terms of one step: "sam"; "subnet_a", "subnet_b" and "fusion"; with UGDA "mixed".
 
-        Their sum may be differentiated at once: SAM's and the students' terms share no trainable parameter.
+        The parts share no graph, so each may be differentiated as soon as it is there.
         """
         n, w = batch.n_labeled, consistency_weight(step, self.max_steps)
         y = batch.y[:n]
         z = self.students(batch.x)
         z_s = self.teacher(batch.x, z.logits_f).logits
-        terms = {"sam": supervised_loss(z_s[:n], y)}
+        yield {"sam": supervised_loss(z_s[:n], y)}
+        z_s = z_s.detach()
+        terms = {}
         consistency = consistencies(z)
         for name, z_k in (("a", z.logits_a), ("b", z.logits_b)):
             unsupervised = (
@@ -61,9 +65,9 @@ class OfficialKnowSAM(nn.Module):
             )
             terms[f"subnet_{name}"] = (supervised_loss(z_k[:n], y) + unsupervised) / 2
         terms["fusion"] = supervised_loss(z.logits_f[:n], y)
+        yield terms
         if step > self.ugda_from:
-            terms["mixed"] = self.mixed_loss(batch, z.logits_f, z_s, w)
-        return terms
+            yield {"mixed": self.mixed_loss(batch, z.logits_f, z_s, w)}
 
     def mixed_loss(self, batch: Batch, z_f: Tensor, z_s: Tensor, w: float) -> Tensor:
         """What the students learn from the mixed batch.

@@ -1,0 +1,78 @@
+"""A training step in less memory: what lies between two convolutions is computed twice instead of kept.
+
+BatchNorm, activation, dropout and concatenation cost little time, but what they compute is as large as what
+the convolutions do, and a backward pass needs both. Only the latter is kept here. Gradients, running
+statistics and random numbers are the same to the bit.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from types import MethodType
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from knowsam_lite.aggregation import HybridAggregation
+from knowsam_lite.subnets import ConvBlock
+from knowsam_lite.uncertainty import disagreement_map
+
+
+def compute_twice(module: nn.Module) -> None:
+    """Let the blocks of U-Nets and HAM, wherever they are in `module`, keep their convolutions alone."""
+    for part in module.modules():
+        if type(part) is ConvBlock:
+            part.forward = MethodType(block, part)  # type: ignore[method-assign]
+        elif type(part).forward is HybridAggregation.forward:
+            part.forward = MethodType(aggregation, part)
+
+
+def block(self: ConvBlock, x: Tensor) -> Tensor:
+    """`ConvBlock.forward`: the second convolution's input is computed twice."""
+    first, *inner, norm, activation = self
+    return activation(norm(between(nn.Sequential(*inner), first(x))))
+
+
+def aggregation(self: HybridAggregation, z_a: Tensor, z_b: Tensor) -> Tensor:
+    """`HybridAggregation.forward`: the inputs of all convolutions but the first three are computed twice."""
+    agreement = 1 - disagreement_map(z_a.softmax(dim=1), z_b.softmax(dim=1))  # (N, C, H, W)
+    certainty = 1 - torch.stack([self.entropy(z_a), self.entropy(z_b)], dim=1)  # (N, 2, H, W)
+    inputs = (agreement, certainty, torch.cat([z_a, z_b], dim=1))
+    branches = (self.agreement, self.certainty, self.logits)
+    maps = [between(branch[1:4], branch[0](x)) for branch, x in zip(branches, inputs, strict=True)]
+    join = Join([branch[4:] for branch in branches], self.fuse[0])
+    return self.fuse[4:](between(self.fuse[1:4], between(join, *maps)))
+
+
+class Join(nn.Module):
+    """The ends of HAM's branches, then one convolution over all: maps (N, C_k, H, W) -> (N, 64, H, W)."""
+
+    def __init__(self, ends: list[nn.Module], conv: nn.Module):
+        super().__init__()
+        self.ends, self.conv = nn.ModuleList(ends), conv
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        return self.conv(torch.cat([end(x) for end, x in zip(self.ends, maps, strict=True)], dim=1))
+
+
+def between(layers: nn.Module, *maps: Tensor) -> Tensor:
+    """layers(*maps), of which the backward pass has `maps` and computes the rest again.
+
+    `layers` ends in a convolution, which is not run again: its answer is not needed.
+    """
+    return checkpoint(
+        layers, *maps, use_reentrant=False, context_fn=lambda: (nullcontext(), statistics_kept(layers))
+    )
+
+
+@contextmanager
+def statistics_kept(module: nn.Module) -> Iterator[None]:
+    """BatchNorm counts what passes here on copies of its running statistics, which are thrown away."""
+    kept = [(norm, dict(norm._buffers)) for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)]
+    for norm, buffers in kept:
+        norm._buffers.update({name: None if b is None else b.clone() for name, b in buffers.items()})
+    try:
+        yield
+    finally:
+        for norm, buffers in kept:
+            norm._buffers.update(buffers)

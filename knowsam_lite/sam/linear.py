@@ -1,0 +1,47 @@
+"""Frozen linear layers by oneDNN: where PyTorch's own library is not at home, they take half the time.
+
+PyTorch's CPU builds multiply float32 matrices with Intel's MKL, which leaves AVX-512 alone on other makers'
+processors; oneDNN, which computes the convolutions, does not.
+"""
+
+from types import MethodType
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def multiply_with_onednn(module: nn.Module) -> None:
+    """Let every frozen `nn.Linear` in `module` multiply with oneDNN, if this PyTorch has it."""
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return
+    for part in module.modules():
+        if type(part) is nn.Linear and not any(p.requires_grad for p in part.parameters()):
+            part.forward = MethodType(frozen_linear, part)
+
+
+def frozen_linear(self: nn.Linear, x: Tensor) -> Tensor:
+    """`nn.Linear.forward` of a layer that learns nothing: (..., in) -> (..., out)."""
+    if x.dtype != torch.float32 or torch.is_autocast_enabled(x.device.type):
+        return F.linear(x, self.weight, self.bias)
+    return FrozenLinear.apply(x, self.weight, self.bias)  # type: ignore[no-any-return]
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x W^T + b as a kernel of oneDNN, which has no derivative of its own."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+class FrozenLinear(torch.autograd.Function):
+    """x W^T + b, of which only x has a gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(weight)
+        return product(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (weight,) = ctx.saved_tensors
+        return product(grad, weight.t()), None, None

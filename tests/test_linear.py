@@ -1,0 +1,53 @@
+"""Frozen linear layers by oneDNN: values and gradients as in PyTorch; what learns is left alone."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from knowsam_lite.sam.linear import frozen_linear, multiply_with_onednn
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="this PyTorch has no such kernel"
+)
+
+
+def pair(bias):
+    usual = nn.Sequential(nn.Linear(24, 40, bias=bias), nn.GELU(), nn.Linear(40, 7, bias=bias))
+    usual.requires_grad_(False)
+    other = copy.deepcopy(usual)
+    multiply_with_onednn(other)
+    return usual, other
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(24,), (5, 24), (2, 3, 4, 24)])
+def test_values_and_gradients_are_those_of_pytorch(bias, shape):
+    usual, other = pair(bias)
+    assert all(layer.forward.__func__ is frozen_linear for layer in (other[0], other[2]))
+    x = torch.randn(shape)
+    found = []
+    for net in (usual, other):
+        leaf = x.clone().requires_grad_()
+        z = net(leaf)
+        (z**2).sum().backward()
+        found.append((z.detach(), leaf.grad))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-5)
+
+
+def test_other_types_and_bf16_stay_with_pytorch():
+    usual, other = pair(True)
+    x = torch.randn(3, 24)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(other(x), usual(x)) and other(x).dtype == torch.bfloat16
+    assert torch.equal(other.double()(x.double()), usual.double()(x.double()))
+
+
+def test_a_layer_that_learns_is_left_alone():
+    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    net[0].weight.requires_grad_(False)  # its bias still learns
+    multiply_with_onednn(net)
+    assert not any("forward" in layer.__dict__ for layer in net)
+    net(torch.randn(2, 4)).sum().backward()
+    assert net[0].bias.grad is not None
