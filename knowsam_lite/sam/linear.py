@@ -18,14 +18,14 @@ def multiply_with_onednn(module: nn.Module) -> None:
         return
     for part in module.modules():
         if type(part) is nn.Linear and not any(p.requires_grad for p in part.parameters()):
-            part.forward = MethodType(frozen_linear, part)
+            part.forward = MethodType(frozen_linear, part)  # type: ignore[method-assign]
 
 
 def frozen_linear(self: nn.Linear, x: Tensor) -> Tensor:
     """`nn.Linear.forward` of a layer that learns nothing: (..., in) -> (..., out)."""
     if x.dtype != torch.float32 or torch.is_autocast_enabled(x.device.type):
         return F.linear(x, self.weight, self.bias)
-    return FrozenLinear.apply(x, self.weight, self.bias)  # type: ignore[no-any-return]
+    return FrozenLinear.apply(x, self.weight, self.bias)
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
