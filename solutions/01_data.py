@@ -183,6 +183,7 @@ sheet = show(
         for i in shown
     ],
     classes=hearts.classes,
+    number="Dice of the left ventricle",
     alt="Four slices of hearts in rows with the truth and the copyist's masks: split slice by slice they lie "
     "nearly on the truth, split by patient they have another size and lie in another place.",
 )
