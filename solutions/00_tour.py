@@ -70,8 +70,8 @@ labeled = sorted(choose_labeled(dataset.records, "8", seed=0))
 print(len(train), "training images,", len(labeled), "of them labelled;", len(test), "test images")
 
 # %% [markdown]
-# How much work is a label? Somebody has to trace the border. Let us count its pixels: a pixel lies on the
-# border if it belongs to the lesion and one of its eight neighbours does not.
+# How much work is a label? Let us count the pixels of the border that has to be traced: they belong to the
+# lesion, and one of their eight neighbours does not.
 
 
 # %% tags=["compare"]
@@ -86,8 +86,8 @@ print("pixels to trace in the 8 labelled images:", sum(traced[i] for i in labele
 print("pixels to trace in all 40 training images:", sum(traced.values()))
 
 # %% [markdown]
-# And these are small images: at 256 × 256 pixels a border is four times as long, a volume has one in every
-# slice, and a careful study has two people trace it.
+# And these are small images: at 256 × 256 pixels a border is four times as long, and a volume has one in
+# every slice.
 #
 # What do you lose with a fifth of the labels? Train the same networks once with 8 labels and once with
 # all 40. The method is called `supervised_pair`: a U-Net and a V-Net, two usual networks for segmentation
@@ -580,7 +580,7 @@ doubts = show(
 # ## The result first
 #
 # Train the whole method. Same 8 labels, same subnets, same steps, same seed as `few` above. What is new
-# are SAM and the 32 images without a label. Expect two to six minutes. (At `ci` its numbers are 0.00 as well.)
+# are SAM and the 32 images without a label. Expect two to six minutes. (At `ci` this shows nothing either.)
 
 # %% tags=["training"]
 knowsam = trained("knowsam", "8")
@@ -749,8 +749,6 @@ for term, loss in terms.items():
     print(f"{term:<18}", "".join(f"{'learns' if name in learn else '.':>13}" for name in networks))
 
 # %% [markdown]
-# Compare with your ticks.
-#
 # - `fused/supervised` is the only loss that reaches three networks. HAM has no data of its own: it learns
 #   from the map that it makes, and through its inputs it teaches both students.
 # - `a/consistency` teaches the U-Net alone, although the V-Net's answer stands in it: the target is
@@ -775,8 +773,8 @@ for name, network in counted.items():
 
 # %% [markdown]
 # Each SAM is counted with its adapters and LPS. Of the 2.9 million that `sam_mini` has more than above, LPS
-# is 2.8; only the adapters are small. `sam_mini` is a toy, as small as the students; `sam_vit_b`, the paper's,
-# is twenty times as large as all that you keep.
+# is 2.8; only the adapters are small. And `sam_vit_b`, the paper's, is twenty times as large as all that you
+# keep.
 #
 # ### Exercise 00.5: from image to mask
 #
@@ -819,8 +817,7 @@ def segment(students: nn.Module, image: np.ndarray, size: int = 64) -> Tensor:
 check("00.5", segment)
 
 # %% [markdown]
-# **Look.** Two lesions in larger images than any the students were trained on, one of them not square. SAM
-# takes no part in this.
+# **Look.** Two lesions in larger images than any the students were trained on, one of them not square.
 
 # %%
 larger = Synthetic("dermoscopy", seed=1, n=8, size=128)
@@ -843,8 +840,7 @@ use = show(
 #
 # Is it really the students' map that makes SAM useful, or would SAM's adapters and learned prompts do
 # without? An *ablation* takes one part away and leaves the rest as it is. Ask the trained SAM with the
-# fused map, with a blank one (logits 0 everywhere: "undecided"), and with the map of another image, to see
-# whether it believes what it is told or what it sees.
+# fused map, with a blank one (logits 0 everywhere: "undecided"), and with the map of another image.
 
 # %%
 z_f = z_know["fused"]
@@ -862,7 +858,7 @@ with torch.no_grad():
 # What to expect: with its own map SAM is as good as the map or better; with a blank one it falls, since
 # nobody tells it where to look; with a wrong map it falls further, because it takes the question
 # seriously. That is the limit of the bargain: **SAM mends what is nearly right, and repeats what is
-# wrong.** Where the students are lost, so is SAM.
+# wrong.**
 #
 # ## Where the paper, the authors' code and this library differ
 #
