@@ -514,7 +514,7 @@ for name, guess in (("nothing", torch.zeros_like(y)), ("half of it", half), ("al
 #
 # </details>
 #
-# $$L_{Dice} = 1 - \frac{1}{C} \sum_{c=0}^{C-1} \frac{2 \sum_i p_{ic}\, y_{ic} + \mathrm{smooth}}{\sum_i p_{ic}^2 + \sum_i y_{ic} + \mathrm{smooth}}$$
+# $$L_{Dice} = 1 - \frac{1}{C} \sum_{c=0}^{C-1} \frac{2 \sum_q p_{qc}\, y_{qc} + \mathrm{smooth}}{\sum_q p_{qc}^2 + \sum_q y_{qc} + \mathrm{smooth}}$$
 
 # %% tags=["exercise"]
 # library: knowsam_lite.losses.dice_loss
@@ -545,7 +545,7 @@ for logit in (1.0, 3.0, 6.0, 10.0):
 #
 # **Idea.** In training BatchNorm takes mean and variance from the *batch*, over all its images and pixels,
 # and keeps a running average on the side: nine tenths of the old value, one tenth of the new. In evaluation
-# it uses that average.
+# it uses that average. ($\epsilon$, a small constant, keeps 0 out of the divisor.)
 #
 # $$\mathrm{BN}(x) = \gamma \, \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta, \qquad \mu_{run} \leftarrow 0.9 \, \mu_{run} + 0.1 \, \mu$$
 #

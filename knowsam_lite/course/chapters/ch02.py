@@ -274,7 +274,7 @@ BLOCK = Exercise(
     (
         Property(
             "interface",
-            "ConvBlock(in_channels, out_channels, dropout): two convolutions with bias and two BatchNorms inside",
+            "ConvBlock(in_channels, out_channels, dropout): two convolutions with bias, two BatchNorms",
             lambda k: shapes(k(3, 5, 0.2)) == shapes(ConvBlock(3, 5)),
         ),
         Property(
