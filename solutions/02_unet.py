@@ -216,8 +216,8 @@ for bend in (nn.ReLU(), nn.LeakyReLU(0.01)):
 # Difficulty 1 of 5 · importance 4 of 5 · 6 minutes
 #
 # Write `ConvBlock.__init__`. A `nn.Sequential` gets its layers by `super().__init__(layer, layer, ...)`. The
-# convolutions keep height and width, and have their bias (BatchNorm behind them could do without it; the
-# authors' block has it, and so the weights fit).
+# convolutions keep height and width, and have their bias (in front of BatchNorm it changes nothing in training,
+# but the authors' block has it).
 #
 # <details><summary>Hint</summary>
 #

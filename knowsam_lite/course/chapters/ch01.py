@@ -117,6 +117,16 @@ def _until_share_of_images(wanted: Callable[[float], float]) -> Split:
     return wrong
 
 
+def _share_counted_through(groups: Sequence[str], val: float, test: float, seed: int) -> dict[str, str]:
+    """Whole groups; the images counted from the first group on decide where each part ends."""
+    parts, seen = {}, 0
+    for group in seeded_groups(groups, seed):
+        share = seen / len(groups)
+        parts[group] = "test" if share < test else "val" if share < test + val else "train"
+        seen += list(groups).count(group)
+    return parts
+
+
 def _images_counted(refuses: bool) -> Split:
     """Groups are drawn, but a part's size is a fraction of the number of images."""
 
@@ -206,6 +216,12 @@ SPLIT = Exercise(
             "groups were added until a rounded number of images was there; the fraction is of groups.",
             "hint 1 of exercise 01.1: the number of images plays no part.",
             _until_share_of_images(round),
+        ),
+        Mistake(
+            "share of the images, counted through",
+            "a part ends where that share of the images has gone by; the fraction is of groups.",
+            "hint 1 of exercise 01.1: the number of images plays no part.",
+            _share_counted_through,
         ),
         Mistake(
             "sizes from the number of images",

@@ -311,7 +311,7 @@ BLOCK = Exercise(
         ),
         Mistake(
             "no bias",
-            "the convolutions have no bias; BatchNorm could do without, but the weights would not fit.",
+            "the convolutions have no bias, and weights that were trained with one would not fit.",
             "the text of exercise 02.2: the convolutions have their bias.",
             _wrong_block(lambda i, o, p: [*_half(i, o, bias=False), nn.Dropout(p), *_half(o, o, bias=False)]),
         ),
