@@ -70,8 +70,8 @@ labeled = sorted(choose_labeled(dataset.records, "8", seed=0))
 print(len(train), "training images,", len(labeled), "of them labelled;", len(test), "test images")
 
 # %% [markdown]
-# How much work is a label? Somebody has to trace the border. Let us count its pixels: a pixel lies on the
-# border if it belongs to the lesion and one of its eight neighbours does not.
+# How much work is a label? Let us count the pixels of the border that has to be traced: they belong to the
+# lesion, and one of their eight neighbours does not.
 
 
 # %% tags=["compare"]
@@ -86,8 +86,8 @@ print("pixels to trace in the 8 labelled images:", sum(traced[i] for i in labele
 print("pixels to trace in all 40 training images:", sum(traced.values()))
 
 # %% [markdown]
-# And these are small images: at 256 × 256 pixels a border is four times as long, a volume has one in every
-# slice, and a careful study has two people trace it.
+# And these are small images: at 256 × 256 pixels a border is four times as long, and a volume has one in
+# every slice.
 #
 # What do you lose with a fifth of the labels? Train the same networks once with 8 labels and once with
 # all 40. The method is called `supervised_pair`: a U-Net and a V-Net, two usual networks for segmentation
@@ -187,6 +187,7 @@ sheet = show(
 # | $y$ | labels: the class of every pixel, −1 where unknown | `y` | (N, H, W) |
 # | $z_a, z_b$ | logits of U-Net and V-Net | `z.logits_a`, `z.logits_b` | (N, C, H, W) |
 # | $z_f = \mathrm{HAM}(z_a, z_b)$ | fused logits: the prediction | `z.logits_f` | (N, C, H, W) |
+# | $h_f$ | entropy of $p$: the fused map's doubt, 0 to 1 (chapter 05) | `entropy_map(z_f)` | (N, H, W) |
 # | $m_c = \log p_c / (1 - p_c)$ | mask prompt of class $c$, $p = \mathrm{softmax}(z_f)$ | `mask_prompts(z_f, size)` | (N, C, h, w) |
 # | $z_s = \mathrm{SAM}(x, m)$ | SAM's answer | `teacher(x, z_f).logits` | (N, C, H, W) |
 # | $\mathrm{Dice} = 2 \lvert P \cap T \rvert / (\lvert P \rvert + \lvert T \rvert)$ | how good it is | `dice(p, t)` | one number |
@@ -261,7 +262,8 @@ for name in z_few:
     print(f"  {name:<22} {mean_dice(z_few[name]):>9.2f} {mean_dice(z_all[name]):>11.2f}")
 
 # %% [markdown]
-# Read the row `fused`, which is the prediction. A single subnet may even lose by more labels in a run this
+# Read the row `fused`, which is the prediction. (After the ten steps of the budget `ci` nothing is learned
+# yet, and nearly all of this is 0.00.) A single subnet may even lose by more labels in a run this
 # short: 150 steps of four images show it each of 8 images 75 times, and each of 40 only 15 times.
 #
 # ## Step 2: whom to label?
@@ -578,8 +580,7 @@ doubts = show(
 # ## The result first
 #
 # Train the whole method. Same 8 labels, same subnets, same steps, same seed as `few` above. What is new
-# are SAM and the 32 images without a label. Expect two to six minutes. (The ten steps of the budget `ci`
-# show nothing of what is said below.)
+# are SAM and the 32 images without a label. Expect two to six minutes. (At `ci` this shows nothing either.)
 
 # %% tags=["training"]
 knowsam = trained("knowsam", "8")
@@ -651,7 +652,7 @@ print("labelled images:", batch.n_labeled, " pixels with a label:", f"{(batch.y 
 # one per class, on SAM's grid of 32 × 32. LPS adds two prompt tokens per class, learned from SAM's own
 # *embedding* of the image. SAM answers for both classes at once, in the students' own shape. So its answer
 # can be compared with theirs pixel by pixel, and that is what SKD does. UGDA begins later in a run: where
-# the fused map doubts (`h_f`), regions change places between labelled and unlabelled images.
+# the fused map doubts ($h_f$), regions change places between labelled and unlabelled images.
 #
 # **Smallest example.** One pixel, two or three classes. SAM expects the logit of a yes-or-no mask:
 # positive inside, negative outside, 0 undecided. The logits of a softmax are something else; $\log p_c /
@@ -728,7 +729,8 @@ check("00.4", who_learns)
 # 4. `sam/supervised`: SAM's answer, to a prompt made of HAM's map, against the labels
 # 5. `a/distillation`: the U-Net shall say what SAM says
 #
-# Then measure. `losses` gives the terms of the whole method, by name.
+# Then measure. `losses` gives all ten terms of the method, by name: also the V-Net's own, and `entropy`, by
+# which each subnet learns to be sure of itself (chapter 04).
 
 # %% tags=["compare"]
 trainable = [p for p in method.teacher.parameters() if p.requires_grad]
@@ -747,8 +749,6 @@ for term, loss in terms.items():
     print(f"{term:<18}", "".join(f"{'learns' if name in learn else '.':>13}" for name in networks))
 
 # %% [markdown]
-# Compare with your ticks.
-#
 # - `fused/supervised` is the only loss that reaches three networks. HAM has no data of its own: it learns
 #   from the map that it makes, and through its inputs it teaches both students.
 # - `a/consistency` teaches the U-Net alone, although the V-Net's answer stands in it: the target is
@@ -772,8 +772,9 @@ for name, network in counted.items():
     print(f"{name:<10} {sum(p.numel() for p in network.parameters()) / 1e6:>6.1f} million parameters")
 
 # %% [markdown]
-# Each SAM is counted with its adapters and LPS, hence more for `sam_mini` than above. It is a toy, as small
-# as the students; `sam_vit_b`, the paper's, is twenty times as large as all that you keep.
+# Each SAM is counted with its adapters and LPS. Of the 2.9 million that `sam_mini` has more than above, LPS
+# is 2.8; only the adapters are small. And `sam_vit_b`, the paper's, is twenty times as large as all that you
+# keep.
 #
 # ### Exercise 00.5: from image to mask
 #
@@ -816,8 +817,7 @@ def segment(students: nn.Module, image: np.ndarray, size: int = 64) -> Tensor:
 check("00.5", segment)
 
 # %% [markdown]
-# **Look.** Two lesions in larger images than any the students were trained on, one of them not square. SAM
-# takes no part in this.
+# **Look.** Two lesions in larger images than any the students were trained on, one of them not square.
 
 # %%
 larger = Synthetic("dermoscopy", seed=1, n=8, size=128)
@@ -840,8 +840,7 @@ use = show(
 #
 # Is it really the students' map that makes SAM useful, or would SAM's adapters and learned prompts do
 # without? An *ablation* takes one part away and leaves the rest as it is. Ask the trained SAM with the
-# fused map, with a blank one (logits 0 everywhere: "undecided"), and with the map of another image, to see
-# whether it believes what it is told or what it sees.
+# fused map, with a blank one (logits 0 everywhere: "undecided"), and with the map of another image.
 
 # %%
 z_f = z_know["fused"]
@@ -859,7 +858,7 @@ with torch.no_grad():
 # What to expect: with its own map SAM is as good as the map or better; with a blank one it falls, since
 # nobody tells it where to look; with a wrong map it falls further, because it takes the question
 # seriously. That is the limit of the bargain: **SAM mends what is nearly right, and repeats what is
-# wrong.** Where the students are lost, so is SAM.
+# wrong.**
 #
 # ## Where the paper, the authors' code and this library differ
 #

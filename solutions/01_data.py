@@ -32,6 +32,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from knowsam_lite import Synthetic, UserError, figures
+from knowsam_lite.course.chapters import ch01
 from knowsam_lite.data import Record, choose_labeled, split
 from knowsam_lite.data.sampler import StepBatches, Stream
 from knowsam_lite.data.transforms import Augment
@@ -93,7 +94,7 @@ for metric, best in (("dice", max), ("hd95", min)):
 # | $P, T$ | predicted and true pixels of a class | `pred`, `true` | (H, W), Boolean |
 # | $\mathrm{IoU} = \lvert P \cap T \rvert / \lvert P \cup T \rvert$ | intersection over union | `iou(pred, true)` | one number |
 # | $S(P)$ | the border pixels of a mask | `surface(pred)` | (H, W), Boolean |
-# | $d(p, S) = \min_{s \in S} \lVert p - s \rVert$ | distance of a pixel from a border | `between.min(...)` | one number |
+# | $d(p, S(T)) = \min_{q \in S(T)} \lVert p - q \rVert$ | distance of a pixel from a border | an entry of `to_true` | one number |
 # | $\mathrm{HD95}$ | 95th percentile of these distances | `hd95(pred, true)` | pixels or mm |
 #
 # ## Step 1: masks, groups and leaks
@@ -183,6 +184,7 @@ sheet = show(
         for i in shown
     ],
     classes=hearts.classes,
+    number="Dice of the left ventricle",
     alt="Four slices of hearts in rows with the truth and the copyist's masks: split slice by slice they lie "
     "nearly on the truth, split by patient they have another size and lie in another place.",
 )
@@ -526,7 +528,7 @@ for name, scores in {"empty is 1": [0.9, 0, 1], "left out": [0.9, 0], "empty is 
 # 1. `&` is the intersection of Boolean masks, `|` the union. `.sum(dim=(1, 2))` counts the pixels of each
 #    image for itself: (N, H, W) → (N,).
 # 2. 0 / 0 is `nan` and not an error. `torch.where(either > 0, both / either, 1.0)` puts a 1 in its place.
-# 3. For the pooled value add up first and divide then: `both.sum()`, `either.sum()`.
+# 3. For the pooled value add up first and divide then: `both.sum()`, `either.sum()`. 0 / 0 can happen there, too.
 #
 # </details>
 #
@@ -599,12 +601,10 @@ for name, pair in {"masks": (true, pred), "borders": (surface(true), surface(pre
 # %% [markdown]
 # T is true only, P predicted only, B both. Now ask every border pixel of the prediction: how far is it to the
 # nearest border pixel of the truth? And then the other way round, because a prediction that lies within the
-# truth and misses half of it is near the truth everywhere.
+# truth and misses half of it is near the truth everywhere. (The numbers first; how to get them is the exercise.)
 
 # %% tags=["compare"]
-p, t = np.argwhere(surface(pred)), np.argwhere(surface(true))  # (P, 2) and (T, 2): row, column
-between = np.linalg.norm(p[:, None] - t[None], axis=2)  # (P, T): all distances
-to_true, to_pred = between.min(axis=1), between.min(axis=0)
+to_true, to_pred = ch01.border_distances(pred, true)  # one number per border pixel of pred, and of true
 print("prediction to truth", np.sort(to_true).round(1).tolist())
 print("truth to prediction", np.sort(to_pred).round(1).tolist())
 print("largest of all", max(to_true.max(), to_pred.max()))
@@ -627,14 +627,15 @@ print("largest of all", max(to_true.max(), to_pred.max()))
 # <details><summary>Hint</summary>
 #
 # 1. See to the empty masks first: `mask.any()`. `np.hypot(*pred.shape)` is the diagonal.
-# 2. The example above has all the rest but one line. Distances are between *borders*: `np.argwhere` of the
-#    surfaces, not of the masks.
+# 2. Distances are between *borders*: `np.argwhere(surface(mask))`, not of the mask itself, gives rows and
+#    columns (n, 2). `p[:, None] - t[None]` are all differences of two such lists, `np.linalg.norm(..., axis=2)`
+#    makes distances of them, (P, T), and `min` along one axis or the other keeps the nearest partner's.
 # 3. `np.concatenate` makes one heap of both directions, `np.percentile(heap, 95)` takes the percentile, and
 #    `float(...)` makes a plain number of it. Do not take a percentile of each direction.
 #
 # </details>
 #
-# $$\mathrm{HD95} = q_{95}\big(\{\, d(p, S(T)) : p \in S(P) \,\} \cup \{\, d(t, S(P)) : t \in S(T) \,\}\big)$$
+# $$\mathrm{HD95} = \mathrm{percentile}_{95}\big(\{\, d(p, S(T)) : p \in S(P) \,\} \cup \{\, d(q, S(P)) : q \in S(T) \,\}\big)$$
 
 
 # %% tags=["exercise"]
@@ -841,15 +842,15 @@ print("the eight are among the sixteen:", eight < sixteen)
 #    the 20 videos, (c) the frames within each video, (d) nothing, a split by file name is best
 # 2. Why is a mask sampled with nearest? (a) it is faster, (b) bilinear blurs its border, (c) the mean of two
 #    classes is another class, (d) `grid_sample` accepts no integers
-# 3. Truth and prediction are both empty in an image. Its Dice in this library is (a) 0, (b) `nan`, (c) 1, (d)
-#    left out
+# 3. Half of the test images hold no object. A network that never claims a pixel gets which mean Dice in this
+#    library? (a) one half, (b) 0, (c) 1, (d) `nan`
 # 4. A prediction is perfect but for a far speck with a hundredth of all border pixels. What notices it most?
 #    (a) Dice, (b) IoU, (c) HD95, (d) the Hausdorff distance
-# 5. Eight test patients with eight slices each. For an honest interval you draw (a) 64 slices, (b) 8
-#    patients, (c) pixels, (d) one slice of each patient
+# 5. Eight test patients with eight slices each. For an honest interval you draw (a) 64 slices, (b) one slice
+#    of each patient, (c) 8 patients, (d) pixels
 
 # %%
-quiz("01", ["b", "c", "c", "d", "b"])
+quiz("01", ["b", "c", "a", "d", "c"])
 
 # %% [markdown]
 # ## Recap

@@ -56,7 +56,8 @@ drawn = show(
 # ## Why
 #
 # The images of this chapter are drawn tissue. The glands shall be found: dark rings, most of them around a
-# white hole. White gaps in the tissue are not glands. Here are two white pixels, one of each kind, and what
+# white hole. White gaps in the tissue are not glands; nor are vessels, dark rings with red blood inside, nor
+# crowds of dark specks. Here are two white pixels, one of each kind, and what
 # you see of their surroundings through windows of 5, 32, 68 and 140 pixels.
 
 
@@ -142,10 +143,11 @@ for name, k, s in (("conv", 3, 1), ("conv", 3, 1), ("pool", 2, 2), ("conv", 3, 1
 #
 # Difficulty 3 of 5 · importance 4 of 5 · 12 minutes
 #
-# Write `receptive_field(net, size)`. `net` is any function that takes images (N, 3, size, size) and returns
-# maps (N, C, H, W). Return height and width of the smallest box of image pixels that holds everything the
-# *middle* output pixel depends on: row H // 2, column W // 2, all channels. Leave no gradient behind in the
-# network.
+# Write `receptive_field(net, size)`; `size` is 256 if it is left out. `net` is any function that takes images
+# (N, 3, size, size) and returns maps (N, C, H, W). Return height and width, two whole numbers, of the smallest
+# box of image pixels that holds everything the *middle* output pixel depends on: row H // 2, column W // 2,
+# all channels. Ask with random images, since equal pixels hide a part of it, and leave no gradient behind in
+# the network.
 #
 # <details><summary>Hint</summary>
 #
@@ -213,7 +215,9 @@ for bend in (nn.ReLU(), nn.LeakyReLU(0.01)):
 #
 # Difficulty 1 of 5 · importance 4 of 5 · 6 minutes
 #
-# Write `ConvBlock.__init__`. A `nn.Sequential` gets its layers by `super().__init__(layer, layer, ...)`.
+# Write `ConvBlock.__init__`. A `nn.Sequential` gets its layers by `super().__init__(layer, layer, ...)`. The
+# convolutions keep height and width, and have their bias (in front of BatchNorm it changes nothing in training,
+# but the authors' block has it).
 #
 # <details><summary>Hint</summary>
 #
@@ -493,14 +497,16 @@ for name, guess in (("nothing", torch.zeros_like(y)), ("half of it", half), ("al
 #
 # Difficulty 3 of 5 · importance 5 of 5 · 12 minutes
 #
-# Write `dice_loss(z, y, smooth)`: logits (N, C, H, W) and labels (N, H, W) in, one float32 number out. Take
-# probabilities for the prediction, sum over the whole batch, and average over all C classes, background
-# included. A label of −1 means "unknown": such a pixel counts for nothing, in no sum. `smooth` keeps 0 / 0
+# Write `dice_loss(z, y, smooth)`: logits (N, C, H, W) and labels (N, H, W) in, one float32 number out. Logits
+# may come in half precision, too short for long sums: make float32 of them first. Take probabilities for the
+# prediction, sum over the whole batch, and average over all C classes, background included. A label of −1
+# means "unknown": such a pixel counts for nothing, in no sum. `smooth`, 1e-5 if it is left out, keeps 0 / 0
 # away when a class is absent.
 #
 # <details><summary>Hint</summary>
 #
-# 1. *Soft* means with probabilities: `z.float().softmax(dim=1)`. Winners (`argmax`) have no gradient.
+# 1. *Soft* means with probabilities: `z.float().softmax(dim=1)`, float32 before anything else. Winners
+#    (`argmax`) have no gradient.
 # 2. `known = (y != UNKNOWN).unsqueeze(1)` is (N, 1, H, W). `F.one_hot(y.clamp(min=0), C)` makes (N, H, W, C)
 #    of labels, and `.movedim(-1, 1)` puts the classes where `p` has them. Multiply both by `known`.
 # 3. Sum over images and pixels, axes (0, 2, 3), so that C numbers remain. The denominator holds the sum of
@@ -508,7 +514,7 @@ for name, guess in (("nothing", torch.zeros_like(y)), ("half of it", half), ("al
 #
 # </details>
 #
-# $$L_{Dice} = 1 - \frac{1}{C} \sum_{c=1}^{C} \frac{2 \sum_i p_{ic}\, y_{ic} + \epsilon}{\sum_i p_{ic}^2 + \sum_i y_{ic} + \epsilon}$$
+# $$L_{Dice} = 1 - \frac{1}{C} \sum_{c=0}^{C-1} \frac{2 \sum_q p_{qc}\, y_{qc} + \mathrm{smooth}}{\sum_q p_{qc}^2 + \sum_q y_{qc} + \mathrm{smooth}}$$
 
 # %% tags=["exercise"]
 # library: knowsam_lite.losses.dice_loss
@@ -539,7 +545,7 @@ for logit in (1.0, 3.0, 6.0, 10.0):
 #
 # **Idea.** In training BatchNorm takes mean and variance from the *batch*, over all its images and pixels,
 # and keeps a running average on the side: nine tenths of the old value, one tenth of the new. In evaluation
-# it uses that average.
+# it uses that average. ($\epsilon$, a small constant, keeps 0 out of the divisor.)
 #
 # $$\mathrm{BN}(x) = \gamma \, \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta, \qquad \mu_{run} \leftarrow 0.9 \, \mu_{run} + 0.1 \, \mu$$
 #
@@ -608,7 +614,7 @@ print("missing to the next multiple:", -50 % STRIDE)
 #
 # Write `any_size(net, x)`: logits (N, C, H, W) of images (N, 3, H, W) of any size. Add what is missing to the
 # next multiple of 16 at the right and at the bottom, by repeating the last column and row; ask the network
-# in evaluation mode and without a graph; cut the logits back.
+# in evaluation mode and without a graph, once; cut the logits back.
 #
 # <details><summary>Hint</summary>
 #
@@ -726,7 +732,8 @@ sheet = show(
 )
 
 # %% [markdown]
-# Look at the outlines: without skips they are blobs that know roughly where. It also learns more slowly,
+# (The dark rings with red inside that the truth leaves out are the vessels of the beginning.) Look at the
+# outlines: without skips they are blobs that know roughly where. It also learns more slowly,
 # since every gradient has to pass the bottom. Something to try: 300 steps for both. Does the network without
 # skips catch up? And does it pass the 0.67 of level 4 in the first table? It can, for its channels hold more
 # than one number per square.
@@ -805,11 +812,11 @@ for name, loss in (("authors", official_dice_loss), ("library", losses.dice_loss
 #    map? (a) both double, (b) both stay, (c) half; four times, (d) four times; half
 # 4. The object covers 2 % of the pixels and the network says "background" everywhere. Which loss is large?
 #    (a) cross-entropy, (b) soft Dice, (c) both, (d) neither
-# 5. Which level does not fit for a side of 50? (a) 0, where 50 meets 48, (b) 1, where 24 meets 25, (c) 4,
+# 5. Which level does not fit for a side of 50? (a) 1, where 24 meets 25, (b) 0, where 50 meets 48, (c) 4,
 #    where 3 is odd, (d) every level fits
 
 # %%
-quiz("02", ["c", "a", "d", "b", "b"])
+quiz("02", ["c", "a", "d", "b", "a"])
 
 # %% [markdown]
 # ## Recap

@@ -91,11 +91,11 @@ for name, (first, second) in pairs.items():
 #
 # ## From equation to code
 #
-# Level $i$ has $w_i$ channels and $n_i$ convolutions: 16, 32, 64, 128, 256 and 1, 2, 3, 3, 3.
+# Level $i$ has $w_i$ channels and $k_i$ convolutions: 16, 32, 64, 128, 256 and 1, 2, 3, 3, 3.
 #
 # | symbol | meaning | in code | shape |
 # |---|---|---|---|
-# | $S_i$ | stage: $n_i$ times convolution and ReLU | `conv_stage(w, n)` | (N, $w_i$, H / 2ⁱ, W / 2ⁱ) |
+# | $S_i$ | stage: $k_i$ times convolution and ReLU | `conv_stage(w, k)` | (N, $w_i$, H / 2ⁱ, W / 2ⁱ) |
 # | $v_i = \mathrm{down}(s_{i-1})$ | what enters the stage of level $i$ | `down(x)` | the same |
 # | $s_i = S_i(v_i), \; s_0 = S_0(x)$ | what leaves it | `stage(x)` | the same |
 # | $\hat s_i = \hat S_i(\mathrm{up}(\hat s_{i+1}) + v_i)$ | the way up | `stage(up(x) + skip)` | the same |
@@ -156,7 +156,7 @@ for name, net in slim.items():
 #
 # </details>
 #
-# $$S(x) = \phi(W_n * \cdots \phi(W_1 * x)), \qquad \phi(a) = \max(0, a)$$
+# $$S(x) = \phi(W_k * \cdots \phi(W_1 * x)), \qquad \phi(a) = \max(0, a)$$
 
 # %% tags=["exercise"]
 # library: knowsam_lite.subnets.conv_stage
@@ -234,7 +234,7 @@ with torch.no_grad():
 #
 # </details>
 #
-# $$\mathrm{signal}_k = \frac{1}{w_k\,|\Omega|} \sum_{c=1}^{w_k} \sum_{i \in \Omega} \mathrm{std}_n\big(a^{(k)}_{n,c,i}\big) \quad \text{for the output } a^{(k)} \text{ of the } k\text{-th convolution, of } w_k \text{ channels}$$
+# $$\mathrm{signal} = \frac{1}{w\,|\Omega|} \sum_{c=1}^{w} \sum_{q \in \Omega} \mathrm{std}_{\text{images}}\big(a_{c,q}\big) \quad \text{for the output } a \text{ of each convolution, of } w \text{ channels, at the pixels } q$$
 
 # %% tags=["exercise"]
 # library: knowsam_lite.course.chapters.ch03.signal
@@ -292,7 +292,7 @@ with torch.no_grad():
             print(f"convolution {i // 2 + 1:>2}   size {x.square().mean().sqrt():.1f}")
 
 # %% [markdown]
-# The size stays near 1. Real images now, and whole networks, layer by layer. The library's V-Net starts the
+# Where it fell to a fifteenth, the size stays between one half and 2. Real images now, and whole networks, layer by layer. The library's V-Net starts the
 # Kaiming way; `reset_parameters` gives a layer back PyTorch's own start. The U-Net is in training mode.
 
 
@@ -484,7 +484,7 @@ for name, net in slim.items():
 #
 # </details>
 #
-# $$\frac{|E_1 \cap E_2|}{|E_1 \cup E_2|}, \qquad E_k = \{\, i : \arg\max_c z_{k,i,c} \neq y_i \neq -1 \,\}$$
+# $$\frac{|E_1 \cap E_2|}{|E_1 \cup E_2|}, \qquad E_{1,2} = \{\, q : \arg\max_c z_{1,2}(c, q) \neq y(q) \neq -1 \,\}$$
 
 # %% tags=["exercise"]
 # library: knowsam_lite.course.chapters.ch03.shared_errors
@@ -504,8 +504,8 @@ for name, answers in pairs.items():
     print(f"{name:<9}  shared errors {ch03.shared_errors(z_1, z_2, truth):.1f}")
 
 # %% [markdown]
-# Now train: eight labelled images of skin lesions, narrow networks, 100 steps, and of each kind two seeds,
-# for the weights and for the order of the images. Expect Dice between 0.5 and 0.8 for each, after twenty
+# Now train, with the loop of chapter 02: eight labelled images of skin lesions, narrow networks, 100 steps, and
+# of each kind two seeds, for the weights and for the order of the images. Expect Dice between 0.5 and 0.8 for each, after twenty
 # to forty seconds. At the budget `smoke` nothing is trained, and everything below still runs, on networks
 # that know nothing.
 
@@ -559,9 +559,9 @@ for (kind, seed), answers in p.items():
 
 # %% [markdown]
 # And now the pairs. Two more columns keep you from fooling yourself. *By chance* is the share if two networks
-# with these error rates $q_1$ and $q_2$ erred at random pixels, without regard to each other:
+# with these error rates $r_1$ and $r_2$ erred at random pixels, without regard to each other:
 #
-# $$\frac{q_1 q_2}{q_1 + q_2 - q_1 q_2}$$
+# $$\frac{r_1 r_2}{r_1 + r_2 - r_1 r_2}$$
 #
 # *At most* is the share if the better one's errors all lay inside the worse one's: a network that is much
 # worse cannot share much. Before you run it, write down your guess for the three kinds of pair.
@@ -575,8 +575,8 @@ def told(pair: Sequence[tuple[str, int]]) -> str:
 
 print("pair                  shared   by chance   at most")
 for first, second in combinations(p, 2):
-    q_1, q_2 = ((p[key].argmax(dim=1) != y_t).float().mean() for key in (first, second))
-    chance, most = q_1 * q_2 / (q_1 + q_2 - q_1 * q_2), min(q_1, q_2) / max(q_1, q_2)
+    r_1, r_2 = ((p[key].argmax(dim=1) != y_t).float().mean() for key in (first, second))
+    chance, most = r_1 * r_2 / (r_1 + r_2 - r_1 * r_2), min(r_1, r_2) / max(r_1, r_2)
     share = ch03.shared_errors(p[first], p[second], y_t)
     print(f"{told((first, second))} {share:>9.2f} {chance:>11.2f} {most:>9.2f}")
 
@@ -613,13 +613,16 @@ maps = show(
         for i in (0, 3, 5)
     ],
     alt="For three lesions the errors of three pairs. Pairs of one kind have large black patches, where both err; "
-    "the pair of U-Net and V-Net has mostly blue and orange patches side by side, where one of the two errs.",
+    "the pair of U-Net and V-Net has mostly blue patches and orange rims, where one of the two errs.",
 )
 
 # %% [markdown]
-# In the first two columns look for black: shared errors, which the pair cannot see. In the last, blue and
-# orange lie side by side. You can also see *how* they differ: the U-Net's errors are smooth patches, the
-# V-Net's are ragged. Look again at the table of missed and added pixels as well: if one kind draws too much
+# In the first two columns look for black: shared errors, which the pair cannot see. In the last, most of what
+# is wrong has a colour: the blue patches of a U-Net that draws too much, with a rim of orange. You can also see
+# *how* they differ: the U-Net's errors are smooth, while the V-Net's are speckled like a chess-board. A
+# transposed convolution gives each of the four pixels that it makes of one its own weights. So neighbours can
+# end up on two sides of the decision, and behind its last doubling the V-Net has but one convolution and the
+# head to even that out. Look again at the table of missed and added pixels as well: if one kind draws too much
 # and the other does not, that alone makes them differ. After so few steps part of it is BatchNorm, whose
 # running averages lag behind (chapter 02, step 6). So the difference is real, but some of it is youth.
 #
@@ -747,11 +750,11 @@ print(f"{more:,} more weights: {more / total:.0%} of the V-Net")
 # 4. What makes a second network useful on unlabelled images? (a) errors in other places, (b) more
 #    weights, (c) a lower error rate, (d) the same architecture with another seed, and nothing else
 # 5. An average of two networks beats each of them. What does that say about learning without labels? (a) it
-#    works, (b) nothing, no unlabelled image was used, (c) it works if the networks differ, (d) it needs more
-#    steps
+#    works, (b) it works if the networks differ, (c) it needs more steps, (d) nothing, no unlabelled image was
+#    used
 
 # %%
-quiz("03", ["b", "d", "c", "a", "b"])
+quiz("03", ["b", "d", "c", "a", "d"])
 
 # %% [markdown]
 # ## Recap

@@ -118,6 +118,32 @@ def test_sheet_prints_dice_ids_and_class_names(tmp_path):
     assert ">patient1" in text
 
 
+@pytest.mark.parametrize(
+    ("classes", "options", "dice", "says"),
+    [
+        (
+            2,
+            {},
+            True,
+            "Colour: the prediction.  White line: outline of the truth.  Number: Dice of the case.",
+        ),
+        (
+            4,
+            {"number": "Dice of class 3"},
+            True,
+            "Colour: the class.  White line: outline of the truth.  Number: Dice of class 3.",
+        ),
+        (4, {}, False, "Colour: the class.  White line: outline of the truth."),
+    ],
+)
+def test_the_caption_says_what_is_drawn(tmp_path, classes, options, dice, says):
+    drawn = case(classes=classes)
+    if not dice:
+        del drawn["dice"]
+    figures.prediction_sheet([drawn], tmp_path / "sheet.svg", **options)
+    assert f">{says}<" in (tmp_path / "sheet.svg").read_text("utf8")
+
+
 def test_sheet_takes_the_columns_it_is_given(tmp_path):
     bare = case()
     bare["maps"] = {"U-Net": bare["maps"]["U-Net"], "teacher": np.zeros_like(bare["truth"])}

@@ -21,14 +21,18 @@ CELL, GAP, LEFT, RIGHT, TOP, BOTTOM, LINE = 1.3, 0.06, 0.26, 0.12, 0.28, 0.42, 0
 
 
 def prediction_sheet(
-    cases: Sequence[Mapping[str, Any]], path: str | Path, classes: Sequence[str] | None = None
+    cases: Sequence[Mapping[str, Any]],
+    path: str | Path,
+    classes: Sequence[str] | None = None,
+    number: str = "Dice of the case",
 ) -> dict[str, list[str]]:
     """Draw one row per case: image, truth, each of the case's maps and, if given, the uncertainty.
 
     A case holds "id", "image" uint8 (H, W, 3), "truth" uint8 (H, W), "maps" {view: uint8 (H, W)} and, if
-    wanted, "uncertainty" (H, W) in [0, 1] and "dice" {view: number}, printed in the view's corner. Masks hold
-    class indices; several foreground classes get a colour each, named by `classes` (background first). A
-    white line outlines the truth. Returns {"columns", "rows"}: the titles and the ids, as drawn.
+    wanted, "uncertainty" (H, W) in [0, 1] and "dice" {view: number}, printed in the view's corner; the
+    caption says what this `number` is. Masks hold class indices; several foreground classes get a colour
+    each, named by `classes` (background first). A white line outlines the truth. Returns {"columns", "rows"}:
+    the titles and the ids, as drawn.
     Raises `UserError` for no case, cases of unlike columns, maps of unlike sizes, an unwritable file.
     """
     columns = _columns(cases)
@@ -44,7 +48,7 @@ def prediction_sheet(
                 if i == 0:
                     axes.set_title(name, color=COLORS.get(name, INK), loc="center", pad=4)
                 _draw_cell(axes, case, name, several=top > 1)
-        _draw_caption(grid, several=top > 1)
+        _draw_caption(grid, several=top > 1, number=number if any(case.get("dice") for case in cases) else "")
         if top > 1:
             _draw_classes(grid, top, pictures, classes)
         if pictures < len(columns):
@@ -167,9 +171,9 @@ def outline(axes: Axes, mask: NDArray[np.bool_], paint: str, width: float) -> No
     axes.set_ylim(height - 0.5, -0.5)
 
 
-def _draw_caption(grid: _Grid, several: bool) -> None:
-    says = "White line: outline of the truth.  Number: Dice of the case."
-    says = says if several else f"Colour: the prediction.  {says}"
+def _draw_caption(grid: _Grid, several: bool, number: str) -> None:
+    says = f"Colour: the {'class' if several else 'prediction'}.  White line: outline of the truth."
+    says += f"  Number: {number}." if number else ""
     grid.figure.text(
         LEFT / grid.width, grid.caption / grid.height, says, va="center", fontsize=7, color=QUIET
     )

@@ -37,10 +37,18 @@ def _told(parts: dict[str, str]) -> Tensor:
     ).float()
 
 
+def _split_or_refusal(f: Split, groups: Sequence[str], val: float, test: float, seed: int) -> Tensor:
+    """A refusal is known by its type: the wording is everybody's own."""
+    try:
+        return _told(f(groups, val, test, seed))
+    except UserError:
+        return torch.tensor(math.nan)
+
+
 def _split_probe(f: Split) -> list[Tensor]:
-    """What is refused stays out, so that a mistake is known by its split whether it refuses or not."""
-    made = [_told(f(GROUPS, val, test, seed)) for val, test in FRACTIONS for seed in (0, 1)]
-    return [*made, _told(f(GROUPS[::-1], 0.2, 0.3, 0))]
+    """What must be refused stays out, so that a mistake is known by its split whether it refuses or not."""
+    made = [_split_or_refusal(f, GROUPS, val, test, seed) for val, test in FRACTIONS for seed in (0, 1)]
+    return [*made, _split_or_refusal(f, GROUPS[::-1], 0.2, 0.3, 0)]
 
 
 REFUSED = ((-0.1, 0.2), (0.2, -0.1), (1.0, 0.1), (0.1, 1.0), (0.5, 0.5), (0.0, 0.97), (0.97, 0.0))
@@ -92,17 +100,45 @@ def _split_by_images(groups: Sequence[str], val: float, test: float, seed: int) 
     return _parts(order, val, test, _at_least_one)
 
 
-def _split_share_of_images(groups: Sequence[str], val: float, test: float, seed: int) -> dict[str, str]:
-    """Whole groups, but until that share of the images is reached."""
-    parts = {}
-    order = iter(seeded_groups(groups, seed))
-    for name, fraction in (("test", test), ("val", val)):
-        taken = 0
-        while taken < fraction * len(groups):
-            group = next(order)
-            parts[group] = name
-            taken += list(groups).count(group)
-    return parts | {group: "train" for group in order}
+def _until_share_of_images(wanted: Callable[[float], float]) -> Split:
+    """Whole groups, but until a part has so many images as `wanted` makes of fraction times images."""
+
+    def wrong(groups: Sequence[str], val: float, test: float, seed: int) -> dict[str, str]:
+        parts = {}
+        order = iter(seeded_groups(groups, seed))
+        for name, fraction in (("test", test), ("val", val)):
+            taken = 0
+            while taken < wanted(fraction * len(groups)):
+                group = next(order)
+                parts[group] = name
+                taken += list(groups).count(group)
+        return parts | {group: "train" for group in order}
+
+    return wrong
+
+
+def _share_counted_through(groups: Sequence[str], val: float, test: float, seed: int) -> dict[str, str]:
+    """Whole groups; the images counted from the first group on decide where each part ends."""
+    parts, seen = {}, 0
+    for group in seeded_groups(groups, seed):
+        share = seen / len(groups)
+        parts[group] = "test" if share < test else "val" if share < test + val else "train"
+        seen += list(groups).count(group)
+    return parts
+
+
+def _images_counted(refuses: bool) -> Split:
+    """Groups are drawn, but a part's size is a fraction of the number of images."""
+
+    def wrong(groups: Sequence[str], val: float, test: float, seed: int) -> dict[str, str]:
+        order = seeded_groups(groups, seed)
+        n_test, n_val = (_at_least_one(part * len(groups)) if part else 0 for part in (test, val))
+        if refuses and n_test + n_val >= len(order):
+            raise UserError("found nothing left for training")
+        names = ["test"] * n_test + ["val"] * n_val + ["train"] * len(order)
+        return dict(zip(order, names, strict=False))
+
+    return wrong
 
 
 def _training_first(groups: Sequence[str], val: float, test: float, seed: int) -> dict[str, str]:
@@ -144,7 +180,11 @@ SPLIT = Exercise(
             ),
         ),
         Property("sizes", "fractions of the number of groups, rounded, at least 1 unless 0", _split_sizes),
-        Property("value", "the library's split, for six pairs of fractions and three seeds", _split_value),
+        Property(
+            "value",
+            "test, then val, then train, in the order of seeded_groups, for three seeds",
+            _split_value,
+        ),
         Property(
             "invariance",
             "the order and the number of a group's images change nothing",
@@ -169,7 +209,31 @@ SPLIT = Exercise(
             "share of the images",
             "groups were added until that share of the images was there; the fraction is of groups.",
             "hint 1 of exercise 01.1: the number of images plays no part.",
-            _split_share_of_images,
+            _until_share_of_images(float),
+        ),
+        Mistake(
+            "share of the images, rounded",
+            "groups were added until a rounded number of images was there; the fraction is of groups.",
+            "hint 1 of exercise 01.1: the number of images plays no part.",
+            _until_share_of_images(round),
+        ),
+        Mistake(
+            "share of the images, counted through",
+            "a part ends where that share of the images has gone by; the fraction is of groups.",
+            "hint 1 of exercise 01.1: the number of images plays no part.",
+            _share_counted_through,
+        ),
+        Mistake(
+            "sizes from the number of images",
+            "a part's size is a fraction of the number of images, and so many groups were taken.",
+            "hint 1 of exercise 01.1: the length of seeded_groups is the number of groups.",
+            _images_counted(refuses=False),
+        ),
+        Mistake(
+            "sizes from the number of images, refused",
+            "a part's size is a fraction of the number of images, so hardly a group is left for training.",
+            "hint 1 of exercise 01.1: the length of seeded_groups is the number of groups.",
+            _images_counted(refuses=True),
         ),
         Mistake(
             "rounded down",
@@ -674,16 +738,28 @@ def _counts(pred: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
     return (pred & true).sum(dim=(1, 2)).float(), (pred | true).sum(dim=(1, 2)).float()
 
 
-def _empty_is(value: float, left_out: bool = False) -> TwoWays:
-    """The two ways with another value where nobody claims a pixel; such images may be left out."""
+def _empty_is(value: float, pooled_value: float, left_out: bool = False) -> TwoWays:
+    """The two ways with other values where nobody claims a pixel; such images may be left out."""
 
     def wrong(pred: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
         both, either = _counts(pred, true)
         images = torch.where(either > 0, both / either, value)
-        pooled = torch.where(either.sum() > 0, both.sum() / either.sum(), value)
+        pooled = torch.where(either.sum() > 0, both.sum() / either.sum(), pooled_value)
         return images.nanmean() if left_out else images.mean(), pooled
 
     return wrong
+
+
+def _empty_images(name: str, says: str, hint: str, value: float, left_out: bool = False) -> list[Mistake]:
+    """One mistake about empty images, with the pooled 0 / 0 right, unguarded, or 0 as well."""
+    return [
+        Mistake(name + more, says + also, hint, _empty_is(value, pooled_value, left_out))
+        for more, also, pooled_value in (
+            ("", "", 1.0),
+            (", pooled nan", " And without any claimed pixel your pooled value is nan, not 1.", math.nan),
+            (", pooled 0", " And without any claimed pixel your pooled value is 0, not 1.", 0.0),
+        )
+    ]
 
 
 def _smoothed(pred: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
@@ -722,12 +798,6 @@ def _no_mean(pred: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(either > 0, both / either, 1.0), _iou_both(pred, true)[1]
 
 
-def _left_out_and_pooled(pred: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
-    """nanmean, and a pooled value that has its own rule."""
-    both, either = _counts(pred, true)
-    return (both / either).nanmean(), _iou_both(pred, true)[1]
-
-
 IOU = Exercise(
     "01.4",
     "IoU in two ways",
@@ -745,12 +815,12 @@ IOU = Exercise(
         ),
         Property(
             "images",
-            "the mean of the library's iou over the images",
+            "the mean of the images' own IoU, where an image that nobody claims counts 1",
             lambda f: all(same(f(*_masks(s))[0], _iou_both(*_masks(s))[0]) for s in range(4)),
         ),
         Property(
             "pooled",
-            "the library's iou of all pixels as one image",
+            "the IoU of all pixels as one image",
             lambda f: all(same(f(*_masks(s))[1], _iou_both(*_masks(s))[1]) for s in range(4)),
         ),
         Property(
@@ -765,23 +835,36 @@ IOU = Exercise(
         ),
     ),
     (
-        Mistake(
+        *_empty_images(
             "nan",
             "an image in which nobody claims a pixel gives 0 / 0, and one nan spoils the mean.",
             "hint 2 of exercise 01.4: torch.where puts a 1 in its place.",
-            _empty_is(math.nan),
+            math.nan,
         ),
-        Mistake(
+        *_empty_images(
             "empty images left out",
             "images in which nobody claims a pixel are left out of the mean; they count 1.",
             "the text of exercise 01.4: an image without any claimed pixel counts 1.",
-            _empty_is(math.nan, left_out=True),
+            math.nan,
+            left_out=True,
         ),
-        Mistake(
+        *_empty_images(
             "empty images count 0",
             "images in which nobody claims a pixel count 0, as they do with a small number in the divisor.",
             "hint 2 of exercise 01.4: torch.where puts a 1 in its place.",
-            _empty_is(0.0),
+            0.0,
+        ),
+        Mistake(
+            "pooled nan",
+            "the first number is right; the second is nan if there is not one claimed pixel in all images.",
+            "hint 3 of exercise 01.4: 0 / 0 can happen to the pooled value, too.",
+            _empty_is(1.0, math.nan),
+        ),
+        Mistake(
+            "pooled 0",
+            "the first number is right; the second is 0 if there is not one claimed pixel in all images.",
+            "the text of exercise 01.4: then it is 1.",
+            _empty_is(1.0, 0.0),
         ),
         Mistake(
             "smoothed by 1",
@@ -844,12 +927,6 @@ IOU = Exercise(
             _no_mean,
         ),
         Mistake(
-            "empty images left out of the mean",
-            "images in which nobody claims a pixel are left out of the mean; there they count 1.",
-            "the text of exercise 01.4: an image without any claimed pixel counts 1.",
-            _left_out_and_pooled,
-        ),
-        Mistake(
             "plain numbers",
             "you return plain numbers; tensors of type float32 are wanted.",
             "the text of exercise 01.4: no .item().",
@@ -906,8 +983,10 @@ def _distance_probe(f: Distance) -> list[Tensor]:
     return [_numbers(f, FULL), _numbers(f, EMPTY)]
 
 
-def _both_ways(p: BoolArray, t: BoolArray, edge: Callable[[BoolArray], BoolArray] = surface) -> list[Any]:
-    """Distances from prediction to truth and back, of the pixels that `edge` takes."""
+def border_distances(
+    p: BoolArray, t: BoolArray, edge: Callable[[BoolArray], BoolArray] = surface
+) -> list[np.ndarray]:
+    """From each border pixel of one mask (H, W) the distance to the nearest one of the other, both ways."""
     between = np.linalg.norm(np.argwhere(edge(p))[:, None] - np.argwhere(edge(t))[None], axis=2)
     return [between.min(axis=1), between.min(axis=0)]
 
@@ -930,7 +1009,7 @@ def _other_rule(one: float, both: float) -> Distance:
 
 def _unready(p: BoolArray, t: BoolArray) -> float:
     """No rule for empty masks: numpy finds no smallest distance and complains."""
-    return float(np.percentile(np.concatenate(_both_ways(p, t)), 95))
+    return float(np.percentile(np.concatenate(border_distances(p, t)), 95))
 
 
 def _along_axes(p: BoolArray, t: BoolArray) -> float:
@@ -955,7 +1034,7 @@ HD95 = Exercise(
         ),
         Property(
             "value",
-            "the library's distances: blobs, a far speck, a ring, a mask at the edge",
+            "the 95th percentile of the heap: blobs, a far speck, a ring, a mask at the edge",
             lambda f: same(_numbers(f, FULL), _numbers(hd95, FULL)),
         ),
         Property("identity", "0 for a mask and itself", lambda f: f(*FULL[6]) == 0),
@@ -979,39 +1058,39 @@ HD95 = Exercise(
             "the largest distance",
             "this is the Hausdorff distance itself: a single far pixel decides.",
             "hint 3 of exercise 01.5: the 95th percentile of the heap.",
-            _other_distance(lambda p, t: np.concatenate(_both_ways(p, t)).max()),
+            _other_distance(lambda p, t: np.concatenate(border_distances(p, t)).max()),
         ),
         Mistake(
             "0.95 times the largest",
             "the largest distance times 0.95 is no percentile: a single far pixel still decides.",
             "hint 3 of exercise 01.5: np.percentile(heap, 95).",
-            _other_distance(lambda p, t: 0.95 * np.concatenate(_both_ways(p, t)).max()),
+            _other_distance(lambda p, t: 0.95 * np.concatenate(border_distances(p, t)).max()),
         ),
         Mistake(
             "a percentile of each direction",
             "you took the larger of two percentiles, one per direction: another definition of HD95.",
             "hint 3 of exercise 01.5: one heap of both directions.",
-            _other_distance(lambda p, t: max(np.percentile(way, 95) for way in _both_ways(p, t))),
+            _other_distance(lambda p, t: max(np.percentile(way, 95) for way in border_distances(p, t))),
         ),
         Mistake(
             "one direction only",
             "only the way from prediction to truth counts, so half of the truth may be missed for nothing.",
             "hint 3 of exercise 01.5: both directions.",
-            _other_distance(lambda p, t: np.percentile(_both_ways(p, t)[0], 95)),
+            _other_distance(lambda p, t: np.percentile(border_distances(p, t)[0], 95)),
         ),
         Mistake(
             "whole masks in place of borders",
             "distances between all pixels of the masks: each shared pixel is a 0 that hides the border.",
             "hint 2 of exercise 01.5: np.argwhere of the surfaces.",
             _other_distance(
-                lambda p, t: np.percentile(np.concatenate(_both_ways(p, t, lambda mask: mask)), 95)
+                lambda p, t: np.percentile(np.concatenate(border_distances(p, t, lambda mask: mask)), 95)
             ),
         ),
         Mistake(
             "the mean",
             "this is the average surface distance, the mean of the heap.",
             "hint 3 of exercise 01.5: np.percentile(heap, 95).",
-            _other_distance(lambda p, t: np.concatenate(_both_ways(p, t)).mean()),
+            _other_distance(lambda p, t: np.concatenate(border_distances(p, t)).mean()),
         ),
         Mistake(
             "an empty mask is free",
@@ -1035,24 +1114,24 @@ HD95 = Exercise(
             "the mean of two percentiles",
             "you took one percentile per direction and their mean.",
             "hint 3 of exercise 01.5: one heap of both directions.",
-            _other_distance(lambda p, t: np.mean([np.percentile(way, 95) for way in _both_ways(p, t)])),
+            _other_distance(lambda p, t: np.mean([np.percentile(way, 95) for way in border_distances(p, t)])),
         ),
         Mistake(
             "not 95 per cent",
             "np.percentile counts in per cent: 0.95 asks for the smallest hundredth.",
             "hint 3 of exercise 01.5: np.percentile(heap, 95).",
-            _other_distance(lambda p, t: np.percentile(np.concatenate(_both_ways(p, t)), 0.95)),
+            _other_distance(lambda p, t: np.percentile(np.concatenate(border_distances(p, t)), 0.95)),
         ),
         Mistake(
             "steps along the axes",
             "your distances count rows plus columns; the straight line between two pixels is shorter.",
-            "the example above exercise 01.5: np.linalg.norm.",
+            "hint 2 of exercise 01.5: np.linalg.norm.",
             _other_distance(_along_axes),
         ),
         Mistake(
             "all pairs",
             "the heap holds the distances of all pairs of border pixels; only the nearest partner counts.",
-            "the example above exercise 01.5: between.min(...).",
+            "hint 2 of exercise 01.5: min along an axis.",
             _other_distance(_all_pairs),
         ),
         Mistake(
@@ -1075,11 +1154,11 @@ EXERCISES = (SPLIT, WARP, STEPS, IOU, HD95)
 QUIZ = (
     Answer("b", "frames of one video are neighbours; the video is the group.", "step 1, groups and leaks"),
     Answer("c", "class 2 is no mean of 1 and 3, and 1 is none of 0 and 2.", "step 2, augmentation"),
-    Answer("c", "nothing was there and nothing was claimed.", "step 4, empty masks"),
+    Answer("a", "1 where nothing was there, 0 where an object was missed.", "step 4, empty masks"),
     Answer(
         "d",
         "the largest distance hangs on one pixel; the 95th percentile leaves out a twentieth.",
         "step 5, how far off, and the explorer",
     ),
-    Answer("b", "the slices of one patient succeed or fail together.", "put together: how sure is the mean"),
+    Answer("c", "the slices of one patient succeed or fail together.", "put together: how sure is the mean"),
 )

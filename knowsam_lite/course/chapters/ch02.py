@@ -183,6 +183,12 @@ FIELD = Exercise(
             _field(image=torch.zeros),
         ),
         Mistake(
+            "a blank image, gradients left behind",
+            "all pixels were equal, so max-pooling hides some; and backward() left gradients in the network.",
+            "hints 1 and 2 of exercise 02.1: random images, and torch.autograd.grad.",
+            _field(image=torch.ones, backward=True),
+        ),
+        Mistake(
             "width before height",
             "the two numbers are exchanged: height comes first.",
             "hint 3 of exercise 02.1: rows give the height.",
@@ -244,11 +250,16 @@ def _wrong_block(layers: Callable[[int, int, float], Sequence[nn.Module]]) -> ty
 
 
 def _half(
-    i: int, o: int, slope: float = 0.01, padding: int = 1, act: type[nn.Module] | None = None
+    i: int,
+    o: int,
+    slope: float = 0.01,
+    padding: int = 1,
+    act: type[nn.Module] | None = None,
+    bias: bool = True,
 ) -> list[nn.Module]:
     """Convolution, BatchNorm, activation."""
     last = act() if act else nn.LeakyReLU(slope)
-    return [nn.Conv2d(i, o, 3, padding=padding), nn.BatchNorm2d(o), last]
+    return [nn.Conv2d(i, o, 3, padding=padding, bias=bias), nn.BatchNorm2d(o), last]
 
 
 def _act_first(i: int, o: int, p: float) -> list[nn.Module]:
@@ -263,7 +274,7 @@ BLOCK = Exercise(
     (
         Property(
             "interface",
-            "ConvBlock(in_channels, out_channels, dropout) holds tensors of the library's names and shapes",
+            "ConvBlock(in_channels, out_channels, dropout): two convolutions with bias, two BatchNorms",
             lambda k: shapes(k(3, 5, 0.2)) == shapes(ConvBlock(3, 5)),
         ),
         Property(
@@ -273,7 +284,7 @@ BLOCK = Exercise(
         ),
         Property(
             "value",
-            "the library's values in evaluation mode",
+            "the seven layers in their order, in evaluation mode",
             lambda k: same(_block_run(k, False), _block_run(ConvBlock, False)),
         ),
         Property(
@@ -284,7 +295,7 @@ BLOCK = Exercise(
         Property("default", "without a third argument nothing is dropped", _block_default),
         Property(
             "gradient",
-            "the library's gradient",
+            "and the image gets their gradient",
             lambda k: same(
                 gradients(filled(k(3, 4)), picture(2, 3, 8, 8)),
                 gradients(filled(ConvBlock(3, 4)), picture(2, 3, 8, 8)),
@@ -297,6 +308,12 @@ BLOCK = Exercise(
             "each convolution takes one pixel off every side, so the map shrinks by four.",
             "hint 1 of exercise 02.2: padding=1.",
             _wrong_block(lambda i, o, p: [*_half(i, o, padding=0), nn.Dropout(p), *_half(o, o, padding=0)]),
+        ),
+        Mistake(
+            "no bias",
+            "the convolutions have no bias, and weights that were trained with one would not fit.",
+            "the text of exercise 02.2: the convolutions have their bias.",
+            _wrong_block(lambda i, o, p: [*_half(i, o, bias=False), nn.Dropout(p), *_half(o, o, bias=False)]),
         ),
         Mistake(
             "ReLU",
@@ -433,7 +450,7 @@ DESCEND = Exercise(
         ),
         Property(
             "value",
-            "the library's values",
+            "what each block returns, before it is pooled; the next one gets its largest of four",
             lambda f: all(
                 same(
                     f(_encoder(), picture(2, 3, 32, 48, seed=s)),
@@ -451,7 +468,7 @@ DESCEND = Exercise(
             ),
         ),
         Property("sizes", "an image of 20 × 32 pixels is refused with a UserError", _refused),
-        Property("gradient", "the library's gradient, through every map", _down_gradient),
+        Property("gradient", "the image gets a gradient through every map", _down_gradient),
     ),
     (
         Mistake(
@@ -599,10 +616,10 @@ CLIMB = Exercise(
         ),
         Property(
             "value",
-            "the library's values",
+            "each block sees its skip and behind it the doubled map",
             lambda f: all(same(f(*_ladder(), _maps(s)), subnets.climb(*_ladder(), _maps(s))) for s in (1, 2)),
         ),
-        Property("gradient", "the library's gradient, to every map of the way down", _up_gradient),
+        Property("gradient", "every map of the way down gets its gradient", _up_gradient),
         Property("no trace", "the list that was given keeps its three maps", lambda f: int(_left(f)) == 3),
     ),
     (
@@ -690,6 +707,7 @@ def _loss_probe(f: Loss) -> list[Tensor]:
     return [
         *(f(z, y) for z, y in tasks),
         f(*_task(3), 1.0),
+        f(_task(2)[0].bfloat16(), _task(2)[1]),
         *(g for z, y in tasks for g in gradients(lambda t, y=y: f(t, y), z)),
     ]
 
@@ -704,6 +722,11 @@ def _loss_smooth(f: Loss) -> bool:
         [f(z, y), f(z, y, 0.5), f(*_task(3), 2.0)],
         [dice_loss(z, y), dice_loss(z, y, 0.5), dice_loss(*_task(3), 2.0)],
     )
+
+
+def _loss_half(f: Loss) -> bool:
+    z, y = _task(2)
+    return same(f(z.bfloat16(), y), dice_loss(z.bfloat16(), y))
 
 
 def _loss_unknown(f: Loss) -> bool:
@@ -777,17 +800,15 @@ LOSS = Exercise(
             lambda f: takes(f, 3) and takes(f, 2) and isinstance(f(*_task(2)), Tensor),
         ),
         Property("shape", "one single number", lambda f: f(*_task(3)).shape == ()),
-        Property(
-            "dtype",
-            "float32, also from half-precision logits",
-            lambda f: f(_task(2)[0].bfloat16(), _task(2)[1]).dtype == torch.float32,
-        ),
-        Property("value", "the library's values, for 2, 3 and 5 classes", _loss_value),
+        Property("dtype", "float32, and computed in it, also from half-precision logits", _loss_half),
+        Property("value", "1 minus the mean of the classes' soft Dice, for 2, 3 and 5 classes", _loss_value),
         Property("unknown", "pixels of label -1 change nothing", _loss_unknown),
         Property(
-            "smooth", "the library's values where a class is absent, and for other smooth", _loss_smooth
+            "smooth",
+            "added above and below: right where a class is absent, and for other smooth",
+            _loss_smooth,
         ),
-        Property("gradient", "the library's gradient", _loss_gradient),
+        Property("gradient", "the logits get the gradient of that value", _loss_gradient),
     ),
     (
         Mistake(
@@ -795,6 +816,24 @@ LOSS = Exercise(
             "your number grows as the prediction gets better; a loss has to fall.",
             "the equation above exercise 02.5 begins with 1 minus.",
             lambda z, y, smooth=1e-5: 1 - dice_loss(z, y, smooth),
+        ),
+        Mistake(
+            "half precision stays",
+            "half-precision logits give a half-precision loss, whose sums have lost all but a few digits.",
+            "hint 1 of exercise 02.5: z.float() before the softmax.",
+            _dice(probabilities=lambda z: z.softmax(dim=1)),
+        ),
+        Mistake(
+            "float32 at the end",
+            "your number is float32, but it was made of half-precision sums, so most digits are wrong.",
+            "hint 1 of exercise 02.5: z.float() before the softmax.",
+            lambda z, y, smooth=1e-5: _dice(probabilities=lambda z: z.softmax(dim=1))(z, y, smooth).float(),
+        ),
+        Mistake(
+            "float32 behind the softmax",
+            "the softmax was made in half precision, and float32 comes too late for its digits.",
+            "hint 1 of exercise 02.5: z.float() before the softmax.",
+            _dice(probabilities=lambda z: z.softmax(dim=1).float()),
         ),
         Mistake(
             "no squares",
@@ -999,7 +1038,11 @@ SIZE = Exercise(
             "(N, 3, H, W) -> (N, C, H, W), for five sizes",
             lambda f: all(f(_small_net(), picture(2, 3, h, w)).shape == (2, 2, h, w) for h, w in SIZES),
         ),
-        Property("value", "the values of the chapter's own function, for five sizes", _size_value),
+        Property(
+            "value",
+            "the logits of the image with its last column and row repeated, for five sizes",
+            _size_value,
+        ),
         Property("statistics", "asking does not change the network: BatchNorm's buffers stay", _statistics),
         Property("no graph", "the network is asked once, without a graph", _no_graph),
     ),
@@ -1009,6 +1052,12 @@ SIZE = Exercise(
             "the network was in training mode: dropout is at work, BatchNorm looks at the batch.",
             "hint 2 of exercise 02.6: net.eval() before you ask.",
             _sized(_missing, train=True),
+        ),
+        Mistake(
+            "zeros, in training mode",
+            "the new pixels are black, and the network was in training mode.",
+            'hint 1 of exercise 02.6: mode="replicate"; and hint 2: net.eval().',
+            _sized(_missing, mode="constant", train=True),
         ),
         Mistake(
             "padded with zeros",
@@ -1021,6 +1070,12 @@ SIZE = Exercise(
             "a side that is a multiple of 16 already got 16 more pixels.",
             "hint 1 of exercise 02.6: -n % 16 is 0 where nothing is missing.",
             _sized(_always),
+        ),
+        Mistake(
+            "zeros, also where nothing is missing",
+            "the new pixels are black, and a side that is a multiple of 16 already got 16 of them.",
+            'hint 1 of exercise 02.6: -n % 16, and mode="replicate".',
+            _sized(_always, mode="constant"),
         ),
         Mistake(
             "padded left and above",
@@ -1098,5 +1153,5 @@ QUIZ = (
         "step 3, the way down",
     ),
     Answer("b", "nearly all pixels are background, and cross-entropy is their mean.", "step 5, the loss"),
-    Answer("b", "25 is odd, so 12 comes back as 24, and the skip of 25 has no partner.", "step 7, sizes"),
+    Answer("a", "25 is odd, so 12 comes back as 24, and the skip of 25 has no partner.", "step 7, sizes"),
 )

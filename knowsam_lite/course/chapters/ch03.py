@@ -133,13 +133,13 @@ STAGE = Exercise(
         ),
         Property(
             "value",
-            "the library's values with the same weights",
+            "convolution, ReLU, again and again, with the same weights",
             lambda f: all(
                 same(_run(f, case, s), _run(conv_stage, case, s)) for case in CASES for s in (1, 2)
             ),
         ),
         Property("alone", "an image gets the same answer alone and in a batch", _alone),
-        Property("gradient", "the library's gradient", _stage_gradient),
+        Property("gradient", "the image gets their gradient", _stage_gradient),
     ),
     (
         Mistake(
@@ -361,7 +361,11 @@ SIGNAL = Exercise(
             "one number for each convolution that is computed, transposed ones included",
             lambda f: [len(f(net, x)) for net, x in _measured()] == [6, 12, 13],
         ),
-        Property("value", "the values of the chapter's own function, for three networks", _signal_value),
+        Property(
+            "value",
+            "the spread over the images, number by number, and then its mean: three networks",
+            _signal_value,
+        ),
         Property(
             "no trace",
             "no hook is left in the network, and its mode is as it was",
@@ -881,19 +885,23 @@ FORWARD = Exercise(
     (
         Property(
             "interface",
-            "VNet(num_classes, widths, depths) holds tensors of the library's names and shapes",
+            "VNet(num_classes, widths, depths): __init__ is as it was given",
             _all_shapes,
         ),
-        Property("start", "and starts with the library's weights", _first_weights),
+        Property("start", "and starts the Kaiming way, with the same random numbers", _first_weights),
         Property(
             "shape",
             "images (N, 3, H, W) -> logits (N, C, H, W)",
             lambda k: made(k)(picture(2, 3, 32, 48)).shape == (2, 3, 32, 48),
         ),
-        Property("value", "the library's values, for two sets of widths, and asked twice", _forward_value),
+        Property(
+            "value",
+            "what enters a stage is added on the way up: two sets of widths, asked twice",
+            _forward_value,
+        ),
         Property("grey", "grey images (N, 1, H, W) are taken, too", lambda k: same(_grey(k), _grey(VNet))),
         Property("sizes", "an image of 20 × 32 pixels is refused with a UserError", _refused),
-        Property("gradient", "the library's gradient, to the image and to every weight", _forward_gradient),
+        Property("gradient", "the image and every weight get their gradient", _forward_gradient),
     ),
     (
         Mistake(
@@ -1125,7 +1133,11 @@ SHARED = Exercise(
             lambda f: takes(f, 3) and isinstance(f(*_answers(2, 1)), float),
         ),
         Property("ends", "1 if both err at the same pixels, 0 if never at the same one", _shared_ends),
-        Property("value", "the values of the chapter's own function", _shared_value(unknown=False)),
+        Property(
+            "value",
+            "pixels at which both are wrong, out of those at which at least one is",
+            _shared_value(unknown=False),
+        ),
         Property("unknown", "and the same where some labels are unknown", _shared_value(unknown=True)),
         Property("symmetric", "it does not matter which network comes first", _symmetric),
         Property("no error", "nan if no pixel is wrong", _nobody_errs),
@@ -1232,6 +1244,6 @@ QUIZ = (
     Answer("c", "convolution and ReLU keep a factor; BatchNorm divides it out.", "step 1, the stage"),
     Answer("a", "where both make the same mistake there is nothing to see.", "why, and step 4"),
     Answer(
-        "b", "learning without labels has to beat the average of two on labels alone.", "step 4, the average"
+        "d", "learning without labels has to beat the average of two on labels alone.", "step 4, the average"
     ),
 )
