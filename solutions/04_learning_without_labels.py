@@ -513,7 +513,7 @@ bias = show(
     title="A network that believes itself",
     xlabel="rounds of learning from its own pseudo-labels",
     alt="Two lines over the rounds from 0 to 4: the Dice falls, fast at first, and the certainty of the first mistakes "
-    "that are kept ends far above where it began.",
+    "that are kept ends above where it began.",
 )
 
 # %% [markdown]
@@ -853,7 +853,7 @@ protected = show(
 # a run. It is the confirmation bias of step 5, with two networks in place of one. With the ramp the pair begins
 # with background as well, but the labels lead it out before the weights count.
 #
-# Only the three times make this visible. With the method's own factors, runs this short ended no worse without
+# Three times the weight makes this visible. With the method's own factors, runs this short ended no worse without
 # the ramp when this chapter was written. See for yourself: `with_each_other(0, ramped=False)`.
 #
 # ## Where the paper, the authors' code and this library differ
@@ -866,7 +866,7 @@ protected = show(
 # | detail | authors' code | this library |
 # |---|---|---|
 # | consistency | binary cross-entropy of the *last class channel* | cross-entropy over all classes |
-# | direction | the U-Net learns from the V-Net, which learns nothing | both learn |
+# | direction | the U-Net learns from the V-Net, not the V-Net from it | both learn |
 # | entropy | divided by $\log 2$, whatever C is | divided by $\log C$ |
 # | weight of the entropy | 0.9 from the first step on | 0.9 times the ramp |
 # | ramp | in 200 stairs | every step |
