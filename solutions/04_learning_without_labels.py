@@ -31,6 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from knowsam_lite import Config, Synthetic, UNet, VNet, figures, losses
+from knowsam_lite.course.chapters.ch00 import learners
 from knowsam_lite.data import choose_labeled
 from knowsam_lite.data.sampler import Batch, StepBatches, load_case
 from knowsam_lite.losses import supervised_loss
@@ -178,7 +179,8 @@ for own in (0.50, 0.80, 0.95):
 # The pull is the difference of the two probabilities: up while the learner gives too little, none where they
 # agree, down where it gives too much. A learner that is *surer* than the other is called back. Note that the
 # loss is not 0 where the two agree. It is the entropy of the other's answer, a floor that no learner gets
-# below or moves. (Less that floor it is the KL divergence, with the same gradient: chapter 08 comes back to it.)
+# below or moves. (Less that floor it is the KL divergence, with the same gradient: chapter 08 comes back to
+# it.)
 
 # %% tags=["compare"]
 own = torch.linspace(0.02, 0.98, 97)
@@ -360,28 +362,15 @@ check("04.2", mutual_terms)
 
 # %% [markdown]
 # **Look.** Who learns from which term? Two real subnets, one batch, and for each term the networks that get a
-# gradient:
+# gradient (`learners` of exercise 00.4):
 
 # %% tags=["compare"]
 torch.manual_seed(0)
 small = (8, 16, 32, 64)
 pair = {"U-Net": UNet(2, small, dropout=(0, 0, 0, 0)), "V-Net": VNet(2, small, depths=(1, 1, 2, 2))}
-
-
-def learners(term: Tensor) -> str:
-    """The networks of the pair that get a gradient from this term."""
-    found = []
-    for name, network in pair.items():
-        gradients = torch.autograd.grad(
-            term, list(network.parameters()), retain_graph=True, allow_unused=True
-        )
-        found += [name] if any(g is not None and g.any() for g in gradients) else []
-    return ", ".join(found) or "nobody"
-
-
 z_a, z_b = (network(x_l[:2]) for network in pair.values())
 for name, term in multi_view.mutual_terms(z_a, z_b, 1.0, 1.0).items():
-    print(f"{name:<14} teaches {learners(term)}")
+    print(f"{name:<14} teaches {', '.join(learners(term, pair))}")
 
 # %% [markdown]
 # One term, one learner. No label was needed, so these terms run over the whole batch.
@@ -491,7 +480,7 @@ def judge(network: nn.Module) -> dict[str, float]:
     y = z.argmax(dim=1)
     kept = wrong[0] & (y == first)
     share, sure = kept.sum().item() / wrong[0].sum().item(), 1 - entropy_map(z)[kept].mean().item()
-    return {"Dice": mean_dice(y, truth_u), "first mistakes kept": share, "sure of these": sure}
+    return {"Dice": mean_dice(y, truth_u), "first mistakes kept": share, "sure of those kept": sure}
 
 
 # %% tags=["training"]
@@ -509,7 +498,7 @@ for name, row in {**{f"round {i}": row for i, row in enumerate(rounds)}, "truth"
 # %%
 bias = show(
     figures.trends,
-    {what: (list(range(5)), [row[what] for row in rounds]) for what in ("Dice", "sure of these")},
+    {what: (list(range(5)), [row[what] for row in rounds]) for what in ("Dice", "sure of those kept")},
     title="A network that believes itself",
     xlabel="rounds of learning from its own pseudo-labels",
     alt="Two lines over the rounds from 0 to 4: the Dice falls, fast at first, and the certainty of the first mistakes "
@@ -853,8 +842,8 @@ protected = show(
 # a run. It is the confirmation bias of step 5, with two networks in place of one. With the ramp the pair begins
 # with background as well, but the labels lead it out before the weights count.
 #
-# Three times the weight makes this visible. With the method's own factors, runs this short ended no worse without
-# the ramp when this chapter was written. See for yourself: `with_each_other(0, ramped=False)`.
+# Three times the weight makes this visible. With the method's own factors, runs this short ended no worse
+# without the ramp when this chapter was written. See for yourself: `with_each_other(0, ramped=False)`.
 #
 # ## Where the paper, the authors' code and this library differ
 #
@@ -913,7 +902,7 @@ for name, term in {
     "library, a from b": losses.consistency_loss(z_a, z_b),
     "library, b from a": losses.consistency_loss(z_b, z_a),
 }.items():
-    print(f"{name}   teaches {learners(term)}")
+    print(f"{name}   teaches {', '.join(learners(term, pair)) or 'nobody'}")
 print(
     "the authors' two values are equal:",
     bool(consistency_a_from_b(z_a, z_b) == consistency_b_from_a(z_b, z_a)),

@@ -390,8 +390,7 @@ for name, kind in {
 # The first kind should be the most frequent and by far the most reliable. Where the networks quarrel, look at
 # how the errors are shared out: with two classes an error rate of one half would mean that the U-Net loses as
 # many quarrels as it wins. The last kind, two sure networks that contradict each other, hardly occurs after so
-# few steps. The exact numbers depend on your
-# versions of PyTorch and on luck, so they are not checked.
+# few steps. The exact numbers depend on your versions of PyTorch and on luck, so they are not checked.
 #
 # An aggregation that knows the kind of each pixel can do better than an average: believe the certain
 # network where one doubts, and fall back on the look of the neighbourhood where both are certain and
@@ -605,7 +604,8 @@ for name, z in {"U-Net": z_a, "V-Net": z_b, "average": average, "HAM": z_f}.item
 #
 # Does HAM use all three inputs, or does it live on the logits alone? An *ablation* answers: take one part
 # away, leave everything else as it is, train again, compare. A fair way to take away a branch is to let
-# `fuse` get zeros in place of its features. The shapes stay as they are, and so does every other weight at the start.
+# `fuse` get zeros in place of its features. The shapes stay as they are, and so does every other weight at the
+# start.
 
 
 # %%
@@ -622,7 +622,7 @@ class Silence(nn.Module):
 # Difficulty 2 of 5 · importance 3 of 5 · 8 minutes
 #
 # Write `ablate(ham, name)`: a *copy* of `ham` in which a `Silence` stands *behind* the branch called `name`
-# ("agreement", "certainty" or "logits"), so that fuse always gets zeros from there, also after training. The
+# ("agreement", "certainty" or "logits"), so that `fuse` always gets zeros from there, also after training. The
 # module that was given must not change.
 #
 # <details><summary>Hint</summary>
@@ -630,7 +630,7 @@ class Silence(nn.Module):
 # 1. `copy.deepcopy(ham)` copies a module with its weights.
 # 2. `nn.Sequential(branch, Silence())`. Zeros in front of the branch would not do, since BatchNorm adds its own
 #    constant and the branch would still speak. In *place* of the branch they would have the channels of its
-#    input, and fuse expects those of its answer.
+#    input, and `fuse` expects those of its answer.
 # 3. `getattr(module, name)` reads an attribute by its name, `setattr(module, name, value)` replaces it.
 #
 # </details>

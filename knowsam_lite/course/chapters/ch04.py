@@ -987,7 +987,7 @@ STEP = Exercise(
         ),
         Property(
             "gradient",
-            "the student learns from both terms: the labelled half, and the unlabelled one",
+            "each term reaches the weights of the student as its formula says",
             lambda f: same(_weights_reached(f), _weights_reached(library_terms)),
         ),
         Property("teacher", "the teacher gets no gradient", _step_teacher),

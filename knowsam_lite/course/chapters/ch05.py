@@ -405,7 +405,7 @@ DISAGREEMENT = Exercise(
         ),
         Mistake(
             "each network's winner",
-            "in each network the winner speaks, also with one half or less: among three classes, or in a tie.",
+            "in each network the winner speaks, also with one half or less of the probability.",
             "hint 1 of exercise 05.2: the decision is p > 0.5, not argmax.",
             _winners,
         ),
