@@ -31,6 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from knowsam_lite import Config, Synthetic, UNet, VNet, figures, losses
+from knowsam_lite.course.chapters.ch00 import learners
 from knowsam_lite.data import choose_labeled
 from knowsam_lite.data.sampler import Batch, StepBatches, load_case
 from knowsam_lite.losses import supervised_loss
@@ -98,8 +99,8 @@ for step in range(steps):
 
 # %% [markdown]
 # Now ask it twice about each unlabelled image: once as it is, and once in the mirror. (The second answer is
-# mirrored back, so that the pixels lie on top of each other.) A lesion in the mirror is the same lesion, so
-# where the two answers differ, one of them must be wrong, and no label was needed to find out.
+# mirrored back.) A lesion in the mirror is the same lesion, so of two answers that differ one is wrong, as
+# chapter 03 says of two networks.
 
 # %%
 with torch.no_grad():
@@ -135,10 +136,9 @@ views = show(
 # loss can be made of: *give the same answer to both*. That is **consistency**, and there are many ways to get
 # two views: a mirror, noise, another moment of the training, a second network.
 #
-# The last column is the limit of the whole idea. There the two answers agree, and both are wrong. No
-# comparison of the two will ever find these pixels, and a loss that asks for agreement is content with them.
-# So choose views that fail in *different* places. That is why the method has two subnets of different build
-# (chapter 03).
+# The last column is the limit of the idea: the two answers agree, and both are wrong. No comparison will ever
+# find these pixels, and a loss that asks for agreement is content with them. So the method has two subnets of
+# different build, which fail in *different* places (chapter 03).
 #
 # ## From equation to code
 #
@@ -149,8 +149,9 @@ views = show(
 # | $\mathrm{sg}$ | stops the gradient | `.detach()` | |
 # | $L_{cons}^{k \leftarrow j} = -\overline{\sum_c \mathrm{sg}(p_{jc}) \log p_{kc}}$ | consistency: $k$ learns from $j$ | `consistency_loss(z, z_other)` | one number |
 # | $L_{ent} = \overline{h}$ | low entropy; $h$ is the entropy of a pixel, divided by $\log C$ | `entropy_loss(z)` | one number |
-# | $w(t) = e^{-5 (1 - t / t_{max})^2}$ | ramp | `ramp(progress)` | a number |
-# | $\theta' \leftarrow a\, \theta' + (1 - a)\, \theta$ | Mean Teacher's moving average | `follow(teacher, student, step)` | |
+# | $w(t) = e^{-5 (1 - t / t_{max})^2}$ | ramp, in [0, 1] | `ramp(progress)` | a number |
+# | $\lambda_{cons}\, w(t), \; \lambda_{ent}\, w(t)$ | weights of the two losses; the method's factors are 1 and 0.9 | `w`, `v` | two numbers |
+# | $\theta' \leftarrow \alpha\, \theta' + (1 - \alpha)\, \theta$ | Mean Teacher's moving average | `follow(teacher, student, step)` | |
 #
 # The bar is the mean over all pixels $\Omega$ of the batch. The *labelled half* of a batch comes first, the
 # *unlabelled half* behind it. Unlabelled pixels carry the label −1, which the supervised loss leaves out; the
@@ -178,7 +179,8 @@ for own in (0.50, 0.80, 0.95):
 # The pull is the difference of the two probabilities: up while the learner gives too little, none where they
 # agree, down where it gives too much. A learner that is *surer* than the other is called back. Note that the
 # loss is not 0 where the two agree. It is the entropy of the other's answer, a floor that no learner gets
-# below:
+# below or moves. (Less that floor it is the KL divergence, with the same gradient: chapter 08 comes back to
+# it.)
 
 # %% tags=["compare"]
 own = torch.linspace(0.02, 0.98, 97)
@@ -256,7 +258,7 @@ for name, distance in (("with the stop", losses.consistency_loss), ("without", m
 # **Idea.** Consistency keeps doubts alive. If you believe that a pixel of an unlabelled image belongs to
 # *some* class, and not to one half of each, ask for that as well: make the entropy small. (Chapter 05 builds
 # the entropy map; all you need here is that 0 means certain and 1 means no idea.) It is the mean of that map,
-# divided by $\log C$ like the map itself, so it lies in [0, 1] for every number of classes.
+# divided by $\log C$, so it lies in [0, 1] for every number of classes.
 #
 # $$L_{ent} = \frac{1}{|\Omega|} \sum_{i \in \Omega} h_i, \qquad h = -\frac{1}{\log C} \sum_{c=1}^{C} p_c \log p_c$$
 #
@@ -313,9 +315,9 @@ for name, values in forces.items():
 # ## Step 3: both directions
 #
 # **Idea.** The U-Net learns from the V-Net and the V-Net from the U-Net; each also lowers its own entropy.
-# The method averages over the two subnets, so each term gets one half, beside its weight, $w$ or $v$:
+# The method averages over the two subnets, so each term gets one half, beside its weight:
 #
-# $$\tfrac12 w \, L_{cons}^{a \leftarrow b} + \tfrac12 v \, L_{ent}^{a} + \tfrac12 w \, L_{cons}^{b \leftarrow a} + \tfrac12 v \, L_{ent}^{b}$$
+# $$\tfrac12 \lambda_{cons} w(t) \, L_{cons}^{a \leftarrow b} + \tfrac12 \lambda_{ent} w(t) \, L_{ent}^{a} + \tfrac12 \lambda_{cons} w(t) \, L_{cons}^{b \leftarrow a} + \tfrac12 \lambda_{ent} w(t) \, L_{ent}^{b}$$
 #
 # **Smallest example.** One pixel again. The direction matters, because the loss is not symmetric:
 
@@ -333,9 +335,10 @@ print(f"b learns from a: {losses.consistency_loss(z_b, z_a):.2f}")
 # Difficulty 2 of 5 · importance 5 of 5 · 8 minutes
 #
 # Write `mutual_terms(z_a, z_b, w, v)`, which returns the four weighted terms as a dictionary with the names
-# `"a/consistency"`, `"a/entropy"`, `"b/consistency"` and `"b/entropy"`. `w` is the weight of consistency, `v`
-# that of entropy. The last line of the cell fetches the two losses from the library, so that you can go on
-# whether or not yours is finished. (If you go back to 04.1 later, run its own cell again before its check.)
+# `"a/consistency"`, `"a/entropy"`, `"b/consistency"` and `"b/entropy"`. `w` is the weight of consistency,
+# $\lambda_{cons}\, w(t)$, and `v` that of entropy, $\lambda_{ent}\, w(t)$. The last line of the cell fetches the
+# two losses from the library, so that you can go on whether or not yours is finished. (If you go back to 04.1
+# later, run its own cell again before its check.)
 #
 # <details><summary>Hint</summary>
 #
@@ -359,28 +362,15 @@ check("04.2", mutual_terms)
 
 # %% [markdown]
 # **Look.** Who learns from which term? Two real subnets, one batch, and for each term the networks that get a
-# gradient:
+# gradient (`learners` of exercise 00.4):
 
 # %% tags=["compare"]
 torch.manual_seed(0)
 small = (8, 16, 32, 64)
 pair = {"U-Net": UNet(2, small, dropout=(0, 0, 0, 0)), "V-Net": VNet(2, small, depths=(1, 1, 2, 2))}
-
-
-def learners(term: Tensor) -> str:
-    """The networks of the pair that get a gradient from this term."""
-    found = []
-    for name, network in pair.items():
-        gradients = torch.autograd.grad(
-            term, list(network.parameters()), retain_graph=True, allow_unused=True
-        )
-        found += [name] if any(g is not None and g.any() for g in gradients) else []
-    return ", ".join(found) or "nobody"
-
-
 z_a, z_b = (network(x_l[:2]) for network in pair.values())
 for name, term in multi_view.mutual_terms(z_a, z_b, 1.0, 1.0).items():
-    print(f"{name:<14} teaches {learners(term)}")
+    print(f"{name:<14} teaches {', '.join(learners(term, pair))}")
 
 # %% [markdown]
 # One term, one learner. No label was needed, so these terms run over the whole batch.
@@ -388,17 +378,18 @@ for name, term in multi_view.mutual_terms(z_a, z_b, 1.0, 1.0).items():
 # ## Step 4: the ramp
 #
 # **Idea.** At the first step both networks are random, and their answers are noise. A loss that asks for
-# agreement, or for certainty, would make them agree on the noise. So the weight begins near 0 and rises as
-# the answers become worth hearing: the *ramp* of Laine and Aila (2017), a function of how much of the run is
-# done, $t/t_{max}$.
+# agreement, or for certainty, would make them agree on the noise. So both weights begin near 0 and rise as the
+# answers become worth hearing: each is a factor times the *ramp* $w(t)$ of Laine and Aila (2017), a function of
+# how much of the run is done, $t/t_{max}$.
 #
-# **Smallest example.** What is left of the run, squared, times 5, as an exponent:
+# **Smallest example.** The ramp at five moments. Its logarithm shows how it is made: compare it with what is
+# left of the run.
 
 # %% tags=["compare"]
 for progress in (0.0, 0.25, 0.5, 0.75, 1.0):
-    left = 1 - progress
+    w = base.ramp(progress)
     print(
-        f"{progress:>4.0%} of the run   -5 x {left:.2f}² = {-5 * left**2 + 0:.2f}   w = {math.exp(-5 * left**2):.3f}"
+        f"{progress:>4.0%} done   {1 - progress:>4.0%} left   log w(t) {math.log(w) + 0:>5.2f}   w(t) {w:.3f}"
     )
 
 # %% [markdown]
@@ -458,7 +449,7 @@ print(f"the product is largest at {progress[product.index(max(product))]:.0%}: {
 # part.
 #
 # **Before you run it**, decide: will Dice rise or fall? Will the network become surer or less sure of the
-# pixels that it has wrong?
+# mistakes that it keeps?
 
 
 # %%
@@ -484,12 +475,12 @@ def learn(network: nn.Module, y: Tensor, steps: int, seed: int = 0) -> nn.Module
 
 @torch.no_grad()
 def judge(network: nn.Module) -> dict[str, float]:
-    """Dice on the unlabelled images, certainty 1 - h of the pixels that are wrong, first mistakes kept."""
+    """Dice on the unlabelled images, the share of the first mistakes kept, and the certainty 1 - h of these."""
     z = network.eval()(x_u)
     y = z.argmax(dim=1)
-    sure = 1 - entropy_map(z)[y != truth_u].mean().item()
-    kept = (y == first)[wrong[0]].float().mean().item()
-    return {"Dice": mean_dice(y, truth_u), "sure when wrong": sure, "first mistakes kept": kept}
+    kept = wrong[0] & (y == first)
+    share, sure = kept.sum().item() / wrong[0].sum().item(), 1 - entropy_map(z)[kept].mean().item()
+    return {"Dice": mean_dice(y, truth_u), "first mistakes kept": share, "sure of those kept": sure}
 
 
 # %% tags=["training"]
@@ -507,19 +498,19 @@ for name, row in {**{f"round {i}": row for i, row in enumerate(rounds)}, "truth"
 # %%
 bias = show(
     figures.trends,
-    {what: (list(range(5)), [row[what] for row in rounds]) for what in ("Dice", "sure when wrong")},
+    {what: (list(range(5)), [row[what] for row in rounds]) for what in ("Dice", "sure of those kept")},
     title="A network that believes itself",
     xlabel="rounds of learning from its own pseudo-labels",
-    alt="Two lines over the rounds from 0 to 4: the Dice falls from round to round, and the certainty on wrong pixels "
-    "rises.",
+    alt="Two lines over the rounds from 0 to 4: the Dice falls, fast at first, and the certainty of the first mistakes "
+    "that are kept ends above where it began.",
 )
 
 # %% [markdown]
-# Usually Dice falls, and the certainty on *wrong* pixels rises: worse and surer, which is the worst
-# combination there is, because nothing that reads the network's doubts (HAM, UGDA) can find the errors any
-# more. The last line of the table is the control: the same number of steps, the same images, but true labels.
-# It forgets most of its first mistakes. So the network *could* learn these images; its own answers were what
-# stood in the way.
+# Usually Dice falls, and the network ends surer of the mistakes it keeps than it began, though not at every
+# round: worse and surer, the worst combination there is, because nothing that reads the network's doubts (HAM,
+# UGDA) can find these errors any more. The last line of the table is the control: the same number of steps,
+# the same images, but true labels. It forgets most of its first mistakes and doubts the rest. So the network
+# *could* learn these images; its own answers were what stood in the way.
 #
 # Why does it not simply stay where it is? Every pseudo-label rounds. A pixel of 0.45 is taught to be
 # background, its neighbours follow, and a lesion that was found faintly in one round is gone in the next.
@@ -533,10 +524,9 @@ bias = show(
 # average of the student's weights over its past steps, which is steadier than any one of them (Tarvainen and
 # Valpola, 2017). It never learns by gradient; it *follows*:
 #
-# $$\theta' \leftarrow a\, \theta' + (1 - a)\, \theta, \qquad a = \min\Big(1 - \frac{1}{t + 1},\ 0.99\Big)$$
+# $$\theta' \leftarrow \alpha\, \theta' + (1 - \alpha)\, \theta, \qquad \alpha = \min\Big(1 - \frac{1}{t + 1},\ 0.99\Big)$$
 #
-# $\theta$ are the student's parameters and $\theta'$ the teacher's; $t$ counts the steps from 0; $a$, from here
-# on, is this number and no subnet.
+# $\theta$ are the student's parameters and $\theta'$ the teacher's; $t$ counts the steps from 0.
 #
 # **Smallest example.** Why not simply 0.99? Because the teacher starts as a random network. How much of that
 # start is still in it after some steps?
@@ -553,9 +543,10 @@ for step in range(300):
 print(f"half of the teacher is from the last {math.log(0.5) / math.log(DECAY):.0f} steps")
 
 # %% [markdown]
-# In a run of 60 steps, a teacher of plain 0.99 would still be more than half random. The formula has $a = 0$
-# at the first step, which replaces the start by the student; then $a$ is one half, two thirds, ..., which
-# makes the teacher the plain mean of all steps so far, until $a$ reaches 0.99 after about a hundred.
+# In a run of 60 steps, a teacher of plain 0.99 would still be more than half random. The formula has
+# $\alpha = 0$ at the first step, which replaces the start by the student; then $\alpha$ is one half, two thirds,
+# ..., which makes the teacher the plain mean of all steps so far, until $\alpha$ reaches 0.99 after about a
+# hundred.
 #
 # ### Exercise 04.4: the moving average
 #
@@ -568,9 +559,9 @@ print(f"half of the teacher is from the last {math.log(0.5) / math.log(DECAY):.0
 #
 # <details><summary>Hint</summary>
 #
-# 1. $a$ is the *smaller* one of `1 - 1 / (step + 1)` and `DECAY`: `min(...)`.
-# 2. `old.lerp_(new, s)` moves a tensor in place by the share `s` of the way to `new`. The teacher keeps $a$,
-#    so the share is `1 - decay`. (`old = ...` would only give the name to a new tensor.)
+# 1. $\alpha$, `decay` in the code, is the *smaller* one of `1 - 1 / (step + 1)` and `DECAY`: `min(...)`.
+# 2. `old.lerp_(new, s)` moves a tensor in place by the share `s` of the way to `new`. The teacher keeps
+#    $\alpha$, so the share is `1 - decay`. (`old = ...` would only give the name to a new tensor.)
 # 3. Walk through `teacher.parameters()` and `student.parameters()` together with `zip`. Parameters are what
 #    learns; buffers are not among them.
 #
@@ -635,27 +626,27 @@ print("with noise:     difference 0", bool(F.mse_loss(p, p_noisy) == 0))
 # Difficulty 3 of 5 · importance 5 of 5 · 12 minutes
 #
 # Write `mean_teacher_terms(net, teacher, x, y, n, w)`: student, teacher, images, labels, the number of
-# labelled images (they come first), and the weight of the consistency. Return a dictionary of two terms:
+# labelled images (they come first), and the weight of the consistency, $\lambda\, w(t)$. Return a dictionary of
+# two terms:
 #
-# - `"supervised"`: one half of the supervised loss of the student on the labelled half.
+# - `"supervised"`: one half of `supervised_loss` of the student on the labelled half.
 # - `"consistency"`: `w` times the mean squared difference between the probabilities of student and teacher on
-#   the unlabelled half. The teacher sees these images noisy and gets no gradient; the student sees them
-#   clean.
+#   the unlabelled half.
 #
-# The squared difference is bounded, so a confident mistake cannot drown the rest. Both networks stay in the
-# mode they are in.
+# Call each network once: the student on the whole clean batch, which its BatchNorm should see; the teacher on
+# the unlabelled half, through `noisy`, and without a gradient. Both stay in the mode they are in.
+# (The squared difference is bounded, so a confident mistake cannot drown the rest.)
 #
 # <details><summary>Hint</summary>
 #
-# 1. Call the student once, `z = net(x)`: BatchNorm should see the whole batch. Then `z[:n]` and `y[:n]` are
-#    the labelled half and `z[n:]` the other.
-# 2. Ask the teacher inside `with torch.no_grad():`, about `noisy(x[n:])`, and change no mode.
+# 1. The student: `z = net(x)`. Then `z[:n]` and `y[:n]` are the labelled half and `z[n:]` the other.
+# 2. Ask the teacher inside `with torch.no_grad():`, about `noisy(x[n:])`.
 # 3. `F.mse_loss(p, q)` is the mean squared difference; both arguments are softmaxes over axis 1. Factors: 0.5
 #    for the supervised loss, `w` for the consistency.
 #
 # </details>
 #
-# $$\tfrac12\, L_{sup}(z_l, y_l) + w \, \overline{\big(p_u - \mathrm{sg}(p'_u)\big)^2}, \qquad p'_u = \mathrm{softmax}\big(F_{\theta'}(x_u + \text{noise})\big)$$
+# $$\tfrac12\, L_{sup}(z_l, y_l) + \lambda\, w(t) \, \overline{\big(p_u - \mathrm{sg}(p'_u)\big)^2}, \qquad p'_u = \mathrm{softmax}\big(F_{\theta'}(x_u + \text{noise})\big)$$
 
 
 # %% tags=["exercise"]
@@ -684,12 +675,11 @@ check("04.5", mean_teacher_terms)
 # - **labels**: cross-entropy and Dice on the labelled half. The unlabelled half is not even shown.
 # - **shown**: the same loss, but the unlabelled half passes through the network as well, and its answers are
 #   thrown away. Only BatchNorm, which takes mean and variance over the batch (chapter 02), has seen it.
-# - **Mean Teacher**: the library's, with its weight, 0.1 times the ramp.
-# - **consistency**: a U-Net and a V-Net learn from labels and by `mutual_terms`, with the method's weights, 1
-#   and 0.9 times the ramp. We score the U-Net.
+# - **Mean Teacher**: the library's, with its factor, $\lambda = 0.1$.
+# - **consistency**: a U-Net and a V-Net learn from labels and by `mutual_terms`, with the method's factors, 1
+#   and 0.9. We score the U-Net.
 #
-# *Shown* is there because a fair comparison changes one thing at a time: whatever sees more images than
-# *labels* might be better for that reason alone.
+# *Shown* is there because whatever sees more images than *labels* might be better for that reason alone.
 
 # %%
 more_steps = budget(smoke=0, ci=6, laptop=60, gpu=402)
@@ -826,7 +816,7 @@ race = show(
 #
 # ## Ablate one thing: the ramp
 #
-# What does the ramp protect from? To see it clearly, turn the weights of consistency and entropy up to three
+# What does the ramp protect from? To see it clearly, turn the factors of consistency and entropy up to three
 # times those of the method, and take the ramp away:
 
 # %% tags=["training"]
@@ -850,22 +840,22 @@ protected = show(
 # Without the ramp the two begin by agreeing, and the easiest thing to agree on is "background everywhere":
 # most pixels are background, and low entropy makes it certain. Usually they do not get out of it in so short
 # a run. It is the confirmation bias of step 5, with two networks in place of one. With the ramp the pair begins
-# with background as well, but the labels lead it out before the weights count. They may still cost some Dice.
+# with background as well, but the labels lead it out before the weights count.
 #
-# The factor of three makes this visible. With the method's own weights, runs this short ended no worse without
-# the ramp when this chapter was written. See for yourself: `with_each_other(0, ramped=False)`.
+# Three times the weight makes this visible. With the method's own factors, runs this short ended no worse
+# without the ramp when this chapter was written. See for yourself: `with_each_other(0, ramped=False)`.
 #
 # ## Where the paper, the authors' code and this library differ
 #
 # The paper (Huang et al., IEEE TMI 2025) lets its subnets learn from each other by consistency, with low
 # entropy. Its formula could not be had for this library, so the soft cross-entropy of step 1 is ours. The
-# code that its authors published settles the details differently, and two of them are defects. You need not
-# take that on trust: the package `knowsam_lite.official` holds the authors' behaviour, so you can measure it.
+# code that its authors published settles the details differently, and two of them are defects. The package
+# `knowsam_lite.official` holds the authors' behaviour, so you can measure it.
 #
 # | detail | authors' code | this library |
 # |---|---|---|
 # | consistency | binary cross-entropy of the *last class channel* | cross-entropy over all classes |
-# | direction | A learns from B; B learns nothing | both learn |
+# | direction | the U-Net learns from the V-Net, not the V-Net from it | both learn |
 # | entropy | divided by $\log 2$, whatever C is | divided by $\log C$ |
 # | weight of the entropy | 0.9 from the first step on | 0.9 times the ramp |
 # | ramp | in 200 stairs | every step |
@@ -900,26 +890,26 @@ for classes in (2, 3, 4):
     )
 
 # %% [markdown]
-# **2. Who learns.** For B the two arguments of the loss have changed places: what should be the prediction
-# has become the target, and the target carries no gradient. That holds for any number of classes. The two
-# subnets from above, once more:
+# **2. Who learns.** For the V-Net, $b$, the two arguments of the loss have changed places: what should be the
+# prediction has become the target, and the target carries no gradient. That holds for any number of classes.
+# The two subnets from above, once more:
 
 # %% tags=["compare"]
 z_a, z_b = (network(x_l[:2]) for network in pair.values())
 for name, term in {
-    "authors, A from B": consistency_a_from_b(z_a, z_b),
-    "authors, B from A": consistency_b_from_a(z_b, z_a) + 0 * z_a.sum(),  # so that there is a graph to ask
-    "library, A from B": losses.consistency_loss(z_a, z_b),
-    "library, B from A": losses.consistency_loss(z_b, z_a),
+    "authors, a from b": consistency_a_from_b(z_a, z_b),
+    "authors, b from a": consistency_b_from_a(z_b, z_a) + 0 * z_a.sum(),  # so that there is a graph to ask
+    "library, a from b": losses.consistency_loss(z_a, z_b),
+    "library, b from a": losses.consistency_loss(z_b, z_a),
 }.items():
-    print(f"{name}   teaches {learners(term)}")
+    print(f"{name}   teaches {', '.join(learners(term, pair)) or 'nobody'}")
 print(
     "the authors' two values are equal:",
     bool(consistency_a_from_b(z_a, z_b) == consistency_b_from_a(z_b, z_a)),
 )
 
 # %% [markdown]
-# A is taught by a network that nobody but the labels (and SAM) teaches. The last line says why this is hard
+# The U-Net is taught by a network that only the labels (and SAM) teach. The last line says why this is hard
 # to notice: the logged numbers look healthy, both of them. A loss that is logged is not yet a loss that is
 # learned; ask for the gradient.
 #
@@ -938,8 +928,7 @@ for step in (0, 124, 125, 249, 250):
 
 # %% [markdown]
 # Beyond two classes the authors' entropy weighs more, two times with four, three times with eight. The stairs
-# of the ramp are harmless. That the entropy has no ramp is a choice, not a defect: after the ablation above
-# you may have an opinion about it.
+# of the ramp are harmless. That the entropy has no ramp is a choice, not a defect.
 #
 # **What both share.** The target of consistency is detached, and it is a *soft* one; the terms run over
 # labelled and unlabelled images; nobody asks whether the other network deserves to be believed.
@@ -948,20 +937,21 @@ for step in (0, 124, 125, 249, 250):
 #
 # Write the letter of one answer to each question in the cell below, and run it as often as you like.
 #
-# 1. Two views of an image get the same wrong answer. What does consistency do? (a) it mends the answer, (b)
-#    it raises an error, (c) nothing, since it sees only contradictions, (d) it lowers the certainty
+# 1. The learner gives a pixel (0.95, 0.05), the other (0.70, 0.30); the first class is true. Consistency makes
+#    the learner ... (a) stay, since both name the same class, (b) surer, (c) less sure, although it is right,
+#    (d) what the label says
 # 2. You forget to stop the gradient of the target. Two undecided networks ... (a) stay undecided, (b) become
 #    certain together, whatever the truth, (c) drift apart, (d) exchange their answers
-# 3. Which class does low entropy prefer? (a) the background, (b) the rarest one, (c) the true one, (d) the
-#    one that is ahead already
-# 4. Why is $a$ not 0.99 from the first step? (a) the random start would stay in the teacher for a long time,
-#    (b) 0.99 is too far from 1, (c) BatchNorm would fail, (d) the student would change
-# 5. Why does B learn nothing from A in the authors' code? (a) its learning rate is 0, (b) its prediction
-#    stands where the target belongs, and the target has no gradient, (c) it is frozen, (d) the weight of the
-#    term is 0
+# 3. A network gives a whole lesion the probability 0.45, and learns by low entropy alone. The lesion ... (a) is
+#    found, (b) stays at 0.45, (c) is half found, (d) disappears for good
+# 4. A run of 30 steps, with $\alpha = 0.99$ from the first one. At its end the teacher is ... (a) mostly its random
+#    start, (b) the mean of all students, (c) the last student, (d) the student of step 15
+# 5. Why does the V-Net learn nothing from the U-Net in the authors' code? (a) its learning rate is 0, (b) it is
+#    frozen, (c) its prediction stands where the target belongs, and the target has no gradient, (d) the weight
+#    of the term is 0
 
 # %%
-quiz("04", ["c", "b", "d", "a", "b"])
+quiz("04", ["c", "b", "d", "a", "c"])
 
 # %% [markdown]
 # ## Recap

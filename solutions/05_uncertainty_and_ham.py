@@ -56,12 +56,12 @@ drawn = show(
 #
 # - **Doubt.** A network that gives 0.51 to one class and 0.49 to the other tells you itself that it is
 #   guessing.
-# - **Contradiction.** Two networks of different build make different mistakes. Where they give different
-#   answers, at least one of them must be wrong, however sure it sounds.
+# - **Contradiction.** Where two networks differ, at least one is wrong, however sure it sounds (chapter 03).
 #
-# Let us see both on real predictions. We draw 64 synthetic skin lesions, of which 16 training images have
-# labels, and train two small subnets for a few steps. They will be mediocre. That is the point: mediocre is
-# what you have at the start of every semi-supervised training.
+# Let us see both on real predictions. We draw the 64 synthetic skin lesions of chapters 03 and 04 and train two
+# small subnets for a few steps. They will be mediocre. That is the point: mediocre is what you have at the
+# start of every semi-supervised training. But 16 training images have labels this time, not 8: with 8, so few
+# steps leave both subnets below a Dice of 0.6, too poor to make one good map of the two.
 
 # %% tags=["compare"]
 dataset = Synthetic("dermoscopy", seed=0, n=64, size=64)
@@ -148,8 +148,7 @@ sheet = show(
 
 # %% [markdown]
 # Compare the two columns on the right. Both subnets saw the same 16 labelled images for the same number of
-# steps, yet they fail in different places. If their errors were the same, a second network would tell us
-# nothing; since they are not, it is worth a module of its own.
+# steps, yet they fail in different places. That is worth a module of its own.
 #
 # ## From equation to code
 #
@@ -221,8 +220,9 @@ for name, values in curves.items():
 #
 # Difficulty 2 of 5 · importance 5 of 5 · 10 minutes
 #
-# Write `entropy_map(z)`: logits (N, C, H, W) in, one number per pixel out, in [0, 1], as float32. Take a
-# logarithm of the softmax that survives a probability of 0.
+# Write `entropy_map(z)`: logits (N, C, H, W) in, one number per pixel out, as float32 whatever the type of the
+# logits: 0 where the network is certain and never below, 1 where all classes are equal. Map and gradient have
+# to survive a probability of 0, and without a constant added to $p$, which would move every value.
 #
 # <details><summary>Hint</summary>
 #
@@ -308,7 +308,8 @@ for other in ([0.8, 0.2], [0.4, 0.6], [0.0, 1.0]):
 # Difficulty 1 of 5 · importance 4 of 5 · 6 minutes
 #
 # Write `disagreement_map(p_a, p_b)`: two probability maps (N, C, H, W) in, a map of the same shape out, 1
-# where exactly one of the networks gives class $c$ more than one half, else 0, in the type of `p_a`.
+# where exactly one of the networks gives class $c$ more than one half, else 0, in the type of `p_a`. (With
+# more than two classes the winner may have less than one half: then no class speaks.)
 #
 # <details><summary>Hint</summary>
 #
@@ -369,8 +370,8 @@ signs = show(
 #
 # Put the two signs together and every pixel falls into one of four kinds. "Doubt" here means that the
 # entropy of at least one network exceeds one half. For each kind we count how many pixels there are, and
-# how often the U-Net is wrong there. Write down your guess before you run the cell: which kind has the most
-# errors?
+# how often the U-Net is wrong there (a dash if they are fewer than 50). Write down your guess before you run
+# the cell: which kind has the most errors?
 
 # %%
 doubt = torch.maximum(h_a, h_b) > 0.5
@@ -382,15 +383,14 @@ for name, kind in {
     "disagree, some doubt": quarrel & doubt,
     "disagree, both certain": quarrel & ~doubt,
 }.items():
-    errors = wrong[kind].mean() if kind.any() else float("nan")
-    print(f"{name:<23} {kind.float().mean():>6.1%}   {errors:>10.1%}")
+    errors = f"{wrong[kind].mean():.1%}" if kind.sum() >= 50 else "-"
+    print(f"{name:<23} {kind.float().mean():>6.1%}   {errors:>10}")
 
 # %% [markdown]
-# The first kind should be the most frequent and by far the most reliable. Where the networks quarrel, one
-# of them is wrong *by necessity* when there are two classes, so look at how the errors are shared out: an
-# error rate of one half would mean that the U-Net loses as many quarrels as it wins. The last kind, two sure
-# networks that contradict each other, hardly occurs after so few steps. The exact numbers depend on your
-# versions of PyTorch and on luck, so they are not checked.
+# The first kind should be the most frequent and by far the most reliable. Where the networks quarrel, look at
+# how the errors are shared out: with two classes an error rate of one half would mean that the U-Net loses as
+# many quarrels as it wins. The last kind, two sure networks that contradict each other, hardly occurs after so
+# few steps. The exact numbers depend on your versions of PyTorch and on luck, so they are not checked.
 #
 # An aggregation that knows the kind of each pixel can do better than an average: believe the certain
 # network where one doubts, and fall back on the look of the neighbourhood where both are certain and
@@ -479,17 +479,17 @@ check("05.3", ham_inputs)
 #
 # Difficulty 3 of 5 · importance 5 of 5 · 12 minutes
 #
-# The layers are given. Write `forward`: make the three inputs, send each through its branch, concatenate
-# and fuse. Use `self.entropy` for the doubt, so that a subclass can replace it; we shall meet one at the
-# end of the chapter.
+# The layers are given. Write `forward`: make the three inputs, send each through its branch, concatenate the
+# features in the order agreement, certainty, logits, and fuse. Detach nothing. Use `self.entropy` for the
+# doubt, so that a subclass can replace it; we shall meet one at the end of the chapter.
 #
 # <details><summary>Hint</summary>
 #
 # 1. Make the three inputs as in exercise 05.3, but with `self.entropy` in place of `entropy_map`. The
 #    branches are `self.agreement`, `self.certainty` and `self.logits`.
-# 2. The features are concatenated over the channels in this order: agreement, certainty, logits.
-#    `self.fuse` has learnt (or will learn) what stands where, so the order is part of the weights' meaning.
-# 3. Nothing is detached. The loss of the fused map is meant to train the subnets as well.
+# 2. The features are concatenated over the channels, axis 1. `self.fuse` has learnt (or will learn) what stands
+#    where, so their order is part of the weights' meaning.
+# 3. Nothing is detached: the loss of the fused map is meant to train the subnets as well.
 #
 # </details>
 #
@@ -603,13 +603,14 @@ for name, z in {"U-Net": z_a, "V-Net": z_b, "average": average, "HAM": z_f}.item
 # ## Ablate one thing
 #
 # Does HAM use all three inputs, or does it live on the logits alone? An *ablation* answers: take one part
-# away, leave everything else as it is, train again, compare. A fair way to take away a branch is to let it
-# answer zeros. The shapes stay as they are, and so does every other weight at the start.
+# away, leave everything else as it is, train again, compare. A fair way to take away a branch is to let
+# `fuse` get zeros in place of its features. The shapes stay as they are, and so does every other weight at the
+# start.
 
 
 # %%
 class Silence(nn.Module):
-    """Answers zeros of its input's shape; no gradient passes."""
+    """Follows another module: zeros in the shape of what that one computed; no gradient passes."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.zeros_like(x)
@@ -620,14 +621,16 @@ class Silence(nn.Module):
 #
 # Difficulty 2 of 5 · importance 3 of 5 · 8 minutes
 #
-# Write `ablate(ham, name)`: a *copy* of `ham` in which the branch called `name` ("agreement", "certainty"
-# or "logits") always answers zeros. The module that was given must not change.
+# Write `ablate(ham, name)`: a *copy* of `ham` in which a `Silence` stands *behind* the branch called `name`
+# ("agreement", "certainty" or "logits"), so that `fuse` always gets zeros from there, also after training. The
+# module that was given must not change.
 #
 # <details><summary>Hint</summary>
 #
 # 1. `copy.deepcopy(ham)` copies a module with its weights.
-# 2. Put the silence *behind* the branch: `nn.Sequential(branch, Silence())`. Zeros in front of it would not
-#    do, since BatchNorm adds its own constant and the branch would still speak.
+# 2. `nn.Sequential(branch, Silence())`. Zeros in front of the branch would not do, since BatchNorm adds its own
+#    constant and the branch would still speak. In *place* of the branch they would have the channels of its
+#    input, and `fuse` expects those of its answer.
 # 3. `getattr(module, name)` reads an attribute by its name, `setattr(module, name, value)` replaces it.
 #
 # </details>
@@ -765,20 +768,20 @@ print("disagreement", disagreement_map(torn_a, torn_b).flatten().int().tolist())
 #
 # Write the letter of one answer to each question in the cell below, and run it as often as you like.
 #
-# 1. Why is the entropy divided by $\log C$? (a) to avoid the logarithm of 0, (b) so that 1 means "no idea"
-#    for every number of classes, (c) to make it differentiable, (d) to make it cheaper
+# 1. Eight classes. A network hesitates between two of them, one half each, and excludes the others. What is $h$?
+#    (a) 1, (b) 1/3, (c) 1/4, (d) 0.69
 # 2. A pixel has almost no entropy in both networks, and the disagreement is 1. What do you know? (a) this
 #    cannot happen, (b) both networks are unsure, (c) both are sure, and at least one is wrong, (d) both are
 #    right
-# 3. Why does no gradient flow through the agreement? (a) a threshold has derivative 0, (b) HAM detaches it,
-#    (c) HAM is frozen, (d) `xor` takes only one input
+# 3. You add the mean of $d$ to the loss, so that the networks come to agree. What do they learn from it? (a)
+#    nothing, (b) to agree, slowly, (c) to doubt, (d) to answer "background" everywhere
 # 4. Along which routes does the loss of the fused map reach the V-Net? (a) none, (b) logits only, (c)
 #    certainty only, (d) certainty and logits
-# 5. Three classes; the U-Net says (0.40, 0.35, 0.25), the V-Net (0.25, 0.40, 0.35). What is $d$? (a) 1 for
-#    the first two classes, (b) 0 for all classes, (c) 1 for all classes, (d) undefined
+# 5. Three classes; the U-Net says (0.40, 0.35, 0.25), the V-Net (0.25, 0.60, 0.15). What is $d$? (a) 1 for the
+#    second class alone, (b) 0 for all classes, (c) 1 for the first two classes, (d) 1 for all classes
 
 # %%
-quiz("05", ["b", "c", "a", "d", "b"])
+quiz("05", ["b", "c", "a", "d", "a"])
 
 # %% [markdown]
 # ## Recap

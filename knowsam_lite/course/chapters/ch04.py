@@ -74,10 +74,6 @@ def _soft(z: Tensor, z_other: Tensor) -> Tensor:
     return z_other.float().softmax(dim=1) * z.float().log_softmax(dim=1)
 
 
-def _no_detach(z: Tensor, z_other: Tensor) -> Tensor:
-    return -_soft(z, z_other).sum(dim=1).mean()
-
-
 def _hard(z: Tensor, z_other: Tensor) -> Tensor:
     return F.cross_entropy(z.float(), z_other.argmax(dim=1))
 
@@ -100,13 +96,18 @@ def _raw_target(z: Tensor, z_other: Tensor) -> Tensor:
     return -(z_other.detach().float() * z.float().log_softmax(dim=1)).sum(dim=1).mean()
 
 
-def _log_of_softmax(z: Tensor, z_other: Tensor) -> Tensor:
-    target = z_other.detach().float().softmax(dim=1)
-    return -(target * z.float().softmax(dim=1).log()).sum(dim=1).mean()
+def _careless(stop: bool = True, safe: bool = True, full: bool = True) -> Loss:
+    """The right formula without the stop, without a safe logarithm, or in the precision of the logits."""
 
+    def loss(z: Tensor, z_other: Tensor) -> Tensor:
+        if full:
+            z, z_other = z.float(), z_other.float()
+        if stop:
+            z_other = z_other.detach()
+        log_p = z.log_softmax(dim=1) if safe else z.softmax(dim=1).log()
+        return -(z_other.softmax(dim=1) * log_p).sum(dim=1).mean()
 
-def _half_precision(z: Tensor, z_other: Tensor) -> Tensor:
-    return -(z_other.detach().softmax(dim=1) * z.log_softmax(dim=1)).sum(dim=1).mean()
+    return loss
 
 
 def _log_outside(z: Tensor, z_other: Tensor) -> Tensor:
@@ -131,8 +132,16 @@ CONSISTENCY = Exercise(
             lambda f: f(*(t.bfloat16() for t in _pair())).dtype == torch.float32,
         ),
         Property("range", "an undecided other costs log C, a sure one with whom you agree 0", _loss_floor),
-        Property("value", "the library's values, for 2, 3 and 5 classes", _loss_value),
-        Property("learner", "the library's gradient at the learner's logits", _loss_learner),
+        Property(
+            "value",
+            "the mean over pixels of - sum p_other log p, for 2, 3 and 5 classes, and finite",
+            _loss_value,
+        ),
+        Property(
+            "learner",
+            "the pull at the learner's logits: the other's probability minus its own",
+            _loss_learner,
+        ),
         Property("other", "no gradient at the other's logits", _loss_other),
         Property(
             "invariance",
@@ -146,13 +155,13 @@ CONSISTENCY = Exercise(
             "the values are right, but the other network's logits get a gradient, too: the target moves "
             "towards the learner.",
             "hint 1 of exercise 04.1: detach the other's logits.",
-            _no_detach,
+            _careless(stop=False),
         ),
         Mistake(
             "the learner stands still",
             "the value is right, but the learner's logits are detached: only the other one learns.",
             "hint 1 of exercise 04.1: only the other's logits are detached.",
-            lambda z, z_other: _no_detach(z.detach(), z_other),
+            lambda z, z_other: _careless(stop=False)(z.detach(), z_other),
         ),
         Mistake(
             "both stand still",
@@ -220,13 +229,42 @@ CONSISTENCY = Exercise(
             "the logarithm of 0",
             "the values are right, until a probability rounds to 0, whose logarithm is infinite.",
             "hint 2 of exercise 04.1: log_softmax, which never makes a 0, not the logarithm of a softmax.",
-            _log_of_softmax,
+            _careless(safe=False),
         ),
         Mistake(
             "left in half precision",
             "the formula is right, but half-precision logits give a half-precision loss.",
             "hints 1 and 2 of exercise 04.1: .float() for both.",
-            _half_precision,
+            _careless(full=False),
+        ),
+        Mistake(
+            "the target moves, and the logarithm of 0",
+            "two things at once: the other's logits get a gradient, so the target moves, and where a "
+            "probability rounds to 0 its logarithm is infinite.",
+            "hints 1 and 2 of exercise 04.1: detach the other's logits; log_softmax of the learner.",
+            _careless(stop=False, safe=False),
+        ),
+        Mistake(
+            "the target moves, in half precision",
+            "two things at once: the other's logits get a gradient, so the target moves, and half-precision "
+            "logits give a half-precision loss.",
+            "hints 1 and 2 of exercise 04.1: detach the other's logits; .float() for both.",
+            _careless(stop=False, full=False),
+        ),
+        Mistake(
+            "the logarithm of 0, in half precision",
+            "two things at once: where a probability rounds to 0 its logarithm is infinite, and "
+            "half-precision logits give a half-precision loss.",
+            "hints 1 and 2 of exercise 04.1: .float() for both; log_softmax of the learner.",
+            _careless(safe=False, full=False),
+        ),
+        Mistake(
+            "nothing but the formula",
+            "three things at once: the other's logits get a gradient, so the target moves; where a "
+            "probability rounds to 0 its logarithm is infinite; half-precision logits give a half-precision "
+            "loss.",
+            "hints 1 and 2 of exercise 04.1: detach the other's logits; .float() for both; log_softmax.",
+            _careless(stop=False, safe=False, full=False),
         ),
         Mistake(
             "the default of F.kl_div",
@@ -361,7 +399,11 @@ TERMS = Exercise(
             "four single numbers",
             lambda f: [t.shape for t in _named(f(*_pair(), 1.0, 1.0)).values()] == [()] * 4,
         ),
-        Property("value", "the library's values, for several weights and numbers of classes", _terms_value),
+        Property(
+            "value",
+            "one half times w or v times the loss of that name, for several weights and classes",
+            _terms_value,
+        ),
         Property(
             "gradient",
             "each term teaches its own subnet and nobody else",
@@ -371,21 +413,21 @@ TERMS = Exercise(
     ),
     (
         Mistake(
-            "B's roles are swapped",
-            "in B's term prediction and target have changed places, and then the prediction was detached: B "
-            "learns nothing from A, as in the authors' code.",
-            "hint 1 of exercise 04.2: for B, z_b comes first.",
+            "b's roles are swapped",
+            "in b's term prediction and target have changed places, and then the prediction was detached: "
+            "the V-Net learns nothing from the U-Net, as in the authors' code.",
+            "hint 1 of exercise 04.2: for b, z_b comes first.",
             _swapped_roles,
         ),
         Mistake(
-            "A's term twice",
-            "both consistency terms teach A: B learns nothing from A.",
-            "hint 1 of exercise 04.2: for B, z_b comes first.",
+            "a's term twice",
+            "both consistency terms teach a, the U-Net: the V-Net learns nothing from it.",
+            "hint 1 of exercise 04.2: for b, z_b comes first.",
             _both_ways_twice,
         ),
         Mistake(
-            "B is detached",
-            "the values are right, but B is detached in its own term, so B learns nothing from A.",
+            "b is detached",
+            "the values are right, but z_b is detached in its own term, so b learns nothing from a.",
             "hint 1 of exercise 04.2: hand over both logits as they are; consistency_loss stops the other's.",
             lambda a, b, w, v: {
                 **mutual_terms(a, b, w, v),
@@ -425,8 +467,8 @@ TERMS = Exercise(
             },
         ),
         Mistake(
-            "A's entropy twice",
-            "both entropies are A's, and B stays as undecided as it is.",
+            "a's entropy twice",
+            "both entropies are those of a, and b stays as undecided as it is.",
             "hint 3 of exercise 04.2: the entropy of b is that of z_b.",
             lambda a, b, w, v: {**mutual_terms(a, b, w, v), "b/entropy": 0.5 * v * entropy_loss(a)},
         ),
@@ -537,7 +579,7 @@ RAMP = Exercise(
         Property("rises", "from each moment to the next", _ramp_rises),
         Property(
             "value",
-            "the library's values",
+            "e to the power of -5 times the square of what is left of the run",
             lambda f: all(abs(f(t) - ramp(t)) < 1e-6 for t in TIMES),
         ),
     ),
@@ -670,7 +712,7 @@ def _average(
     tensors: Callable[[nn.Module], list[Tensor]] = lambda net: list(net.parameters()),
     moves: bool = True,
     backwards: bool = False,
-    share: Callable[[float], float] = lambda a: 1 - a,
+    share: Callable[[float], float] = lambda alpha: 1 - alpha,
     returns: bool = False,
 ) -> Follow:
     """The moving average from parts, one of which a mistake replaces."""
@@ -679,9 +721,9 @@ def _average(
     def average(teacher: nn.Module, student: nn.Module, step: int) -> nn.Module | None:
         pair = (student, teacher) if backwards else (teacher, student)
         for old, new in zip(*map(tensors, pair), strict=True):
-            a = decay(step)
+            alpha = decay(step)
             if moves:
-                old.copy_(a * old + share(a) * new)
+                old.copy_(alpha * old + share(alpha) * new)
         return teacher if returns else None
 
     return average
@@ -700,7 +742,7 @@ FOLLOW = Exercise(
         Property("start", "after step 0 the teacher is the student", _follow_start),
         Property(
             "value",
-            "the library's weights, early in the run and late",
+            "alpha of the teacher plus 1 - alpha of the student, early in the run and late",
             lambda f: all(same(_followed(f, s), _followed(follow, s)) for s in STEPS),
         ),
         Property("student", "the student stays as it is", _follow_student),
@@ -710,16 +752,16 @@ FOLLOW = Exercise(
     (
         Mistake(
             "shares exchanged",
-            "the teacher keeps 1 - a of itself and takes a from the student: late in the run it is almost "
-            "the student of one step.",
-            "hint 2 of exercise 04.4: the teacher keeps a, the student adds 1 - a.",
+            "the teacher keeps 1 - alpha of itself and takes alpha from the student: late in the run it is "
+            "almost the student of one step.",
+            "hint 2 of exercise 04.4: the teacher keeps alpha, the student adds 1 - alpha.",
             _average(lambda step: 1 - min(1 - 1 / (step + 1), DECAY)),
         ),
         Mistake(
             "the student in full",
-            "the teacher keeps its share a, but the student is added in full: the weights grow and grow.",
+            "the teacher keeps its share alpha, but the student is added in full: the weights grow and grow.",
             "hint 2 of exercise 04.4: the student's share is 1 - decay.",
-            _average(share=lambda a: 1.0),
+            _average(share=lambda alpha: 1.0),
         ),
         Mistake(
             "something returned",
@@ -735,7 +777,8 @@ FOLLOW = Exercise(
         ),
         Mistake(
             "0.99 from the start",
-            "a is 0.99 from the first step on: the random start stays in the teacher for hundreds of steps.",
+            "alpha is 0.99 from the first step on: the random start stays in the teacher for hundreds of "
+            "steps.",
             "hint 1 of exercise 04.4: the smaller one of 1 - 1 / (step + 1) and DECAY.",
             _average(lambda step: DECAY),
         ),
@@ -748,20 +791,20 @@ FOLLOW = Exercise(
         ),
         Mistake(
             "the mean of all steps",
-            "a goes on rising towards 1, so that steps from long ago count as much as the last one.",
-            "hint 1 of exercise 04.4: a rises no higher than DECAY.",
+            "alpha goes on rising towards 1, so that steps from long ago count as much as the last one.",
+            "hint 1 of exercise 04.4: alpha rises no higher than DECAY.",
             _average(lambda step: 1 - 1 / (step + 1)),
         ),
         Mistake(
             "a copy",
             "the teacher becomes the student, whatever the step: nothing is averaged.",
-            "hint 2 of exercise 04.4: the teacher keeps a share a of itself.",
+            "hint 2 of exercise 04.4: the teacher keeps a share alpha of itself.",
             _average(lambda step: 0.0),
         ),
         Mistake(
             "one step ahead",
-            "a is one step ahead: at step 0 it must be 0, so that nothing of the random start is kept.",
-            "hint 1 of exercise 04.4: step counts from 0, and a is 1 - 1 / (step + 1).",
+            "alpha is one step ahead: at step 0 it must be 0, so that nothing of the random start is kept.",
+            "hint 1 of exercise 04.4: step counts from 0, and alpha is 1 - 1 / (step + 1).",
             _average(lambda step: min(1 - 1 / (step + 2), DECAY)),
         ),
         Mistake(
@@ -936,7 +979,7 @@ STEP = Exercise(
         Property("shape", "two single numbers", lambda f: [t.shape for t in _told(f)] == [(), ()]),
         Property(
             "value",
-            "the method's values, with the same noise",
+            "half the supervised loss; w times the mean squared difference, with the same noise",
             lambda f: all(
                 same(_told(f, n=n, classes=c, w=w, seed=c), _told(library_terms, n=n, classes=c, w=w, seed=c))
                 for n, c, w in ((1, 2, 1.0), (2, 3, 0.05), (4, 4, 0.5))
@@ -944,14 +987,14 @@ STEP = Exercise(
         ),
         Property(
             "gradient",
-            "the student learns from both terms as in the library",
+            "each term reaches the weights of the student as its formula says",
             lambda f: same(_weights_reached(f), _weights_reached(library_terms)),
         ),
         Property("teacher", "the teacher gets no gradient", _step_teacher),
         Property("noise", "the teacher's images are noisy, the student's are not", _step_noise),
         Property(
             "mode",
-            "both stay in training mode; one pass each, the teacher's over the unlabelled half",
+            "the modes stay; one pass each, the student's over the batch, the teacher's over its half",
             lambda f: same(_statistics(f), _statistics(library_terms)),
         ),
     ),
@@ -1118,22 +1161,24 @@ EXERCISES = (CONSISTENCY, TERMS, RAMP, FOLLOW, STEP)
 QUIZ = (
     Answer(
         "c",
-        "a contradiction shows without a label that one of the answers is wrong; a common error does not.",
-        "why",
+        "the pull is the other's probability minus its own, 0.70 - 0.95, and asks for no truth.",
+        "step 1, consistency",
     ),
     Answer(
         "b",
         "without the stop both move, and agreement is cheapest where both are sure of something.",
         "step 1, consistency",
     ),
-    Answer("d", "it makes the winner larger, whoever it is.", "step 2, low entropy"),
+    Answer(
+        "d", "the winner is the background, and low entropy makes the winner larger.", "step 2, low entropy"
+    ),
     Answer(
         "a",
-        "with a = 0 at step 0 the random start is gone at once; 0.99 would keep most of it.",
+        "0.99 to the power of 30 is 0.74: so much of the random start is left.",
         "step 6, Mean Teacher",
     ),
     Answer(
-        "b",
+        "c",
         "prediction and target are exchanged, and what is now the target carries no gradient.",
         "where paper, authors' code and library differ",
     ),

@@ -21,23 +21,44 @@ BRANCHES = ("agreement", "certainty", "logits")
 # ---------------------------------------------------------------- 05.1 entropy
 
 
-def _entropy_probe(f: Callable[[Tensor], Tensor]) -> list[Tensor]:
+Entropy = Callable[[Tensor], Tensor]
+
+
+def _certain(classes: int) -> Tensor:
+    """Logits so sure that the softmax of all classes but one rounds to 0."""
+    z = torch.zeros(1, classes, 2, 2)
+    z[:, 1] = 200.0
+    return z
+
+
+def _entropy_probe(f: Entropy) -> list[Tensor]:
     z2, z3 = noise(2, 2, 4, 5), noise(2, 3, 4, 5, seed=1)
-    return [f(z2), f(z3), *gradients(f, z3), f(50 * z3), *gradients(f, 50 * z3)]
+    below = (f(_certain(2)) < 0).float()  # too little for a comparison of values
+    return [f(z2), f(z3), *gradients(f, z3), f(50 * z3), *gradients(f, 50 * z3), f(z2.bfloat16()), below]
 
 
-def _entropy_ends(f: Callable[[Tensor], Tensor]) -> bool:
+def _entropy_ends(f: Entropy) -> bool:
+    """1 and 0, and at 0 no rounding below it: a constant inside the logarithm shows there."""
+    return all(
+        same(f(torch.zeros(1, c, 2, 2)), torch.ones(1, 2, 2))
+        and f(_certain(c)).min() >= 0
+        and f(_certain(c)).max() < 1e-5
+        for c in (2, 3, 5)
+    )
+
+
+def _entropy_value(f: Entropy) -> bool:
+    """As close to double precision as float32 can be, and closer than a constant of 1e-6 lets it be."""
     for classes in (2, 3, 5):
-        certain = torch.zeros(1, classes, 2, 2)
-        certain[:, 1] = 200.0
-        if not (
-            same(f(torch.zeros(1, classes, 2, 2)), torch.ones(1, 2, 2)) and f(certain).abs().max() < 1e-5
-        ):
+        z = noise(2, classes, 6, 5, seed=classes)
+        p = z.double().softmax(dim=1)
+        exact = -(p * p.log()).sum(dim=1) / math.log(classes)
+        if not (f(z) - exact).abs().max() < 1.5e-6:
             return False
     return True
 
 
-def _entropy_gradient(f: Callable[[Tensor], Tensor]) -> bool:
+def _entropy_gradient(f: Entropy) -> bool:
     z, extreme = noise(2, 3, 4, 5, seed=3), noise(1, 3, 4, 5, seed=4, scale=500.0)
     return same(gradients(f, z), gradients(entropy_map, z)) and all(
         g.isfinite().all() for g in gradients(f, extreme)
@@ -54,12 +75,21 @@ def _only_along_the_width(z: Tensor) -> Tensor:
     return -(log_p.exp() * log_p).sum(dim=-1) / math.log(z.shape[1])
 
 
-def _natural(z: Tensor) -> Tensor:
-    return entropy_map(z) * math.log(z.shape[1])
+def _careless(constant: float | None = None, divided: bool = True, full: bool = True) -> Entropy:
+    """The entropy by the logarithm of p plus a constant, not divided, or in the precision of the logits."""
+
+    def entropy(z: Tensor) -> Tensor:
+        if full:
+            z = z.float()
+        p = z.softmax(dim=1)
+        log_p = z.log_softmax(dim=1) if constant is None else (p + constant).log()
+        return -(p * log_p).sum(dim=1) / (math.log(z.shape[1]) if divided else 1)
+
+    return entropy
 
 
 def _bits(z: Tensor) -> Tensor:
-    return _natural(z) / math.log(2)
+    return entropy_map(z) * math.log(z.shape[1]) / math.log(2)
 
 
 def _no_minus(z: Tensor) -> Tensor:
@@ -68,11 +98,6 @@ def _no_minus(z: Tensor) -> Tensor:
 
 def _class_mean(z: Tensor) -> Tensor:
     return entropy_map(z) / z.shape[1]
-
-
-def _log_of_zero(z: Tensor) -> Tensor:
-    p = z.float().softmax(dim=1)
-    return -(p * p.log()).sum(dim=1) / math.log(z.shape[1])
 
 
 def _infinite_slope(z: Tensor) -> Tensor:
@@ -101,18 +126,12 @@ ENTROPY = Exercise(
             lambda f: f(noise(1, 2, 4, 4).bfloat16()).dtype == torch.float32,
         ),
         Property(
-            "range", "equal logits give 1, a sure pixel gives 0, for every number of classes", _entropy_ends
+            "range",
+            "equal logits give 1, a sure pixel 0 and nothing below, for every number of classes",
+            _entropy_ends,
         ),
-        Property(
-            "value",
-            "the library's values, for 2, 3 and 5 classes",
-            lambda f: all(
-                same(f(noise(2, c, 6, 5, seed=c)), entropy_map(noise(2, c, 6, 5, seed=c))) for c in (2, 3, 5)
-            ),
-        ),
-        Property(
-            "gradient", "the library's gradient, and finite where a probability is 0", _entropy_gradient
-        ),
+        Property("value", "- sum p log p / log C, for 2, 3 and 5 classes", _entropy_value),
+        Property("gradient", "that of the formula, and finite where a probability is 0", _entropy_gradient),
         Property(
             "invariance",
             "adding one number to all logits of a pixel changes nothing",
@@ -136,7 +155,7 @@ ENTROPY = Exercise(
             "not divided by log C",
             "the entropy is in natural units: its maximum is log C instead of 1.",
             "hint 3 of exercise 05.1: divide by the entropy of the uniform guess.",
-            _natural,
+            _careless(divided=False),
         ),
         Mistake(
             "always divided by log 2",
@@ -160,7 +179,58 @@ ENTROPY = Exercise(
             "log of 0",
             "where a probability underflows to 0, 0 times log 0 became nan.",
             "hint 2 of exercise 05.1: log_softmax never takes the logarithm of 0.",
-            _log_of_zero,
+            _careless(constant=0.0),
+        ),
+        *(
+            Mistake(
+                f"log(p + {constant:g})",
+                f"a constant such as {constant:g} inside the logarithm prevents nan, but moves every value: "
+                "a certain pixel falls below 0.",
+                "hint 2 of exercise 05.1: log_softmax never takes the logarithm of 0 and needs no constant.",
+                _careless(constant),
+            )
+            for constant in (1e-6, 1e-5, 1e-4, 1e-3)
+        ),
+        Mistake(
+            "the authors' formula",
+            "two things at once: the entropy is not divided by log C, and a constant inside the logarithm "
+            "takes a certain pixel below 0.",
+            "hints 2 and 3 of exercise 05.1: log_softmax needs no constant; divide by log C.",
+            _careless(1e-6, divided=False),
+        ),
+        Mistake(
+            "left in half precision",
+            "the formula is right, but half-precision logits give a half-precision map.",
+            "hint 3 of exercise 05.1: .float() first.",
+            _careless(full=False),
+        ),
+        Mistake(
+            "log of 0, not divided",
+            "two things at once: where a probability underflows to 0 the map is nan, and its maximum is "
+            "log C instead of 1.",
+            "hints 2 and 3 of exercise 05.1: log_softmax; divide by log C.",
+            _careless(0.0, divided=False),
+        ),
+        Mistake(
+            "log of 0, in half precision",
+            "two things at once: where a probability underflows to 0 the map is nan, and half-precision "
+            "logits give a half-precision map.",
+            "hints 2 and 3 of exercise 05.1: .float() first, and log_softmax.",
+            _careless(0.0, full=False),
+        ),
+        Mistake(
+            "not divided, in half precision",
+            "two things at once: the maximum is log C instead of 1, and half-precision logits give a "
+            "half-precision map.",
+            "hint 3 of exercise 05.1: .float() first, and divide by log C.",
+            _careless(divided=False, full=False),
+        ),
+        Mistake(
+            "nothing but the textbook",
+            "three things at once: where a probability underflows to 0 the map is nan; its maximum is log C "
+            "instead of 1; half-precision logits give a half-precision map.",
+            "hints 2 and 3 of exercise 05.1: .float() first, log_softmax, and divide by log C.",
+            _careless(0.0, divided=False, full=False),
         ),
         Mistake(
             "nan on the way back",
@@ -226,6 +296,15 @@ def _argmax(p_a: Tensor, p_b: Tensor) -> Tensor:
     return (p_a.argmax(dim=1) != p_b.argmax(dim=1)).to(p_a.dtype)
 
 
+def _winners(p_a: Tensor, p_b: Tensor) -> Tensor:
+    a, b = (nn.functional.one_hot(p.argmax(dim=1), p.shape[1]).movedim(-1, 1) for p in (p_a, p_b))
+    return (a != b).to(p_a.dtype)
+
+
+def _every_class(p_a: Tensor, p_b: Tensor) -> Tensor:
+    return _argmax(p_a, p_b).unsqueeze(1).expand_as(p_a)
+
+
 def _at_least_half(p_a: Tensor, p_b: Tensor) -> Tensor:
     return torch.logical_xor(p_a >= 0.5, p_b >= 0.5).to(p_a.dtype)
 
@@ -256,7 +335,7 @@ DISAGREEMENT = Exercise(
         ),
         Property(
             "value",
-            "the library's values, each 0 or 1, for 2, 3 and 5 classes",
+            "1 where exactly one network gives the class more than one half, else 0, for 2, 3, 5 classes",
             lambda f: all(
                 same(f(*_probabilities(c, c)), disagreement_map(*_probabilities(c, c))) for c in (2, 3, 5)
             ),
@@ -311,6 +390,24 @@ DISAGREEMENT = Exercise(
             "you compared winners, which gives one map for all classes instead of one per class.",
             "hint 1 of exercise 05.2: a class speaks above one half; compare per class.",
             _argmax,
+        ),
+        Mistake(
+            "argmax, with the axis of the classes kept",
+            "you compared winners, which gives one channel in place of one per class.",
+            "hint 1 of exercise 05.2: a class speaks above one half; compare per class.",
+            lambda p_a, p_b: _argmax(p_a, p_b).unsqueeze(1),
+        ),
+        Mistake(
+            "argmax, for every class",
+            "you compared winners and gave the answer to every class, also to those that nobody chose.",
+            "hint 1 of exercise 05.2: a class speaks above one half; compare per class.",
+            _every_class,
+        ),
+        Mistake(
+            "each network's winner",
+            "in each network the winner speaks, also with one half or less of the probability.",
+            "hint 1 of exercise 05.2: the decision is p > 0.5, not argmax.",
+            _winners,
         ),
         Mistake(
             "a tie speaks",
@@ -397,11 +494,13 @@ INPUTS = Exercise(
         ),
         Property(
             "value",
-            "what the library's HAM hands to its branches",
+            "1 - d, [1 - h_a, 1 - h_b] and [z_a, z_b], for 2 and 3 classes",
             lambda f: all(same(f(*_pair(c, c)), library_inputs(*_pair(c, c))) for c in (2, 3)),
         ),
         Property(
-            "gradient", "none through agreement, the library's through certainty and logits", _inputs_gradient
+            "gradient",
+            "none through agreement, that of the formulas through certainty and logits",
+            _inputs_gradient,
         ),
         Property(
             "invariance", "exchanging the networks exchanges their channels, nothing else", _inputs_swap
@@ -570,13 +669,17 @@ HAM = Exercise(
         ),
         Property("shape", "(N, C, H, W) twice -> (N, C, H, W), for 2 and 4 classes", _ham_shapes),
         Property("dtype", "float32", lambda k: weighed(k)(*_pair(2)).dtype == torch.float32),
-        Property("value", "the library's values with the same weights", lambda k: _ham_value(k, False)),
+        Property(
+            "value",
+            "fuse of the three branches' features, with the same weights",
+            lambda k: _ham_value(k, False),
+        ),
         Property(
             "training", "and in training mode, where BatchNorm uses the batch", lambda k: _ham_value(k, True)
         ),
         Property(
             "gradient",
-            "the library's gradient reaches both subnets",
+            "both subnets get it, through certainty and logits",
             lambda k: same(
                 gradients(weighed(k), *_pair(2)), gradients(weighed(HybridAggregation), *_pair(2))
             ),
@@ -679,7 +782,18 @@ def _silence(ham: nn.Module, name: str) -> Tensor:
 def _ablate_probe(f: Ablate) -> list[Tensor]:
     ham = weighed(HybridAggregation)
     quiet = [f(ham, name)(*_pair(2)) for name in BRANCHES]
-    return [*quiet, ham(*_pair(2)), _after_training(f, ham)]
+    return [*quiet, ham(*_pair(2)), _after_training(f, ham), _learns(f)]
+
+
+def _learns(f: Ablate) -> Tensor:
+    """1 for each branch that gets a gradient although it should be silent."""
+    found = []
+    for name in BRANCHES:
+        quiet = f(weighed(HybridAggregation), name)
+        quiet(*_pair(2)).sum().backward()
+        silent = [p for n, p in quiet.named_parameters() if n.startswith(name)]
+        found.append(float(any(p.grad is not None and p.grad.any() for p in silent)))
+    return torch.tensor(found)
 
 
 def _ablate_value(f: Ablate) -> bool:
@@ -737,6 +851,27 @@ def _shared(ham: nn.Module, name: str) -> nn.Module:
     return quiet
 
 
+def _in_its_place(ham: nn.Module, name: str) -> nn.Module:
+    quiet = copy.deepcopy(ham)
+    setattr(quiet, name, _Zero())
+    return quiet
+
+
+def _weightless(kind: type) -> Ablate:
+    """The weights of the branch's layers of this kind are 0, and free to grow."""
+
+    @torch.no_grad()
+    def ablate(ham: nn.Module, name: str) -> nn.Module:
+        quiet = copy.deepcopy(ham)
+        for layer in getattr(quiet, name):
+            if isinstance(layer, kind):
+                for p in layer.parameters():
+                    p.zero_()
+        return quiet
+
+    return ablate
+
+
 def _all_others(ham: nn.Module, name: str) -> nn.Module:
     quiet = copy.deepcopy(ham)
     for other in BRANCHES:
@@ -760,7 +895,7 @@ ABLATION = Exercise(
             "the ablated HAM still maps (N, C, H, W) twice to (N, C, H, W)",
             lambda f: f(weighed(HybridAggregation), "agreement")(*_pair(2)).shape == (2, 2, 6, 8),
         ),
-        Property("value", "what the library's HAM computes when that branch answers zeros", _ablate_value),
+        Property("value", "what HAM computes when fuse gets zeros from that branch", _ablate_value),
         Property(
             "untouched", "the HAM that was given stays as it is, also when its copy trains", _ablate_untouched
         ),
@@ -786,6 +921,25 @@ ABLATION = Exercise(
             lambda ham, name: _ablated(ham, name, nn.Identity(), _Zero()),
         ),
         Mistake(
+            "silence in place of the branch",
+            "the silence stands in place of the branch, so it has the channels of the branch's input, and "
+            "fuse cannot take them.",
+            "hint 2 of exercise 05.5: behind the branch, nn.Sequential(branch, Silence()).",
+            _in_its_place,
+        ),
+        Mistake(
+            "all weights 0",
+            "the branch's weights are 0, so it is silent at the start alone: it learns to speak again.",
+            "hint 2 of exercise 05.5: leave the weights, and put a Silence behind the branch.",
+            _weightless(nn.Module),
+        ),
+        Mistake(
+            "convolutions 0",
+            "the branch's convolutions are 0, but its BatchNorm still adds its constants.",
+            "hint 2 of exercise 05.5: leave the weights, and put a Silence behind the branch.",
+            _weightless(nn.Conv2d),
+        ),
+        Mistake(
             "ones",
             "the branch answers ones, which is not silence: fuse adds them up.",
             "hint 2 of exercise 05.5: zeros.",
@@ -809,11 +963,13 @@ ABLATION = Exercise(
 EXERCISES = (ENTROPY, DISAGREEMENT, INPUTS, HAM, ABLATION)
 
 QUIZ = (
-    Answer("b", "log C is the entropy of a uniform guess over C classes.", "step 1, entropy"),
+    Answer("b", "two classes in doubt are log 2, and log 2 / log 8 is one third.", "step 1, entropy"),
     Answer("c", "both can be sure, each of its own answer.", "the four kinds of pixel"),
-    Answer("a", "a threshold is flat almost everywhere, so its derivative is 0.", "step 2, disagreement"),
+    Answer("a", "a threshold is flat almost everywhere, so no gradient comes back.", "step 2, disagreement"),
     Answer("d", "through certainty and logits, to both subnets.", "step 4, HAM"),
     Answer(
-        "b", "no class exceeds one half, so no class speaks.", "where paper, authors' code and library differ"
+        "a",
+        "only the V-Net gives a class more than one half, and that is the second.",
+        "where paper, authors' code and library differ",
     ),
 )
