@@ -158,7 +158,7 @@ print(f"SAM asked by the student {mean_dice(z_s.argmax(dim=1), y_u):.2f}")
 
 # %% [markdown]
 # The three are chosen by what SAM gains over the student: most, the median, least. Nobody clicked, and SAM
-# already mends something. Everything in this chapter is about the question that it was asked.
+# already mends something.
 #
 # ## From equation to code
 #
@@ -467,7 +467,7 @@ check("07.3", sam_answer)
 # The library's `SamTeacher.forward` does the same, and cuts off what was filled up where an image is not
 # square.
 #
-# **Look.** What does the single pass save? Three images, four classes. We count what each way asks of SAM,
+# **Look.** What does the single pass save? With three images and four classes we count what each way asks of SAM,
 # `images` through the encoder, `passes` of the decoder, and their `rows`. The last line lets every image meet
 # every prompt, as SAM's stock decoder pairs them:
 
@@ -790,8 +790,7 @@ copied = show(
 # count: it mends clearly less, because it has learned that its question is right. In the picture
 # its answers keep closer to the light blue line. With roughened maps SAM keeps looking. But be fair: on the
 # student's maps it is no better than before it learned; it only has not been spoiled. Whether it gains
-# something on other maps comes in the next section. (Something to try: a student that has trained for 60
-# steps instead of 120 knows the labelled images less well, and the harm is smaller.)
+# something on other maps comes in the next section.
 #
 # Nothing in the training gives the copying away. On the labelled images the copier even looks best:
 

@@ -264,10 +264,10 @@ except UserError as error:
 # **Smallest example.** A board of 3 × 3 cells, of which three are chosen, at either end:
 
 # %% tags=["compare"]
-u = torch.tensor([[0.1, 0.8, 0.3], [0.2, 0.9, 0.4], [0.0, 0.1, 0.7]])
-print("uncertainty", u.tolist())
+u = [[0.1, 0.8, 0.3], [0.2, 0.9, 0.4], [0.0, 0.1, 0.7]]
+print("uncertainty", u)
 for most in ("uncertain", "certain"):
-    marks = mixing.choose_regions(u[None], 3, most)[0].tolist()
+    marks = mixing.choose_regions(torch.tensor([u]), 3, most)[0].tolist()
     print(f"{most:<11}", " / ".join("".join("#" if mark else "." for mark in line) for line in marks))
 
 # %% [markdown]
