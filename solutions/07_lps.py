@@ -7,8 +7,8 @@
 # each lesion of each image, a thousand times over. KnowSAM finds two that can ask in the user's place. The
 # students draw a rough map of every class, and that becomes a mask prompt. And one more network for each class
 # reads SAM's own features and writes prompt tokens, which no user could ever click. The second is the
-# **learnable prompt strategy, LPS**. In this chapter you build both, ask about all classes at once, find out who learns from the
-# answer, and see how a SAM that is asked too kindly forgets to look at the image.
+# **learnable prompt strategy, LPS**. In this chapter you build both, ask about all classes at once, find out
+# who learns from the answer, and see how a SAM that is asked too kindly forgets to look at the image.
 #
 # | | |
 # |---|---|
@@ -681,8 +681,8 @@ check("07.4", mended_and_broken)
 #
 # Write `add_noise(z_f, grids, strength)`: logits (N, C, H, W), a list of grids (N, C, k, k) of any sizes, and
 # strengths (N, 1, 1, 1). Stretch every grid over the image, bilinearly and with `align_corners=False`, sum them
-# up, and add the sum to the logits, times the strength and times the standard deviation of the logits of the whole batch, so that the noise fits quiet
-# and loud students alike. No gradient may reach the students, and what was given must stay as it is.
+# up, and add the sum to the logits, times the strength and times the standard deviation of the logits of the
+# whole batch, so that the noise fits quiet and loud students alike. No gradient may reach the students, and what was given must stay as it is.
 #
 # <details><summary>Hint</summary>
 #
