@@ -679,10 +679,11 @@ check("07.4", mended_and_broken)
 #
 # Difficulty 3 of 5 · importance 4 of 5 · 9 minutes
 #
-# Write `add_noise(z_f, grids, strength)`: logits (N, C, H, W), a list of grids (N, C, k, k) of any sizes, and
-# strengths (N, 1, 1, 1). Stretch every grid over the image, bilinearly and with `align_corners=False`, sum them
-# up, and add the sum to the logits, times the strength and times the standard deviation of the logits of the
-# whole batch, so that the noise fits quiet and loud students alike. No gradient may reach the students, and what was given must stay as it is.
+# Write `add_noise(z_f, grids, strength)`: logits (N, C, H, W), a list of grids (N, C, k, k) of any sizes,
+# and strengths (N, 1, 1, 1). Stretch every grid over the image, bilinearly and with `align_corners=False`,
+# sum them up, and add the sum to the logits, times the strength and times the standard deviation of the
+# logits of the whole batch, so that the noise fits quiet and loud students alike. No gradient may reach the
+# students, and what was given must stay as it is.
 #
 # <details><summary>Hint</summary>
 #
@@ -860,9 +861,10 @@ fates = show(
 #   than the grain. With 8 labels, one foreground class and a small SAM, LPS adds nothing here that could be
 #   told from luck.
 #
-# Asked with the student's own maps, no SAM gains. Smooth noise is a guess at a student's errors, and so is spoiling the
-# truth; the real errors have causes in the image. And only for the worst maps, of a Dice of about 0.3, do
-# tokens alone do as well as a SAM that is asked with the map: here the mask prompt carries the answer.
+# Asked with the student's own maps, no SAM gains. Smooth noise is a guess at a student's errors, and so is
+# spoiling the truth; the real errors have causes in the image. And only for the worst maps, of a Dice of
+# about 0.3, do tokens alone do as well as a SAM that is asked with the map: here the mask prompt carries
+# the answer.
 #
 # ## Where the paper, the authors' code and this library differ
 #

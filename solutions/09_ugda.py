@@ -85,9 +85,10 @@ print("labelled", tuple(x_l.shape), " unlabelled", tuple(x_u.shape), " test", tu
 
 # %% [markdown]
 # The students are a U-Net, a V-Net and HAM, narrow, so that a CPU can follow. They train on the labelled
-# images alone, by the loop of chapter 04; what is new is that every ten steps we ask SAM for its opinion of all unlabelled images, prompted by the fused
-# map as it is at that moment. We keep these answers: they will tell us when it is early. Ten to twenty
-# seconds; at the budget `smoke` nothing is trained, and everything below still runs.
+# images alone, by the loop of chapter 04; what is new is that every ten steps we ask SAM for its opinion of
+# all unlabelled images, prompted by the fused map as it is at that moment. We keep these answers: they will
+# tell us when it is early. Ten to twenty seconds; at the budget `smoke` nothing is trained, and everything
+# below still runs.
 
 # %% tags=["training"]
 steps = budget(smoke=0, ci=60, laptop=60, gpu=60)
@@ -246,9 +247,10 @@ for i in (0, 4):
     print(f"image {i}, mean of  ", "   ".join(means))
 
 # %% [markdown]
-# Doubt hugs the border of the lesion, but not only: black corners puzzle these students, too. All boards of an
-# image have the same mean, as printed: the doubt is only divided differently. A coarse board cannot tell the border from its surroundings; a fine
-# one finds the border, but pastes scraps. Four is a compromise. And what does not fit is refused in one line:
+# Doubt hugs the border of the lesion, but not only: black corners puzzle these students, too. All boards of
+# an image have the same mean, as printed: the doubt is only divided differently. A coarse board cannot tell
+# the border from its surroundings; a fine one finds the border, but pastes scraps. Four is a compromise.
+# And what does not fit is refused in one line:
 
 # %% tags=["compare"]
 try:
@@ -748,9 +750,10 @@ for name, pupils in cells.items():
     print(f"{name:<13} {mean_dice(y, truth_u):>16.2f} {mean_dice(y_t, truth_t):>12.2f} {repeated:>19.0%}")
 
 # %% [markdown]
-# By Dice, the two kinds of cells are usually level: one seed and 20 steps decide nothing in the second decimal.
-# Call `go_on` with `seed=1` before you believe a difference there. The last column is steadier. Without mixing the students repeat nearly all of
-# SAM's mistakes on these images; with uncertain cells fewer, because true labels stood where SAM was wrong.
+# By Dice, the two kinds of cells are usually level: one seed and 20 steps decide nothing in the second
+# decimal. Call `go_on` with `seed=1` before you believe a difference there. The last column is steadier.
+# Without mixing the students repeat nearly all of SAM's mistakes on these images; with uncertain cells
+# fewer, because true labels stood where SAM was wrong.
 #
 # ## Where the paper, the authors' code and this library differ
 #
