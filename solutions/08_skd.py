@@ -28,6 +28,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributions import Categorical
 
 from knowsam_lite import HybridAggregation, Synthetic, UNet, VNet, figures, losses
 from knowsam_lite.data import choose_labeled
@@ -51,23 +52,12 @@ drawn = show(
 # %% [markdown]
 # ## Why
 #
-# Why not keep SAM and use it directly? Count the parameters. (Building a network on the device `meta` gives
-# it shapes but no numbers, so even the large one costs nothing.)
-
-# %% tags=["compare"]
-with torch.device("meta"):
-    kept = {"U-Net": UNet(2), "V-Net": VNet(2), "HAM": HybridAggregation(2)}
-    teachers = {name: SamTeacher(name, 2, 256) for name in ("sam_mini", "sam_vit_b")}
-for name, net in {**kept, **teachers}.items():
-    print(f"{name:<10} {sum(p.numel() for p in net.parameters()) / 1e6:>6.2f} million parameters")
-
-# %% [markdown]
-# The three upper lines are what you deploy, the fourth is the small SAM that ships with this library, and
-# the last is the one of the paper: some twenty times as large as all that you keep. And SAM needs a prompt,
-# which comes from the students anyway. So they learn what SAM knows while they train, and SAM stays behind.
+# Why not keep SAM and use it directly? Chapter 00 counted the parameters: the paper's SAM is twenty times as
+# large as all that you keep. And SAM needs a prompt, which comes from the students anyway. So they learn what
+# SAM knows while they train, and SAM stays behind.
 #
-# Does SAM know anything worth learning? We draw 64 synthetic skin lesions, of which 8 training images have
-# labels, and train a small U-Net on those alone.
+# Does SAM know anything worth learning? Images, labels and the small U-Net, trained on 8 labelled images alone,
+# are those of chapter 04, code included: who knows them runs the next two cells unread.
 
 # %% tags=["compare"]
 dataset = Synthetic("dermoscopy", seed=0, n=64, size=64)
@@ -109,9 +99,8 @@ for step in range(steps):
     optimizer.zero_grad()
 
 # %% [markdown]
-# Now ask SAM. `SamTeacher` takes images and the students' logits and returns logits of the same shape. It is
-# `sam_mini` as it ships: nothing in it has been adapted to these images. In the whole method the fused map of
-# two subnets is the prompt; here one student must do.
+# Now ask SAM, as in chapter 07, with the one student's map in place of the fused one: images and logits in,
+# logits of the same shape out. It is `sam_mini` as it ships: nothing in it has been adapted to these images.
 
 # %%
 sam = SamTeacher("sam_mini", 2, 64).eval()
@@ -192,7 +181,8 @@ sheet = show(
 heart = ("background", "right ventricle", "myocardium", "left ventricle")
 z = torch.tensor([0.0, 1.0, 6.0, 5.0])
 for temperature in (0.5, 1, 4, 10):
-    p = (z / temperature).softmax(dim=0)
+    exponentials = (z / temperature).exp()
+    p = exponentials / exponentials.sum()
     print(
         f"T = {temperature:<4}",
         "  ".join(f"{name} {value:.2f}" for name, value in zip(heart, p, strict=True)),
@@ -201,25 +191,8 @@ for temperature in (0.5, 1, 4, 10):
 # %% [markdown]
 # Nothing is added: the order of the classes is the same in every row. At $T = 1$ the two lower classes are
 # lost in rounding, at 4 you can rank them, at 10 all four come near one quarter. A temperature below 1
-# hardens the answer. The same as curves:
-
-# %% tags=["compare"]
-temperatures = torch.logspace(0, 2, 41)
-soft = (z / temperatures.unsqueeze(1)).softmax(dim=1)  # (41, 4)
-curves = show(
-    figures.trends,
-    {name: (temperatures, soft[:, c]) for c, name in enumerate(heart)},
-    title="Probability of four classes",
-    xlabel="temperature T",
-    log="x",
-    alt="Four curves over the temperature from 1 to 100: the winner falls from 0.73, the second rises a little "
-    "and falls again, the two losers rise from almost 0; at high temperature all four meet at one quarter.",
-)
-for temperature, position in ((1, 0), (10, 20), (100, 40)):
-    gap = max(c[position] for c in curves.values()) - min(c[position] for c in curves.values())
-    print(f"T = {temperature:<3}  largest minus smallest probability {gap:.2f}")
-
-# %% [markdown]
+# hardens the answer.
+#
 # ### Exercise 08.1: soften
 #
 # Difficulty 1 of 5 · importance 4 of 5 · 5 minutes
@@ -250,8 +223,27 @@ def soften(z: Tensor, temperature: float) -> Tensor:
 check("08.1", soften)
 
 # %% [markdown]
-# **Look.** SAM's answer to the first image of the sheet above, at three temperatures. In the figure, light
-# is a high probability of the lesion.
+# **Look.** The pixel of the heart once more, at all temperatures from 1 to 100:
+
+# %% tags=["compare"]
+temperatures = torch.logspace(0, 2, 41)
+soft = (z / temperatures.unsqueeze(1)).softmax(dim=1)  # (41, 4)
+curves = show(
+    figures.trends,
+    {name: (temperatures, soft[:, c]) for c, name in enumerate(heart)},
+    title="Probability of four classes",
+    xlabel="temperature T",
+    log="x",
+    alt="Four curves over the temperature from 1 to 100: the winner falls from 0.73, the second rises a little "
+    "and falls again, the two losers rise from almost 0; at high temperature all four meet at one quarter.",
+)
+for temperature, position in ((1, 0), (10, 20), (100, 40)):
+    gap = max(c[position] for c in curves.values()) - min(c[position] for c in curves.values())
+    print(f"T = {temperature:<3}  largest minus smallest probability {gap:.2f}")
+
+# %% [markdown]
+# And SAM's answer to the first image of the sheet above, at three temperatures. Light is a high probability
+# of the lesion.
 
 # %%
 first = chosen[0]
@@ -280,35 +272,39 @@ softened = show(
 #
 # $$\mathrm{KL}(p \,\Vert\, q) = \sum_{c=1}^{C} p_c \,(\log p_c - \log q_c)$$
 
+
 # %% tags=["compare"]
+def divergence(p: Tensor, q: Tensor) -> Tensor:
+    """KL(p || q) as PyTorch's distributions have it: (..., C) twice -> (...)."""
+    return torch.distributions.kl_divergence(Categorical(p), Categorical(q))
+
+
 p = torch.tensor([0.9, 0.1])
 for other in ([0.9, 0.1], [0.6, 0.4], [0.1, 0.9], [0.999, 0.001]):
     q = torch.tensor(other)
-    forward = (p * (p.log() - q.log())).sum()
-    reverse = (q * (q.log() - p.log())).sum()
+    forward, reverse = divergence(p, q), divergence(q, p)
     print(f"p = (0.9, 0.1)   q = ({other[0]}, {other[1]})   KL(p||q) {forward:.2f}   KL(q||p) {reverse:.2f}")
 
 # %% [markdown]
 # It is 0 when the two agree and positive otherwise. And it is not symmetric: compare the two columns in the
 # last row. The *forward* divergence $\mathrm{KL}(p \Vert q)$ punishes a student that has almost ruled out
 # what the teacher still holds possible; the *reverse* one finds the same student nearly perfect. Here are
-# both over all possible students:
+# both, over what the student leaves to the second class, of which the teacher says 0.1:
 
 # %% tags=["compare"]
-share = torch.linspace(0.01, 0.99, 99)
-q = torch.stack([share, 1 - share], dim=1)
-forward = (p * (p.log() - q.log())).sum(dim=1)
-reverse = (q * (q.log() - p.log())).sum(dim=1)
+left = torch.logspace(-4, -0.5, 36)
+q = torch.stack([1 - left, left], dim=1)
 both = show(
     figures.trends,
-    {"KL(p || q), forward": (share, forward), "KL(q || p), reverse": (share, reverse)},
+    {"KL(p || q), forward": (left, divergence(p, q)), "KL(q || p), reverse": (left, divergence(q, p))},
     title="Two directions, one teacher (0.9, 0.1)",
-    xlabel="what the student gives to the first class",
-    alt="Two curves over the student's probability of the first class; both touch 0 at 0.9. To the left they "
-    "rise, the forward one highest at the left end; right of 0.9 both rise again, the forward one twice as high.",
+    xlabel="what the student leaves to the second class",
+    log="x",
+    alt="Two curves over the student's probability of the second class, from 0.0001 to 0.3 on a logarithmic axis; "
+    "both touch 0 at 0.1. To the left of it the reverse one levels off at about 0.1, and the forward one rises on and on.",
 )
 for name, values in both.items():
-    print(f"{name}: smallest at {share[values.index(min(values))]:.2f}, at 0.99 {values[-1]:.2f}")
+    print(f"{name}: smallest at {left[values.index(min(values))]:.2f}, at 0.0001 {values[0]:.2f}")
 
 # %% [markdown]
 # ### Exercise 08.2: the KL divergence
@@ -372,6 +368,10 @@ print(f"the teacher's mean: {lesion.mean().item():.2f}")
 # exactly where the student agrees:
 #
 # $$\frac{\partial}{\partial z_k} \mathrm{KL}(p \,\Vert\, q) = q - p \qquad (T = 1)$$
+#
+# You know this gradient: it is that of chapter 04's cross-entropy with a soft target, for
+# $\mathrm{CE}(p, q) = \mathrm{KL}(p \,\Vert\, q) + H(p)$, and the teacher's entropy $H(p)$ does not depend on the
+# student. So at $T = 1$ the two losses teach the same, and only KL ends at 0. What SKD adds is the temperature.
 #
 # **Soft or hard?** A *hard* label would keep only the winner: $p$ becomes (1, 0). Put both into $q - p$, for
 # a student that has no idea yet:
@@ -941,12 +941,12 @@ for name, function in (("authors", official_loss), ("library", losses.distillati
 #
 # Write the letter of one answer to each question in the cell below, and run it as often as you like.
 #
-# 1. What does a temperature above 1 add to the teacher's answer? (a) new information, (b) errors, (c) nothing:
-#    it makes visible how the losing classes rank, (d) gradient for the teacher
-# 2. You set $T = 10$ and forget $T^2$. What happens? (a) the loss is negative, (b) the gradient is a
-#    hundred times too small, (c) the gradient is a hundred times too large, (d) nothing
-# 3. You forget to detach $z_s$. What happens in the toy with two logits? (a) student and SAM meet halfway,
-#    (b) the student reaches SAM sooner, (c) an error is raised, (d) the loss never falls
+# 1. A pixel has the logits (0, 1, 5). What does $T = 10$ change? (a) which class wins, (b) which loser comes
+#    second, (c) how far the probabilities lie apart, (d) nothing, for a softmax cares for the order alone
+# 2. You set $T = 10$ and forget $T^2$. What happens? (a) the gradient is a hundred times too small, (b) the loss
+#    is negative, (c) the gradient is a hundred times too large, (d) nothing
+# 3. You forget to detach $z_s$. What happens in the toy with two logits? (a) the student reaches SAM sooner,
+#    (b) student and SAM meet halfway, (c) an error is raised, (d) the loss never falls
 # 4. Two teachers have a Dice of 0.5: one shifts every mask alike, one makes random errors. Whose student is
 #    worse? (a) equal, for only the Dice counts, (b) the random one's, (c) it cannot be said, (d) the shifting
 #    one's
@@ -954,7 +954,7 @@ for name, function in (("authors", official_loss), ("library", losses.distillati
 #    pair of classes the student ranks as SAM does, (c) the winners are the same, (d) nothing at all
 
 # %%
-quiz("08", ["c", "b", "a", "d", "b"])
+quiz("08", ["c", "a", "b", "d", "b"])
 
 # %% [markdown]
 # ## Recap

@@ -62,7 +62,7 @@ drawn = show(
 # of another. The label comes along, so the target is known, but the surroundings are strange. What was
 # learned by heart fails, and what a lesion looks like has to be learned after all.
 #
-# We draw 64 synthetic skin lesions, of which 8 training images have labels.
+# The 64 skin lesions, of which 8 training images have labels, are those of chapter 04, and so is the cell.
 
 # %% tags=["compare"]
 dataset = Synthetic("dermoscopy", seed=0, n=64, size=64)
@@ -85,9 +85,10 @@ print("labelled", tuple(x_l.shape), " unlabelled", tuple(x_u.shape), " test", tu
 
 # %% [markdown]
 # The students are a U-Net, a V-Net and HAM, narrow, so that a CPU can follow. They train on the labelled
-# images alone, and every ten steps we ask SAM for its opinion of all unlabelled images, prompted by the fused
-# map as it is at that moment. We keep these answers: they will tell us when it is early. Ten to twenty
-# seconds; at the budget `smoke` nothing is trained, and everything below still runs.
+# images alone, by the loop of chapter 04; what is new is that every ten steps we ask SAM for its opinion of
+# all unlabelled images, prompted by the fused map as it is at that moment. We keep these answers: they will
+# tell us when it is early. Ten to twenty seconds; at the budget `smoke` nothing is trained, and everything
+# below still runs.
 
 # %% tags=["training"]
 steps = budget(smoke=0, ci=60, laptop=60, gpu=60)
@@ -156,14 +157,16 @@ first = show(
 # |---|---|---|---|
 # | $h_i(z_f)$ | entropy of pixel $i$, divided by $\log C$ | `entropy_map(z)` | (N, H, W) |
 # | $u_r = \frac{1}{\lvert r \rvert} \sum_{i \in r} h_i$ | uncertainty of region $r$ | `uncertainty_map(z, grid)` | (N, g, g) |
-# | $R$ | the $n$ regions of largest $u_r$ | `choose_regions(u, count, most)` | (N, g, g), bool |
+# | $R$ | the regions of largest $u_r$, `count` of them | `choose_regions(u, count, most)` | (N, g, g), bool |
 # | $M$ | $R$ at the size of the image | inside `mix` | (N, 1, H, W) |
 # | $\tilde x_l = M_l \odot x_u + (1 - M_l) \odot x_l$ | mixed labelled image | `mix(...).x[:n]` | (N, 3, H, W) |
 # | $\tilde x_u = M_u \odot x_l + (1 - M_u) \odot x_u$ | mixed unlabelled image | `mix(...).x[n:]` | (N, 3, H, W) |
 # | $\tilde y_l, \tilde y_u$ | their targets, made the same way | `mix(...).y` | (N, H, W) |
 # | $w(t)$ | ramp of chapter 04 | `ramp(progress)` | a number |
 #
-# $l$ is the labelled half, $u$ the unlabelled one, and $\odot$ multiplies pixel by pixel.
+# $\odot$ multiplies pixel by pixel. As an index $l$ is the labelled half of a batch and $u$ the unlabelled one;
+# with the index of a region, $u_r$ is an uncertainty, and so is the argument `u` in the code. `n` is always the
+# number of labelled images, and the boards of the two halves are called `doubt_l` and `doubt_u`.
 #
 # ## Step 1: the uncertainty of a region
 #
@@ -175,9 +178,8 @@ first = show(
 
 # %% tags=["compare"]
 h = torch.tensor([[0.0, 0.2, 0.0, 0.0], [0.2, 1.0, 0.0, 0.0], [0.0, 0.0, 0.9, 0.9], [0.0, 0.0, 0.9, 0.1]])
-board = F.avg_pool2d(h[None, None], 2)[0, 0]  # (4, 4) -> (1, 1, 4, 4) -> (2, 2)
-for line in board.tolist():
-    print("  ".join(f"{value:.2f}" for value in line))
+for top in (0, 2):
+    print("  ".join(f"{h[top : top + 2, left : left + 2].mean():.2f}" for left in (0, 2)))
 
 # %% [markdown]
 # The cell at the upper left has the most uncertain pixel of all, and still the lower right one is more
@@ -227,26 +229,28 @@ check("09.1", uncertainty_map)
 # `mixing.uncertainty_map`, so an unfinished exercise never stops you.)
 
 # %%
-h_u = entropy_map(z_u)
+doubts = {"entropy": entropy_map(z_u)} | {f"grid {g}": mixing.uncertainty_map(z_u, g) for g in (2, 4, 8)}
+brightest = 0.4  # the scale ends here, so that the mean of a large cell is more than a shade of black
 boards = show(
     figures.panels,
     [
-        {
-            "image": dataset.image(unlabeled[i]),
-            "entropy": h_u[i],
-            **{f"grid {g}": mixing.uncertainty_map(z_u[i : i + 1], g)[0] for g in (2, 4, 8)},
-        }
+        {"image": dataset.image(unlabeled[i])}
+        | {name: (doubt[i] / brightest).clamp(max=1) for name, doubt in doubts.items()}
         for i in (0, 4)
     ],
-    ends=("0 certain", "1 no idea"),
+    ends=("0 certain", "0.4 and above"),
     alt="Two unlabelled lesions, the entropy of each pixel, and the same on boards of 2, 4 and 8 cells a side: the "
     "finer the board, the more clearly the light cells follow the border of the lesion.",
 )
+for i in (0, 4):
+    means = (f"{name} {doubt[i].mean():.3f}" for name, doubt in doubts.items())
+    print(f"image {i}, mean of  ", "   ".join(means))
 
 # %% [markdown]
-# Doubt hugs the border of the lesion, but not only: black corners puzzle these students, too. All boards of a
-# row have the same mean. A coarse board cannot tell the border from its surroundings; a fine
-# one finds the border, but pastes scraps. Four is a compromise. And what does not fit is refused in one line:
+# Doubt hugs the border of the lesion, but not only: black corners puzzle these students, too. All boards of
+# an image have the same mean, as printed: the doubt is only divided differently. A coarse board cannot tell
+# the border from its surroundings; a fine one finds the border, but pastes scraps. Four is a compromise.
+# And what does not fit is refused in one line:
 
 # %% tags=["compare"]
 try:
@@ -257,20 +261,20 @@ except UserError as error:
 # %% [markdown]
 # ## Step 2: which regions
 #
-# **Idea.** Take the $n$ cells with the largest uncertainty, in each image for itself. `topk` finds them:
+# **Idea.** Take a fixed number of cells, those with the largest uncertainty, in each image for itself.
+#
+# **Smallest example.** A board of 3 × 3 cells, of which three are chosen, at either end:
 
 # %% tags=["compare"]
-u = torch.tensor([[0.1, 0.8, 0.3], [0.2, 0.9, 0.4], [0.0, 0.1, 0.7]])
-for largest in (True, False):
-    cells = u.flatten().topk(3, largest=largest).indices
-    marks = torch.zeros(9, dtype=torch.bool).scatter(0, cells, True).view(3, 3)
-    print("largest " if largest else "smallest", "cells", sorted(cells.tolist()), "as a board", end=" ")
-    print(" / ".join("".join("#" if mark else "." for mark in line) for line in marks.tolist()))
+u = [[0.1, 0.8, 0.3], [0.2, 0.9, 0.4], [0.0, 0.1, 0.7]]
+print("uncertainty", u)
+for most in ("uncertain", "certain"):
+    marks = mixing.choose_regions(torch.tensor([u]), 3, most)[0].tolist()
+    print(f"{most:<11}", " / ".join("".join("#" if mark else "." for mark in line) for line in marks))
 
 # %% [markdown]
-# `topk` numbers the cells row by row and gives the numbers of the chosen ones; `scatter` writes `True` at
-# these numbers. Why not simply compare with a threshold? Because it would choose another number of cells in
-# every image, and none at all as soon as the students are sure of themselves.
+# Why not simply compare with a threshold? Because it would choose another number of cells in every image, and
+# none at all as soon as the students are sure of themselves.
 #
 # ### Exercise 09.2: choose
 #
@@ -278,12 +282,12 @@ for largest in (True, False):
 #
 # Write `choose_regions(u, count, most)`: boards (N, g, g) in, Boolean boards of the same shape out, with
 # exactly `count` cells marked in each: the most uncertain ones, or the most certain ones if `most` is
-# `"certain"`.
+# `"certain"`. Where cells are equal, any of them will do.
 #
 # <details><summary>Hint</summary>
 #
 # 1. `u.flatten(1)` makes one row of cells for each image, (N, g²), and `topk(count, dim=1)` works on each row
-#    for itself.
+#    for itself. It numbers the cells row by row and gives the numbers of the chosen ones.
 # 2. `topk` has an option `largest`, true or false: it should be true exactly if `most` is `"uncertain"`.
 # 3. Make an empty board with `torch.zeros_like(u.flatten(1), dtype=torch.bool)`, write with `.scatter(1,
 #    cells, True)`, where `cells` are the `.indices` of `topk`, and give it the shape of `u` with
@@ -291,7 +295,7 @@ for largest in (True, False):
 #
 # </details>
 #
-# $$R = \text{the } n \text{ regions of largest } u_r$$
+# $$R = \text{the regions of largest } u_r, \text{ as many as } \mathtt{count} \text{ says}$$
 
 # %% tags=["exercise"]
 # library: knowsam_lite.mixing.choose_regions
@@ -314,11 +318,11 @@ def at_size(regions: Tensor, size: int = 64) -> Tensor:
     )
 
 
-u_l, u_u = mixing.uncertainty_map(z_l), mixing.uncertainty_map(z_u)
+doubt_l, doubt_u = mixing.uncertainty_map(z_l), mixing.uncertainty_map(z_u)
 wrong = z_u.argmax(dim=1) != truth_u
 counts = list(range(1, 17))
 found = {
-    most: [(at_size(mixing.choose_regions(u_u, n, most)) & wrong).sum() / wrong.sum() for n in counts]
+    most: [(at_size(mixing.choose_regions(doubt_u, k, most)) & wrong).sum() / wrong.sum() for k in counts]
     for most in ("uncertain", "certain")
 }
 order = show(
@@ -347,9 +351,9 @@ order = show(
 # - **Unknown** everywhere. Then only the losses that need no label (consistency and low entropy, chapter 04)
 #   speak there.
 #
-# "Unknown" is written −1. Both parts of the supervised loss leave such pixels out.
+# "Unknown" is written −1, and the supervised loss leaves such pixels out (chapters 02 and 04). Why not write 0?
 #
-# **Smallest example.** Three pixels, two of them with a label. Which one gets a gradient?
+# **Smallest example.** Three pixels, two of them with a label, and what the loss does to each:
 
 # %% tags=["compare"]
 z = torch.zeros(1, 2, 1, 3, requires_grad=True)
@@ -360,16 +364,16 @@ for target in ([1, 1, -1], [1, 1, 0]):
     print(target, [pulled[int(g.sign())] for g in -gradient[0, 1, 0]])
 
 # %% [markdown]
-# An unknown pixel teaches nothing. Class 0 is not "nothing", it is background, and teaches that. In lesions
-# the difference decides: networks that doubt mostly doubt the object, and whoever writes 0 for doubt teaches
-# that there is none.
+# Class 0 is not "nothing", it is background, and teaches that. In lesions the difference decides: networks that
+# doubt mostly doubt the object, and whoever writes 0 for doubt teaches that there is none.
 #
 # ### Exercise 09.3: pseudo-labels
 #
 # Difficulty 2 of 5 · importance 4 of 5 · 6 minutes
 #
 # Write `pseudo_labels(z, least)`: logits (N, C, H, W) and a probability in, labels (N, H, W) out. A pixel
-# gets the winning class if its probability is at least `least`, and −1 otherwise.
+# gets the winning class if its probability is at least `least` (just as much is enough), and −1 otherwise. Take
+# the softmax in float32, whatever the type of `z`.
 #
 # <details><summary>Hint</summary>
 #
@@ -435,10 +439,9 @@ threshold = show(
 # labelled image is unsure in its second cell, the unlabelled one in its last two:
 
 # %% tags=["compare"]
-l, u = torch.tensor([1, 2, 3, 4]), torch.tensor([11, 12, 13, 14])
-unsure_l, unsure_u = torch.tensor([0, 1, 0, 0]).bool(), torch.tensor([0, 0, 1, 1]).bool()
-print("mixed labelled  ", torch.where(unsure_l, u, l).tolist())
-print("mixed unlabelled", torch.where(unsure_u, l, u).tolist())
+l, u = [1, 2, 3, 4], [11, 12, 13, 14]
+print("mixed labelled  ", [u[k] if k in (1,) else l[k] for k in range(4)])
+print("mixed unlabelled", [l[k] if k in (2, 3) else u[k] for k in range(4)])
 
 # %% [markdown]
 # Two things are worth a second look. It is no swap, though the map says so for short: 12 occurs twice and 2 is
@@ -451,19 +454,18 @@ print("mixed unlabelled", torch.where(unsure_u, l, u).tolist())
 
 # %% tags=["compare"]
 for n_l, n_u in ((4, 4), (2, 5)):
-    to_u, to_l = torch.arange(n_l) % n_u, torch.arange(n_u) % n_l
-    print(
-        f"{n_l} labelled, {n_u} unlabelled: labelled take from {to_u.tolist()}, unlabelled from {to_l.tolist()}"
-    )
+    to_u, to_l = [i % n_u for i in range(n_l)], [j % n_l for j in range(n_u)]
+    print(f"{n_l} labelled, {n_u} unlabelled: labelled take from {to_u}, unlabelled from {to_l}")
 
 # %% [markdown]
 # ### Exercise 09.4: mix
 #
 # Difficulty 4 of 5 · importance 5 of 5 · 15 minutes
 #
-# Write `mix(x_l, y_l, x_u, y_u, regions_l, regions_u)`: images, labels and chosen cells of both halves in, a
-# `Mixed` of images and labels out, labelled half first. The halves may differ in size. Nothing that you were
-# given may change.
+# Write `mix(x_l, y_l, x_u, y_u, regions_l, regions_u)`: images (N_l, 3, H, W) and (N_u, 3, H, W), labels, and
+# Boolean boards of chosen cells, of both halves, in; `Mixed(x, y)` out, a pair of the mixed images and their
+# labels, labelled half first. The halves may differ in size: partners are found by remainder, as above. Nothing
+# that you were given may change.
 #
 # <details><summary>Hint</summary>
 #
@@ -517,8 +519,8 @@ explore(
 def wrong_targets(most: Literal["uncertain", "certain"], count: int = 5) -> tuple[float, float]:
     """The part of wrong target pixels in the mixed labelled and in the mixed unlabelled images."""
     again = torch.arange(len(x_u)) % len(x_l)  # as many labelled images as unlabelled ones
-    cells_l = mixing.choose_regions(u_l[again], count, most)
-    cells_u = mixing.choose_regions(u_u, count, most)
+    cells_l = mixing.choose_regions(doubt_l[again], count, most)
+    cells_u = mixing.choose_regions(doubt_u, count, most)
     made, true = (mixing.mix(x_l[again], y_l[again], x_u, y, cells_l, cells_u).y for y in (pseudo, truth_u))
     wrong = (made != true).float()
     return wrong[: len(again)].mean().item(), wrong[len(again) :].mean().item()
@@ -654,7 +656,8 @@ def go_on(
         i = torch.randperm(len(x_l), generator=generator)[:3]
         j = torch.randperm(len(x_u), generator=generator)[:3]
         cells_l, cells_u = (
-            mixing.choose_regions(u, max(count, 1), most) & (count > 0) for u in (u_l[i], u_u[j])
+            mixing.choose_regions(doubt, max(count, 1), most) & (count > 0)
+            for doubt in (doubt_l[i], doubt_u[j])
         )
         mixed: Mixed = mixing.mix(x_l[i], y_l[i], x_u[j], y_u[j], cells_l, cells_u)
         z = pupils(mixed.x)
@@ -747,9 +750,10 @@ for name, pupils in cells.items():
     print(f"{name:<13} {mean_dice(y, truth_u):>16.2f} {mean_dice(y_t, truth_t):>12.2f} {repeated:>19.0%}")
 
 # %% [markdown]
-# By Dice, the two kinds of cells are usually level: one seed and 20 steps decide nothing in the second decimal.
-# Call `go_on` with `seed=1` before you believe a difference there. The last column is steadier. Without mixing the students repeat nearly all of
-# SAM's mistakes on these images; with uncertain cells fewer, because true labels stood where SAM was wrong.
+# By Dice, the two kinds of cells are usually level: one seed and 20 steps decide nothing in the second
+# decimal. Call `go_on` with `seed=1` before you believe a difference there. The last column is steadier.
+# Without mixing the students repeat nearly all of SAM's mistakes on these images; with uncertain cells
+# fewer, because true labels stood where SAM was wrong.
 #
 # ## Where the paper, the authors' code and this library differ
 #

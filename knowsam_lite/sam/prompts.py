@@ -56,7 +56,7 @@ class ClassPrompt(nn.Sequential):
 
 
 class LearnablePrompts(nn.Module):
-    """psi: one small network per class turns SAM's embedding (N, D, g, g) into prompt tokens (N, C, tokens,
+    """psi: one network per class turns SAM's embedding (N, D, g, g) into prompt tokens (N, C, tokens,
     D).
 
     They take the place of a clicked point or a drawn box: no user is asked at training time. The tokens start

@@ -189,6 +189,18 @@ MASKS = Exercise(
             lambda z_f, size: _odds(_resized(z_f.float(), size)),
         ),
         Mistake(
+            "the raw channel, not detached",
+            "two things are missing: the other classes, and the detach that keeps the students out.",
+            "hints 1 and 2 of exercise 07.1: detach first, then subtract what all others have together.",
+            lambda z_f, size: _resized(z_f.float(), size),
+        ),
+        Mistake(
+            "probabilities resized, not detached",
+            "you resized probabilities and kept their graph; a sure student's prompt is infinite besides.",
+            "hints 1 and 2 of exercise 07.1: detach, resize the logits, and stay with logits.",
+            lambda z_f, size: _resized(z_f.float().softmax(dim=1), size).logit(),
+        ),
+        Mistake(
             "left in half precision",
             "the formula is right, but half-precision logits give a half-precision prompt.",
             "hint 1 of exercise 07.1: .float() makes float32 of any tensor.",
@@ -365,7 +377,7 @@ PROMPTS = Exercise(
         Property("own", "tokens of a class come from the network of that class", _prompts_own),
         Property(
             "value",
-            "the library's tokens, with networks that have learned",
+            "row c holds what the network of class c writes, also once it has learned",
             lambda k: all(
                 same(
                     _prompts(k, c, t)(noise(*EMBEDDING)), _prompts(LearnablePrompts, c, t)(noise(*EMBEDDING))
@@ -375,7 +387,7 @@ PROMPTS = Exercise(
         ),
         Property(
             "gradient",
-            "the embedding gets the library's gradient",
+            "the embedding gets the gradients of all classes, added up",
             lambda k: same(
                 gradients(_prompts(k), noise(*EMBEDDING)),
                 gradients(_prompts(LearnablePrompts), noise(*EMBEDDING)),
@@ -592,7 +604,7 @@ ANSWER = Exercise(
         ),
         Property(
             "value",
-            "the library's logits, for 2 and 3 classes and another image size",
+            "decoded from embedding, tokens and embedded mask prompts; 2 and 3 classes, two sizes",
             lambda f: all(
                 same(f(_sam(c), *_given(c, s)), _sam(c)(*_given(c, s)).logits)
                 for c, s in ((2, 32), (3, 32), (3, 48))
@@ -614,6 +626,12 @@ ANSWER = Exercise(
             "SAM's low-resolution masks came back; the students' logits have the image's size.",
             "hint 3 of exercise 07.3: F.interpolate to x.shape[-2:].",
             _answering(end=lambda low, x: low),
+        ),
+        Mistake(
+            "one pass per class, not resized",
+            "the decoder ran once for each class, and its low-resolution masks came back as they are.",
+            "hints 2 and 3 of exercise 07.3: one call of sam.decode, then F.interpolate.",
+            _answering(decode=_class_by_class, end=lambda low, x: low),
         ),
         Mistake(
             "one pass per class",
@@ -777,7 +795,7 @@ SCORES = Exercise(
         Property("ends", "who copies gets (0, 0), who always knows better gets (1, 0)", _scores_ends),
         Property(
             "value",
-            "right shares for 2, 3 and 4 classes",
+            "the mended part of the wrong pixels, the broken part of the right ones; 2, 3 and 4 classes",
             lambda f: all(
                 _is(f, _maps(c, s), _scored(*_maps(c, s))) for c, s in ((2, 0), (3, 5), (4, 9), (2, 13))
             ),
@@ -957,7 +975,7 @@ NOISE = Exercise(
         ),
         Property(
             "value",
-            "the library's values, with one grid and with several",
+            "the logits plus strength times spread times the sum of the grids, one or several",
             lambda f: (
                 same(f(*_noise_given()), add_noise(*_noise_given()))
                 and same(
@@ -1070,9 +1088,9 @@ NOISE = Exercise(
 EXERCISES = (MASKS, PROMPTS, ANSWER, SCORES, NOISE)
 
 QUIZ = (
-    Answer("b", "SAM expects the logit of a yes-or-no question, each class against all others.", "step 1"),
-    Answer("c", "a zero last layer gives zero tokens, and gets a gradient itself.", "step 2"),
+    Answer("d", "the log-odds are above 0 from one half on, and no class has that much.", "step 1"),
+    Answer("b", "a zero last layer gives zero tokens, and gets a gradient itself.", "step 2"),
     Answer("a", "each image meets its own four prompts: 3 times 4 rows.", "step 3"),
-    Answer("d", "the mask prompt is detached, so nothing flows back into the students.", "step 4"),
-    Answer("b", "a prompt that is nearly the truth makes copying the best answer.", "step 5"),
+    Answer("c", "the mask prompt is detached, so nothing flows back into the students.", "step 4"),
+    Answer("d", "a prompt that is nearly the truth makes copying the best answer.", "step 5"),
 )

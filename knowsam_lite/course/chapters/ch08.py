@@ -174,12 +174,12 @@ KL = Exercise(
         Property("range", "0 where p and q are equal, above 0 where they are not", _kl_sign),
         Property(
             "value",
-            "PyTorch's values, for 2, 3 and 5 classes",
+            "the sum over the classes of p (log p - log q), for 2, 3 and 5 classes",
             lambda f: all(same(f(*_logs(c, c)), _kl(*_logs(c, c))) for c in (2, 3, 5)),
         ),
         Property(
             "gradient",
-            "PyTorch's gradient, through p and through q",
+            "that of the same sum, through p and through q",
             lambda f: same(gradients(f, *_logs(3, 5)), gradients(_kl, *_logs(3, 5))),
         ),
         Property("invariance", "the order of the classes does not matter", _kl_classes),
@@ -226,6 +226,12 @@ KL = Exercise(
             "all pixels were added up; one number per pixel is wanted.",
             "hint 3 of exercise 08.2: the sum runs over axis 1 alone.",
             lambda log_p, log_q: _kl(log_p, log_q).sum(),
+        ),
+        Mistake(
+            "the mean of everything",
+            "classes and pixels were averaged, as F.kl_div does unasked; one number per pixel is wanted.",
+            "hint 3 of exercise 08.2: the sum runs over axis 1 alone.",
+            lambda log_p, log_q: _kl(log_p, log_q).mean() / log_p.shape[1],
         ),
         Mistake(
             "log_target forgotten",
@@ -313,7 +319,7 @@ LOSS = Exercise(
         ),
         Property(
             "value",
-            "the library's values, for 2, 3 and 5 classes at four temperatures",
+            "T^2 times the mean of KL(teacher || student); 2, 3 and 5 classes, four temperatures",
             lambda f: all(
                 same(f(*_pair(c, c), t), distillation_loss(*_pair(c, c), t))
                 for c in (2, 3, 5)
@@ -325,7 +331,7 @@ LOSS = Exercise(
             "the teacher gets no gradient",
             lambda f: not gradients(lambda z, s: f(z, s, 4.0), *_pair(3))[1].any(),
         ),
-        Property("gradient", "the student gets the library's gradient", _loss_gradient),
+        Property("gradient", "the student gets T (q - p), divided by the number of pixels", _loss_gradient),
         Property("invariance", "a larger image or batch of the same content costs the same", _loss_size),
     ),
     (
@@ -390,6 +396,15 @@ LOSS = Exercise(
             "the sum is divided by the number of images alone: the loss is H times W times too large.",
             "hint 3 of exercise 08.3: the mean runs over the pixels of all images.",
             _built(join=lambda log_q, log_p: F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)),
+        ),
+        Mistake(
+            "batchmean without detach",
+            "two things: the sum is divided by the images alone, and the teacher is not detached.",
+            "hints 1 and 3 of exercise 08.3: who must not move, and a mean over the pixels of all images.",
+            _built(
+                teacher=lambda z, t: (z.float() / t).log_softmax(dim=1),
+                join=lambda log_q, log_p: F.kl_div(log_q, log_p, reduction="batchmean", log_target=True),
+            ),
         ),
         Mistake(
             "softmax over the wrong axis",
@@ -714,7 +729,11 @@ TERMS = Exercise(
             "two single numbers",
             lambda f: [t.shape for t in _told(f, *_three(), 1.0, 10.0).values()] == [(), ()],
         ),
-        Property("value", "the method's values, for several weights and temperatures", _terms_value),
+        Property(
+            "value",
+            "half the weight times the distillation loss; several weights and temperatures",
+            _terms_value,
+        ),
         Property("gradient", "each term reaches its own subnet, and SAM hears nothing", _terms_gradient),
         Property("invariance", "exchanging the subnets exchanges the terms", _terms_swap),
     ),
@@ -736,6 +755,21 @@ TERMS = Exercise(
             "your terms are the same for every temperature: the loss fell back on its default.",
             "hint 1 of exercise 08.5: the third argument of distillation_loss.",
             lambda a, b, s, w, t: _terms(a, b, s, w, 10.0),
+        ),
+        Mistake(
+            "one temperature is not handed on",
+            "the V-Net's term is the same for every temperature: there the loss fell back on its default.",
+            "hint 1 of exercise 08.5: the third argument of distillation_loss, both times.",
+            lambda a, b, s, w, t: {
+                NAMES[0]: _terms(a, b, s, w, t)[NAMES[0]],
+                NAMES[1]: _terms(a, b, s, w, 10.0)[NAMES[1]],
+            },
+        ),
+        Mistake(
+            "neither half nor weight",
+            "both factors are missing: the one half and the weight.",
+            "hint 2 of exercise 08.5: in front of each stands 0.5 * weight.",
+            lambda a, b, s, w, t: _terms(a, b, s, 2.0, t),
         ),
         Mistake(
             "the subnets teach each other",
@@ -767,10 +801,10 @@ TERMS = Exercise(
 EXERCISES = (SOFTEN, KL, LOSS, TARGETS, TERMS)
 
 QUIZ = (
-    Answer("c", "it shows how the teacher ranks the classes that lose.", "step 1, temperature"),
-    Answer("b", "the gradient shrinks with 1 / T^2, and the factor undoes that.", "step 3, the loss"),
+    Answer("c", "dividing by T keeps the order and brings the classes closer.", "step 1, temperature"),
+    Answer("a", "the gradient shrinks with 1 / T^2, and the factor undoes that.", "step 3, the loss"),
     Answer(
-        "a", "teacher and students would meet halfway, whatever the truth.", "step 4, who learns from whom"
+        "b", "teacher and students would meet halfway, whatever the truth.", "step 4, who learns from whom"
     ),
     Answer("d", "an error that is always the same looks like a rule, and is learned.", "when SAM is wrong"),
     Answer(

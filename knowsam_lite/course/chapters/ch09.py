@@ -98,7 +98,7 @@ BOARD = Exercise(
         ),
         Property("dtype", "float32", lambda f: f(noise(1, 2, 8, 8).bfloat16()).dtype == torch.float32),
         Property("range", "a cell of equal logits gives 1, a cell of sure pixels gives 0", _board_ends),
-        Property("value", "the library's values, for several sizes and grids", _board_value),
+        Property("value", "the mean entropy of each cell, for several sizes and grids", _board_value),
         Property("error", "a UserError where the grid does not divide H or W", _refuses),
         Property("invariance", "halves of the image that change places do so on the board", _board_mosaic),
     ),
@@ -261,7 +261,7 @@ CHOOSE = Exercise(
         ),
         Property("dtype", "bool", lambda f: f(_cells()).dtype == torch.bool),
         Property("count", "exactly `count` cells in each board, even where all are equal", _choice_count),
-        Property("value", "the library's cells, for several counts, both ways", _choice_value),
+        Property("value", "the cells of largest u, or of smallest, for several counts", _choice_value),
         Property(
             "invariance", "the most certain cells are those that the uncertain ones leave", _choice_opposites
         ),
@@ -343,6 +343,7 @@ CHOOSE = Exercise(
 
 Labels = Callable[..., Tensor]
 LEAST = (0.0, 0.4, 0.7, 0.95)
+CERTAIN = torch.tensor([0.0, 200.0]).view(1, 2, 1, 1)  # a probability of exactly 1
 
 
 def _pseudo(z: Tensor, least: float = 0.0) -> Tensor:
@@ -351,7 +352,10 @@ def _pseudo(z: Tensor, least: float = 0.0) -> Tensor:
 
 
 def _pseudo_probe(f: Labels) -> list[Tensor]:
-    return [f(noise(2, c, 6, 5, seed=c), least) for c in (2, 4) for least in LEAST] + [f(noise(2, 3, 6, 5))]
+    return [f(noise(2, c, 6, 5, seed=c), least) for c in (2, 4) for least in LEAST] + [
+        f(noise(2, 3, 6, 5)),
+        f(CERTAIN, 1.0),
+    ]
 
 
 def _pseudo_value(f: Labels) -> bool:
@@ -374,6 +378,11 @@ def _edge(z: Tensor) -> float:
     fine, coarse = (t.softmax(dim=1).max(dim=1).values.float() for t in (z.float(), z))
     gap = (fine - coarse).abs().flatten().argmax()
     return float((fine.flatten()[gap] + coarse.flatten()[gap]) / 2)
+
+
+def _pseudo_edge(f: Labels) -> bool:
+    """A pixel that has just the threshold's probability keeps its label."""
+    return bool((f(CERTAIN, 1.0) == 1).all())
 
 
 def _pseudo_nested(f: Labels) -> bool:
@@ -413,6 +422,7 @@ PSEUDO = Exercise(
         Property(
             "value", "the winner where it is sure enough, else -1, for 2, 3 and 5 classes", _pseudo_value
         ),
+        Property("edge", "a probability of just `least` is enough", _pseudo_edge),
         Property("precision", "the softmax of half-precision logits is computed in float32", _pseudo_half),
         Property("invariance", "a higher threshold only takes labels away", _pseudo_nested),
     ),
@@ -428,6 +438,18 @@ PSEUDO = Exercise(
             "the threshold is compared with the logits, which are no probabilities.",
             "hint 1 of exercise 09.3: softmax first.",
             lambda z, least=0.0: torch.where(z.amax(dim=1) >= least, z.argmax(dim=1), -1),
+        ),
+        Mistake(
+            "more than the threshold",
+            "a pixel of just the threshold's probability lost its label; at least means that it keeps it.",
+            "hint 2 of exercise 09.3: >= in place of >.",
+            lambda z, least=0.0: torch.where(_winner(z) > least, z.argmax(dim=1), -1),
+        ),
+        Mistake(
+            "more than the threshold, else background",
+            "two things: a pixel of just the threshold's probability is left out, and unsure became class 0.",
+            "hints 2 and 3 of exercise 09.3: at least, and unknown is -1.",
+            lambda z, least=0.0: torch.where(_winner(z) > least, z.argmax(dim=1), 0),
         ),
         Mistake(
             "the unsure ones are kept",
@@ -577,6 +599,11 @@ def _no_remainder(x_l: Tensor, y_l: Tensor, x_u: Tensor, y_u: Tensor, r_l: Tenso
     return mix(x_l, y_l, x_u, y_u, r_l, r_u)
 
 
+def _no_partners(x_l: Tensor, y_l: Tensor, x_u: Tensor, y_u: Tensor, r_l: Tensor, r_u: Tensor) -> Mixed:
+    paste = F.interpolate(r_l.unsqueeze(1).float(), x_l.shape[-2:]) > 0.5
+    return Mixed(torch.where(paste, x_u, x_l), y_l)  # the first unequal halves end it here
+
+
 def _spoiling(x_l: Tensor, y_l: Tensor, x_u: Tensor, y_u: Tensor, r_l: Tensor, r_u: Tensor) -> Mixed:
     made = mix(x_l, y_l, x_u, y_u, r_l, r_u)
     x_l.copy_(made.x[: len(x_l)])
@@ -605,7 +632,11 @@ MIX = Exercise(
         ),
         Property("labels", "every pixel brings its own label along", _mix_labels),
         Property("ends", "no chosen cell changes nothing, all exchange the images", _mix_ends),
-        Property("value", "the library's mixture, for halves of equal and of unequal size", _mix_value),
+        Property(
+            "value",
+            "the partner's pixels in an image's own chosen cells, halves of equal and unequal size",
+            _mix_value,
+        ),
         Property("invariance", "what you were given is not changed", _mix_harmless),
     ),
     (
@@ -668,6 +699,12 @@ MIX = Exercise(
             "image i was looked for in the other half, where there are fewer images.",
             "hint 1 of exercise 09.4: the remainder, i mod n.",
             _no_remainder,
+        ),
+        Mistake(
+            "no partners",
+            "image i was mixed with image i as it stands, which works for halves of equal size only.",
+            "hint 1 of exercise 09.4: x_u[to_u] first makes one partner for each labelled image.",
+            _no_partners,
         ),
         Mistake(
             "only the labelled half",
@@ -804,7 +841,11 @@ TERMS = Exercise(
             "five single numbers",
             lambda f: [t.shape for t in f(*_answer(), 2, 1.0).values()] == [()] * 5,
         ),
-        Property("value", "the method's values, for several weights and halves", _terms_value),
+        Property(
+            "value",
+            "each factor times the supervised loss of logits and target; several w and n",
+            _terms_value,
+        ),
         Property(
             "gradient",
             "each term reaches its own logits alone",
