@@ -145,7 +145,7 @@ for name, cases in tests.items():
 #
 # ## Words of a transformer
 #
-# SAM is no U-Net but a *transformer*. Six words are new, and each takes a sentence:
+# SAM is no U-Net but a *transformer*. Six words of it in a sentence each:
 #
 # - A **token** is one vector of D channels; SAM cuts the image into square patches and makes a token of each.
 # - **LayerNorm**, LN, brings the channels of each token to mean 0 and variance 1, then scales and shifts each
@@ -154,8 +154,7 @@ for name, cases in tests.items():
 # - An **MLP** is two linear layers with a GELU between them, for each token alone.
 # - **Attention** lets tokens look at each other: each gives a *query*, a *key* and a *value*, and gets the
 #   mean of all values, weighted by a softmax over how well its query fits their keys.
-# - A **residual** adds what went into a layer to what comes out of it, so that the layer only has to say what
-#   should change.
+# - A **residual** adds a layer's input to its output, so that the layer only has to say what should change.
 #
 # ## From equation to code
 #
@@ -194,7 +193,7 @@ drawn = show(
 # %% [markdown]
 # The encoder is the expensive part, and no arrow leads from the question to it: a second question about the
 # same image is nearly free. A question takes two forms: *sparse* prompts are a list of T tokens, *dense* ones
-# a map on the grid of the embedding. Purple is all that will learn.
+# a map on the grid of the embedding. Purple is all that will learn; the numbers count `sam_mini`'s weights.
 #
 # **Smallest example.** What becomes of a question?
 
@@ -360,13 +359,12 @@ for name, weights in choices.items():
 #
 # Write `freeze(net)`: stop the gradients of everything in `net` except its adapters, make sure that these do
 # take gradients, and return the list of the adapters' parameters, each once, for the optimizer. The net may
-# come with or without gradients; whether it is in training mode is not your concern. The first line of the
-# cell imports the library's `Adapter`.
+# come with or without gradients; leave its training mode alone. The first line of the cell imports the
+# library's `Adapter`.
 #
 # <details><summary>Hint</summary>
 #
-# 1. `net.requires_grad_(False)` stops the gradients of all parameters of a module, and of the modules inside
-#    it. The underscore at the end matters.
+# 1. `net.requires_grad_(False)` stops the gradients of a module and of all inside it. The underscore matters.
 # 2. `net.modules()` walks through all modules at every depth. `isinstance(module, Adapter)` tells what a
 #    module is; its name does not. Wake those up again with `requires_grad_(True)`.
 # 3. Return only parameters of adapters: now they are the ones with `p.requires_grad`.
@@ -623,8 +621,9 @@ print(f"together {real} tokens and {padded} padded: {padded / (real + padded):.0
 
 # %% [markdown]
 # The answers at padded places are thrown away, so they need not be computed. But as *keys* they matter: real
-# tokens attend to them, and the pretrained weights expect it. Must we compute 192 equal keys for the window in the corner? No: $n$ equal keys have equal scores and values, so in
-# the softmax they act as one key that counts $n$ times:
+# tokens attend to them, and the pretrained weights expect it. Must we compute 192 equal keys for the window in
+# the corner? No: $n$ equal keys have equal scores and values, so in the softmax they act as one key that counts
+# $n$ times:
 #
 # $$\sum_{i=1}^{n} e^{q \cdot k} = n\, e^{q \cdot k} = e^{q \cdot k + \log n}$$
 #
@@ -778,8 +777,8 @@ print("as one by one:", torch.allclose(together, torch.stack(alone), atol=1e-3))
 #
 # Back to the glands. We adapt SAM with 16 labelled tissues, once with adapters alone and once with all
 # weights free, each with a learning rate that suits it. Both are then asked about test tissues, and about
-# shapes, which nobody shows them again. Write down a guess first: which one will be better on the glands,
-# and which one on the shapes? The two trainings take ten to thirty seconds.
+# shapes, which nobody shows them again. Guess first: which will be better on the glands, which on the
+# shapes? The two trainings take up to thirty seconds.
 
 # %%
 x_l, y_l, boxes_l = (t[:16] for t in split("histology", "train"))
@@ -861,14 +860,13 @@ for name, part in places.items():
     print(f"{name:<22} {one:>12.2f} {two:>8.2f} {three:>8.2f}")
 
 # %% [markdown]
-# As always, first look along the rows: what two seeds differ by is the grain of the measurement. Both together
-# are best with every seed. The encoder alone gains much less, and how much is a matter of luck: with eight
-# seeds it was between a twentieth and a half of what both gain. The decoder alone gains nothing. What the
-# frozen encoder does not see, no decoder can find; and once it is seen, the decoder still has to learn that a
-# box now means all of it.
+# First look along the rows: what the seeds differ by is the grain of the measurement. Both together are best
+# with every seed. The encoder alone gains much less, and how much is a matter of luck: with eight seeds it was
+# between a twentieth and a half of what both gain. The decoder alone gains nothing. What the frozen encoder
+# does not see, no decoder can find; and once it is seen, the decoder still has to learn that a box now means
+# all of it.
 #
-# One draw of images is a grain, too. Something to try: other tissues, with another `seed` in `split`. In some
-# draws the adapters gain much less.
+# Something to try: other tissues, with another `seed` in `split`. With some, the adapters gain much less.
 #
 # ## Where the paper, the authors' code and this library differ
 #

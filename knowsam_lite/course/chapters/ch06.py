@@ -130,6 +130,12 @@ POINT = Exercise(
             lambda points, size, waves: _by_hand(points, size, waves, centred=False),
         ),
         Mistake(
+            "places from 0 to 1, by their corners",
+            "two things: your places run from 0 to 1 and not from -1 to 1, and they are the pixels' corners.",
+            "hint 1 of exercise 06.1: one half is added, and after the division times two, minus one.",
+            lambda points, size, waves: _by_hand(points, size, waves, half=0.0, centred=False),
+        ),
+        Mistake(
             "no full turn",
             "the factor 2 pi is missing, so every wave is about six times too long.",
             "hint 2 of exercise 06.1: the angle is 2 pi times u G.",
@@ -559,6 +565,12 @@ ADAPTER = Exercise(
             "the skip is added even if skip is False: an MLP adapter would then add its input once more.",
             "hint 3 of exercise 06.3: x is added only if self.skip.",
             _adapter(_as_is, lambda net, x: x + net.up(F.gelu(net.down(x)))),
+        ),
+        Mistake(
+            "random start, always a skip",
+            "two things: the last layer starts at random, and the skip is added even if skip is False.",
+            "hints 2 and 3 of exercise 06.3: up starts at zero, and x is added only if self.skip.",
+            _adapter(_random_start, lambda a, x: x + _bent(a, x)),
         ),
         Mistake(
             "never a skip",
