@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from knowsam_lite import UserError, figures
 from knowsam_lite.course.explorers import prompts
@@ -43,6 +44,17 @@ def test_every_prompt_finds_the_square_and_is_drawn(question, sam, case, tmp_pat
     assert figures.questions([shown], tmp_path / "a.png")["dice"][0] > 0.8
     figures.questions([{**shown, "points": [], "box": None, "mask": None}], tmp_path / "b.png")
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes(), "the prompt is drawn"
+
+
+def test_an_answer_shows_on_an_image_of_its_own_colour(case, tmp_path):
+    paint = tuple(int(figures.COLORS["SAM"][i : i + 2], 16) for i in (1, 3, 5))
+    image = np.full((64, 64, 3), paint, np.uint8)
+    drawn = {**case, "image": image, "answer": np.arange(64) < 32 + 0 * case["truth"]}
+    figures.questions([drawn], tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as picture:
+        row = np.asarray(picture.convert("HSV"))[100]
+    left, right = (row[x, 1] for x in (80, 280))
+    assert left > 40 > right == 0, "tinted inside the answer, grey outside"
 
 
 def test_x_is_the_column(sam, case):

@@ -24,6 +24,29 @@ def test_every_arrow_of_the_pipeline_joins_two_blocks():
     assert {name for start, end, *_ in ARROWS for name in (start, end)} <= set(BLOCKS)
 
 
+def test_sams_parts_say_what_is_frozen_and_what_learns(tmp_path):
+    weights = {"image encoder": (1_499_600, 99_900), "prompt encoder": (4700, 0), "mask decoder": (8000, 90)}
+    drawn = figures.sam_parts(weights, tmp_path / "a.svg")
+    assert drawn == {
+        "image encoder": "frozen: 1,500 thousand, adapters: 100 thousand",
+        "prompt encoder": "frozen: 5 thousand",
+        "mask decoder": "frozen: 8 thousand, adapters: 0 thousand",
+    }
+    text = (tmp_path / "a.svg").read_text("utf8")
+    assert text.count(">frozen: ") == 3 and text.count(">adapters: ") == 2
+    assert text.count(figures.COLORS["SAM"].lower()) == 3
+    with pytest.raises(UserError, match=r"found parts .*'neck'.*, expected image encoder, prompt encoder"):
+        figures.sam_parts({"neck": (1, 0)}, tmp_path / "b.png")
+
+
+def test_the_block_has_four_frozen_layers_and_two_adapters(tmp_path):
+    drawn = figures.adapted_block(tmp_path / "a.svg")
+    assert drawn["frozen"] == ["LN 1", "attention", "LN 2", "MLP"]
+    text = (tmp_path / "a.svg").read_text("utf8")
+    assert all(text.count(f">{layer}<") == 1 for layer in ("attention", "MLP"))
+    assert text.count(">down<") == text.count(">up<") == len(drawn["trained"]) == 2
+
+
 def test_panels_return_the_means_of_the_maps(tmp_path):
     image = np.zeros((8, 8, 3), np.uint8)
     rows = [{"image": image, "doubt": np.full((8, 8), mean)} for mean in (0.25, 0.5)]

@@ -1,5 +1,6 @@
 """Every plot of the library, in one grammar."""
 
+from knowsam_lite.figures.anatomy import adapted_block, sam_parts
 from knowsam_lite.figures.exchange import exchange
 from knowsam_lite.figures.forest import forest
 from knowsam_lite.figures.ladder import ladder
@@ -14,6 +15,7 @@ from knowsam_lite.figures.trends import trends
 
 __all__ = [
     "COLORS",
+    "adapted_block",
     "color",
     "curves",
     "exchange",
@@ -25,6 +27,7 @@ __all__ = [
     "pipeline",
     "prediction_sheet",
     "questions",
+    "sam_parts",
     "style",
     "trends",
 ]

@@ -10,6 +10,7 @@ from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
 
 from knowsam_lite.errors import UserError
 from knowsam_lite.figures.look import COLORS, INK, OTHERS, QUIET, RC, save
@@ -22,8 +23,8 @@ CASED: dict[str, Any] = {"path_effects": [patheffects.withStroke(linewidth=3.2, 
 
 
 def questions(cases: Sequence[Mapping[str, Any]], path: str | Path) -> dict[str, list[float]]:
-    """Draw one picture per case, three in a row, with its Dice: the prompt, the answer tinted, the truth
-    outlined.
+    """Draw one picture per case, three in a row, with its Dice: the image in grey, the prompt, the answer
+    tinted, the truth outlined.
 
     A case holds "id", "image" uint8 (H, W, 3), "answer" and "truth" bool (H, W), and of "points" [(x, y,
     inside)], "box" (x0, y0, x1, y1), both in pixels, and "mask" bool (H, W) those that were asked. Returns
@@ -44,18 +45,24 @@ def questions(cases: Sequence[Mapping[str, Any]], path: str | Path) -> dict[str,
             axes = figure.add_axes((x / width, y / height, CELL / width, CELL / height))
             axes.set_title(f"{case['id']}   {scores[i]:.2f}", loc="center", pad=4, fontsize=8)
             _draw(axes, case)
-        says = "Light blue: the prompt.  Purple: SAM's answer.\nWhite: the truth.  Number: their Dice."
+        says = "Purple: SAM's answer.  White: the truth.\nNumber: their Dice.  Light blue: the prompt."
         figure.text(0.1 / width, 0.2 / height, says, fontsize=6.5, color=QUIET, va="center")
         save(figure, path)
     return {"dice": scores}
 
 
+def _grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The image (H, W, 3) without its colours: a purple answer would be lost on purple tissue."""
+    luminance = (image @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)
+    return np.repeat(luminance[..., None], 3, axis=2)
+
+
 def _draw(axes: Axes, case: Mapping[str, Any]) -> None:
     answer = np.asarray(case["answer"], dtype=bool)
-    axes.imshow(tinted(case["image"], answer.astype(np.uint8), (COLORS["SAM"],)))
+    axes.imshow(tinted(_grey(case["image"]), answer.astype(np.uint8), (COLORS["SAM"],)))
     axes.set_axis_off()
-    outline(axes, np.asarray(case["truth"], dtype=bool), WHITE, 0.9)
-    outline(axes, answer, COLORS["SAM"], 1.4)
+    outline(axes, answer, COLORS["SAM"], 1.6)
+    outline(axes, np.asarray(case["truth"], dtype=bool), WHITE, 1.0)
     if case.get("mask") is not None:
         outline(axes, np.asarray(case["mask"], dtype=bool), ASKED, 1.2)
     if case.get("box") is not None:

@@ -108,7 +108,7 @@ POINT = Exercise(
         Property("range", "between -1 and 1", lambda f: bool(f(_clicks(), 64, _waves()).abs().max() <= 1)),
         Property(
             "value",
-            "segment_anything's values, at 64 and at 96 pixels",
+            "the sines, then the cosines, of 2 pi u G, at 64 and at 96 pixels",
             lambda f: all(
                 same(f(_clicks(), s, _waves(16, s)), _encode(_clicks(), s, _waves(16, s))) for s in (64, 96)
             ),
@@ -128,6 +128,12 @@ POINT = Exercise(
             "your places run from 0 to 1; SAM's run from -1 to 1.",
             "hint 1 of exercise 06.1: times two, minus one.",
             lambda points, size, waves: _by_hand(points, size, waves, centred=False),
+        ),
+        Mistake(
+            "places from 0 to 1, by their corners",
+            "two things: your places run from 0 to 1 and not from -1 to 1, and they are the pixels' corners.",
+            "hint 1 of exercise 06.1: one half is added, and after the division times two, minus one.",
+            lambda points, size, waves: _by_hand(points, size, waves, half=0.0, centred=False),
         ),
         Mistake(
             "no full turn",
@@ -497,7 +503,7 @@ ADAPTER = Exercise(
         ),
         Property(
             "shape",
-            "(..., d) -> (..., d), with any number of axes",
+            "(..., D) -> (..., D), with any number of axes",
             lambda k: all(
                 k(8, s)(torch.ones(*a, 8)).shape == (*a, 8) for s in (True, False) for a in ((), (2, 3))
             ),
@@ -511,7 +517,7 @@ ADAPTER = Exercise(
                 == [False, False, True, True]
             ),
         ),
-        Property("value", "the library's values with the library's weights", _adapter_value),
+        Property("value", "up of GELU of down of x, and x itself added only with a skip", _adapter_value),
         Property("learning", "both layers have moved after two steps", _adapter_learns),
     ),
     (
@@ -559,6 +565,12 @@ ADAPTER = Exercise(
             "the skip is added even if skip is False: an MLP adapter would then add its input once more.",
             "hint 3 of exercise 06.3: x is added only if self.skip.",
             _adapter(_as_is, lambda net, x: x + net.up(F.gelu(net.down(x)))),
+        ),
+        Mistake(
+            "random start, always a skip",
+            "two things: the last layer starts at random, and the skip is added even if skip is False.",
+            "hints 2 and 3 of exercise 06.3: up starts at zero, and x is added only if self.skip.",
+            _adapter(_random_start, lambda a, x: x + _bent(a, x)),
         ),
         Mistake(
             "never a skip",
@@ -689,12 +701,12 @@ BLOCK = Exercise(
             lambda k: isinstance(_block(k)(noise(*TOKENS)), Tensor),
         ),
         Property(
-            "shape", "(N, H, W, D) -> (N, H, W, D)", lambda k: _block(k)(noise(*TOKENS)).shape == TOKENS
+            "shape", "(N, g, g, D) -> (N, g, g, D)", lambda k: _block(k)(noise(*TOKENS)).shape == TOKENS
         ),
         Property("start", "with fresh adapters it is segment_anything's block", _block_start),
         Property(
             "value",
-            "the library's values, with adapters that have learned, with and without windows",
+            "both lines of the equation, with adapters that have learned, with and without windows",
             lambda k: all(
                 same(_block(k, 1, w)(noise(*TOKENS)), _block(AdapterBlock, 1, w)(noise(*TOKENS)))
                 for w in (0, 3)
@@ -702,7 +714,7 @@ BLOCK = Exercise(
         ),
         Property(
             "gradient",
-            "the library's gradient",
+            "and so is its gradient: every branch carries it",
             lambda k: same(
                 gradients(_block(k), noise(*TOKENS)), gradients(_block(AdapterBlock), noise(*TOKENS))
             ),
@@ -864,7 +876,7 @@ MERGED = Exercise(
             "merged_attention(q, k, v, n) returns one tensor",
             lambda f: takes(f, 4) and isinstance(f(*_heads(), 2), Tensor),
         ),
-        Property("shape", "(L, d) -> (L, d)", lambda f: f(*_heads(7), 2).shape == (4, 6)),
+        Property("shape", "(L, D) -> (L, D)", lambda f: f(*_heads(7), 2).shape == (4, 6)),
         Property(
             "one",
             "with n = 1 it is plain attention",
@@ -888,7 +900,7 @@ MERGED = Exercise(
         Mistake(
             "the score times n",
             "the score is multiplied by n; the softmax multiplies by n only what is added as a logarithm.",
-            "hint 2 of exercise 06.5: e to the power of (s + log n) is n times e to the power of s.",
+            "hint 2 of exercise 06.5: e to the power of (score + log n) is n times e to the score.",
             lambda q, k, v, n: _merge(q, k, v, lambda s: s * n),
         ),
         Mistake(
@@ -899,7 +911,7 @@ MERGED = Exercise(
         ),
         Mistake(
             "added before the scaling",
-            "log n is divided by the root of d, too: it was added too early.",
+            "log n is divided by the root of D, too: it was added too early.",
             "hint 1 of exercise 06.5: first scale the scores, then add log n.",
             lambda q, k, v, n: _merge(q, k, v, lambda s: s + math.log(n) * k.shape[-1] ** -0.5),
         ),
@@ -911,8 +923,8 @@ MERGED = Exercise(
         ),
         Mistake(
             "not scaled",
-            "the scores are not divided by the root of d.",
-            "hint 1 of exercise 06.5: attention divides the products by the root of d.",
+            "the scores are not divided by the root of D.",
+            "hint 1 of exercise 06.5: attention divides the products by the root of D.",
             lambda q, k, v, n: _merge(q, k, v, lambda s: s + math.log(n), scale=1.0),
         ),
         Mistake(
@@ -952,14 +964,14 @@ MERGED = Exercise(
             lambda q, k, v, n: _merge(q, k.roll(1, 0), v.roll(1, 0), lambda s: s + math.log(n)),
         ),
         Mistake(
-            "the number of queries as d",
-            "the scores are divided by the root of the number of queries; d is the length of a query.",
-            "hint 1 of exercise 06.5: d = q.shape[-1].",
+            "the number of queries as D",
+            "the scores are divided by the root of the number of queries; D is the length of a query.",
+            "hint 1 of exercise 06.5: q.shape[-1].",
             lambda q, k, v, n: _merge(q, k, v, lambda s: s + math.log(n), scale=q.shape[0] ** -0.5),
         ),
         Mistake(
-            "divided by d",
-            "the scores are divided by d; attention divides by its root.",
+            "divided by D",
+            "the scores are divided by D; attention divides by its root.",
             "hint 1 of exercise 06.5: math.sqrt(d).",
             lambda q, k, v, n: _merge(q, k, v, lambda s: s + math.log(n), scale=1 / q.shape[-1]),
         ),
@@ -1049,13 +1061,13 @@ DECODER = Exercise(
         ),
         Property(
             "value",
-            "the library's masks with the library's weights",
+            "token 1, through the first MLP, times the upscaled pixels",
             lambda k: same(_decoder(k, 1)(*_asked(seed=7)), _decoder(PromptDecoder, 1)(*_asked(seed=7))),
         ),
         Property("pairing", "the same as one prompt on one image after another", _one_by_one),
         Property(
             "gradient",
-            "the library's gradient",
+            "and so is its gradient: to embedding, positions and both kinds of prompts",
             lambda k: same(gradients(_decoder(k), *_asked()), gradients(_decoder(PromptDecoder), *_asked())),
         ),
     ),
@@ -1087,13 +1099,13 @@ DECODER = Exercise(
         Mistake(
             "the IoU token",
             "the mask was made from token 0, which is there to judge masks.",
-            "hint 4 of exercise 06.6: the first mask token is number 1.",
+            "the table of exercise 06.6: the first mask token is number 1.",
             _decoding(which=0),
         ),
         Mistake(
             "prompts before SAM's own tokens",
             "the mask comes from a prompt's token: the prompts stand in front, or you took the last token.",
-            "hints 1 and 4 of exercise 06.6: SAM's own five come first, and number 1 makes the mask.",
+            "the table of exercise 06.6: SAM's own five come first, and number 1 makes the mask.",
             _decoding(own_first=False),
         ),
         Mistake(
@@ -1105,31 +1117,31 @@ DECODER = Exercise(
         Mistake(
             "mask tokens before the IoU token",
             "the mask tokens come before the one that judges masks, so token 1 is the second mask.",
-            "hint 1 of exercise 06.6: iou_token first, then mask_tokens.",
+            "the table of exercise 06.6: iou_token first, then mask_tokens.",
             _decoding(own_tokens=lambda s: torch.cat([s.mask_tokens.weight, s.iou_token.weight])),
         ),
         Mistake(
             "the IoU token left out",
             "the token that judges masks is missing; SAM's weights know five tokens.",
-            "hint 1 of exercise 06.6: iou_token and mask_tokens.",
+            "the table of exercise 06.6: iou_token and mask_tokens.",
             _decoding(own_tokens=lambda s: s.mask_tokens.weight),
         ),
         Mistake(
             "the second mask",
             "this is SAM's second mask: token 2 with its own MLP.",
-            "hint 4 of exercise 06.6: token 1 and output_hypernetworks_mlps[0].",
+            "the table of exercise 06.6: token 1 and output_hypernetworks_mlps[0].",
             _decoding(which=2, mlp=1),
         ),
         Mistake(
             "another mask's MLP",
             "token 1 went through the MLP of the second mask.",
-            "hint 4 of exercise 06.6: output_hypernetworks_mlps[0].",
+            "the table of exercise 06.6: output_hypernetworks_mlps[0].",
             _decoding(mlp=1),
         ),
         Mistake(
             "probabilities",
             "these are probabilities; logits are wanted.",
-            "the text of exercise 06.6: no sigmoid.",
+            "the text of exercise 06.6: it returns logits, so no sigmoid.",
             _decoding(end=lambda z, n, k: z.unflatten(0, (n, k)).sigmoid()),
         ),
         Mistake(
@@ -1144,11 +1156,11 @@ DECODER = Exercise(
 EXERCISES = (POINT, FREEZE, ADAPTER, BLOCK, MERGED, DECODER)
 
 QUIZ = (
-    Answer("c", "the image is encoded once; only prompt encoder and decoder run again.", "step 1, prompts"),
-    Answer("b", "gradients pass through frozen layers to what lies before them.", "step 2, freezing"),
-    Answer("a", "with up at zero no gradient reaches down in the first step.", "step 3, the adapter"),
-    Answer("d", "n equal keys are one key whose score is raised by log n.", "step 5, windows"),
-    Answer("b", "the stock decoder repeats every image for every prompt.", "step 6, the decoder"),
+    Answer("a", "the image is encoded once; only prompt encoder and decoder run again.", "step 1, prompts"),
+    Answer("d", "no gradient passes through no_grad; the decoder lies behind it.", "step 2, freezing"),
+    Answer("c", "the skip adds its input, the normed tokens, and the factor halves it.", "step 4, the block"),
+    Answer("b", "the merged key counts 192 times among 196, the padding's share.", "step 5, windows"),
+    Answer("d", "the stock one repeats 4 images for all 12 prompts; ours pairs.", "step 6, the decoder"),
 )
 
 
