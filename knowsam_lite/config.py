@@ -36,7 +36,7 @@ class Config:
     teacher: str = "sam_mini"  # a name in BACKBONES
     checkpoint: Path | None = None  # a file with its pretrained weights instead of the published ones
     teacher_learns: tuple[Literal["adapters", "prompts"], ...] = ("adapters", "prompts")  # the rest is frozen
-    consistency_weight: float = 1.0  # what w(t) = weight exp(-5 (1 - t)^2) rises to
+    consistency_weight: float = 1.0  # what its weight, this times the ramp w(t), rises to
     entropy_weight: float = 0.9
     distillation_weight: float = 1.0
     temperature: float = 10.0  # T of the distillation

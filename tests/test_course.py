@@ -11,7 +11,16 @@ from chapters import NAMES, SOURCES, answer, chapter, code_cells, environment, e
 
 from knowsam_lite import uncertainty
 from knowsam_lite.course import budget, builder, check, quiz, show, start
-from knowsam_lite.course.checks import Checker, diagnose, failures, find_exercise, is_librarys
+from knowsam_lite.course.checks import (
+    Checker,
+    Exercise,
+    Mistake,
+    Property,
+    diagnose,
+    failures,
+    find_exercise,
+    is_librarys,
+)
 from knowsam_lite.course.pages import pages
 from knowsam_lite.errors import UserError
 from knowsam_lite.figures import panels
@@ -96,6 +105,27 @@ def test_an_unknown_mistake_is_met_with_the_error_and_the_hints(capsys):
     Checker()("05.1", broken)
     text = capsys.readouterr().out
     assert "Your code raised AttributeError" in text and "hints stand above exercise 05.1" in text
+
+
+def test_of_two_mistakes_at_once_the_fitting_ones_are_named(capsys, monkeypatch):
+    """An answer is the set of the letters that it gets wrong."""
+    exercise = Exercise(
+        "99.1",
+        "a toy",
+        probe=lambda wrong: [torch.tensor([letter in wrong for letter in "abc"])],
+        properties=tuple(
+            Property(letter, letter, lambda wrong, at=letter: at not in wrong) for letter in "abc"
+        ),
+        mistakes=tuple(Mistake(letter, f"you forgot {letter}", "think", {letter}) for letter in "abc"),
+    )
+    monkeypatch.setattr("knowsam_lite.course.checks.find_exercise", lambda _: exercise)
+    Checker()("99.1", {"a", "c"})
+    text = capsys.readouterr().out
+    assert "you forgot a" in text and "you forgot c" in text and "you forgot b" not in text
+    Checker()("99.1", {"a", "b", "c"})  # anything would fit
+    assert "you forgot" not in capsys.readouterr().out
+    Checker()("99.1", {"b"})
+    assert "What happened: you forgot b" in capsys.readouterr().out
 
 
 def test_pytorchs_own_not_implemented_error_is_no_untouched_stub(capsys):

@@ -141,6 +141,18 @@ def failures(exercise: Exercise, answer: Any) -> dict[str, str]:
     return failed
 
 
+def suspects(exercise: Exercise, failed: set[str]) -> list[Mistake]:
+    """Catalogued mistakes that break some of these properties and no other, those that break most first.
+
+    None if every property failed: then anything would fit.
+    """
+    if len(failed) == len(exercise.properties):
+        return []
+    broken = [(mistake, failures(exercise, mistake.answer).keys()) for mistake in exercise.mistakes]
+    fitting = [(mistake, names) for mistake, names in broken if names and names <= failed]
+    return [mistake for mistake, _ in sorted(fitting, key=lambda pair: -len(pair[1]))]
+
+
 class Checker:
     """`check("05.1", entropy_map)` checks an answer; `check.report()` tells how far you are."""
 
@@ -178,6 +190,11 @@ class Checker:
         for error in dict.fromkeys(filter(None, failed.values())):
             print(f"  {error}")
         print(f"  Begin with the first line that says no; the hints stand above exercise {exercise.number}.")
+        perhaps = list(dict.fromkeys(mistake.says for mistake in suspects(exercise, set(failed))))
+        if perhaps:
+            print("  No mistake that is known here does just this. Two at once would; rule out one by one:")
+        for says in perhaps[:3]:
+            print(f"  - {says}")
 
     def report(self) -> None:
         """Print the state of every exercise of the chapters checked in this session."""

@@ -65,7 +65,7 @@ EQUATIONS = (
     ),
     Equation(
         "95 % Hausdorff distance",
-        r"\mathrm{HD95} = q_{95}\big(\{d(p, S(T)) : p \in S(P)\} \cup \{d(t, S(P)) : t \in S(T)\}\big)",
+        r"\mathrm{HD95} = \mathrm{percentile}_{95}\big(\{d(p, S(T)) : p \in S(P)\} \cup \{d(q, S(P)) : q \in S(T)\}\big)",
         ("knowsam_lite.metrics.hd95", "knowsam_lite.metrics.surface"),
         "01",
         "medpy's definition, S the border of a mask; empty masks by the rule of metrics.py",
@@ -78,7 +78,11 @@ EQUATIONS = (
         "Ronneberger et al., 2015, in the widths of KnowSAM",
     ),
     Equation(
-        "probabilities", r"p_c = \frac{e^{z_c}}{\sum_{k=1}^{C} e^{z_k}}", ("torch.softmax",), "02", "standard"
+        "probabilities",
+        r"p_c = \frac{e^{z_c}}{\sum_{k=0}^{C-1} e^{z_k}}",
+        ("torch.softmax",),
+        "02",
+        "standard",
     ),
     Equation(
         "cross-entropy",
@@ -89,7 +93,7 @@ EQUATIONS = (
     ),
     Equation(
         "soft Dice loss",
-        r"L_{Dice} = 1 - \frac{1}{C} \sum_{c=1}^{C} \frac{2 \sum_i p_{ic} y_{ic} + \epsilon}{\sum_i p_{ic}^2 + \sum_i y_{ic} + \epsilon}",
+        r"L_{Dice} = 1 - \frac{1}{C} \sum_{c=0}^{C-1} \frac{2 \sum_i p_{ic} y_{ic} + \mathrm{smooth}}{\sum_i p_{ic}^2 + \sum_i y_{ic} + \mathrm{smooth}}",
         ("knowsam_lite.losses.dice_loss",),
         "02",
         "Milletari et al., 2016; over the whole batch, background included",
@@ -141,14 +145,14 @@ EQUATIONS = (
     ),
     Equation(
         "ramp",
-        r"w(t) = w_{max} \, e^{-5 (1 - t / t_{max})^2}",
+        r"w(t) = e^{-5 (1 - t / t_{max})^2}",
         ("knowsam_lite.methods.base.ramp",),
         "04",
         "Laine and Aila, 2017",
     ),
     Equation(
         "moving average",
-        r"\theta' \leftarrow a\, \theta' + (1 - a)\, \theta, \quad a = \min\big(1 - \tfrac{1}{t + 1},\ 0.99\big)",
+        r"\theta' \leftarrow \alpha\, \theta' + (1 - \alpha)\, \theta, \quad \alpha = \min\big(1 - \tfrac{1}{t + 1},\ 0.99\big)",
         ("knowsam_lite.methods.mean_teacher.follow",),
         "04",
         "Mean Teacher (Tarvainen and Valpola, 2017), a baseline; no part of KnowSAM",
@@ -219,7 +223,7 @@ EQUATIONS = (
     ),
     Equation(
         "chosen regions",
-        r"R = \text{the } n \text{ regions of largest } u_r",
+        r"R = \text{the } \mathrm{count} \text{ regions of largest } u_r",
         ("knowsam_lite.mixing.choose_regions",),
         "09",
         "KnowSAM, figure 3; the authors' code takes the smallest",
@@ -318,7 +322,7 @@ SYMBOLS = (
     Symbol("m_c", "mask_prompts", "(N, C, 4g, 4g)", "mask prompt of class c"),
     Symbol("T", "temperature", "", "temperature of the distillation, 10"),
     Symbol("t, t_{max}", "step, steps", "", "number of the step, length of the run"),
-    Symbol("w(t)", "ramp", "", "ramp: weight of what is learned without labels"),
+    Symbol("w(t)", "ramp", "", "ramp, in [0, 1]: a factor times it weighs what is learned without labels"),
     Symbol(r"\theta, \theta'", "student, teacher", "", "parameters of Mean Teacher's student and teacher"),
     Symbol(
         "u_r, R, M", "u, regions, paste", "(N, 4, 4)", "uncertainty of a region, chosen regions, their mask"

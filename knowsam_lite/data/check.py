@@ -38,7 +38,8 @@ def check_dataset(
     findings += leaks + tally.doubts()
     proofs = _proofs(layout, tally, leaks) + (_listed(tally) if find_duplicates else [])
     found = list(dict.fromkeys(findings))  # the slices of one bad volume all say the same
-    return [_relative(root, finding) for finding in found] + tally.summary() + proofs
+    summary = tally.summary() if layout.records else []
+    return [_relative(root, finding) for finding in found] + summary + proofs
 
 
 def _proofs(layout: Layout, tally: Tally, leaks: list[Finding]) -> list[Finding]:

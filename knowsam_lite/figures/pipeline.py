@@ -105,19 +105,23 @@ def _border(start: tuple[float, float], end: tuple[float, float]) -> tuple[float
 def _teach(axes: Axes) -> None:
     """The way back: SKD teaches both subnets (dashed, above), UGDA makes new images (dashed, below)."""
     look: dict[str, Any] = {"color": QUIET, "linewidth": 0.9, "linestyle": (0, (4, 3)), "zorder": 1}
-    x, y = BLOCKS["SKD"][:2]
-    top = 3.84
-    axes.plot([x, x, 3.2], [y + BOX[1] / 2, top, top], **look)
     head: dict[str, Any] = {
         "arrowstyle": "-|>",
         "mutation_scale": 8,
         "color": QUIET,
         "linewidth": 0.9,
         "zorder": 2,
+        "shrinkA": 0,
+        "shrinkB": 1,
     }
-    axes.add_patch(FancyArrowPatch((3.2, top), (3.2, 2.85 + BOX[1] / 2), shrinkA=0, shrinkB=1, **head))
+    x, y = BLOCKS["SKD"][:2]
+    (x_a, y_a), (x_b, y_b) = (BLOCKS[name][:2] for name in ("U-Net", "V-Net"))
+    top, left = 3.84, x_b - BOX[0] / 2 - 0.3  # past the U-Net, on its left
+    axes.plot([x, x, left, left], [y + BOX[1] / 2, top, top, y_b], **look)
+    axes.add_patch(FancyArrowPatch((x_a, top), (x_a, y_a + BOX[1] / 2), **head))
+    axes.add_patch(FancyArrowPatch((left, y_b), (x_b - BOX[0] / 2, y_b), **head))
     axes.text(5.4, top - 0.13, "teaches both subnets", ha="center", fontsize=6.5, color=QUIET, va="center")
     low = BLOCKS["UGDA"][1]
     axes.plot([5.4 - BOX[0] / 2, 0.9], [low, low], **look)
-    axes.add_patch(FancyArrowPatch((0.9, low), (0.9, 2.0 - BOX[1] / 2), shrinkA=0, shrinkB=1, **head))
+    axes.add_patch(FancyArrowPatch((0.9, low), (0.9, 2.0 - BOX[1] / 2), **head))
     axes.text(2.6, low - 0.13, "mixed images", ha="center", fontsize=6.5, color=QUIET, va="center")

@@ -26,7 +26,7 @@ def noisy(x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def follow(teacher: nn.Module, student: nn.Module, step: int) -> None:
-    """teacher <- a teacher + (1 - a) student with a = min(1 - 1/(t + 1), 0.99); parameters, not buffers."""
+    """teacher <- alpha teacher + (1 - alpha) student, alpha = min(1 - 1/(t + 1), 0.99); no buffers."""
     decay = min(1 - 1 / (step + 1), DECAY)
     for old, new in zip(teacher.parameters(), student.parameters(), strict=True):
         old.lerp_(new, 1 - decay)
