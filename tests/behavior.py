@@ -540,6 +540,29 @@ def mixed_terms(f: Callable[..., dict[str, Tensor]]) -> Iterator[Tensor]:
             )
 
 
+def joint_losses(f: Callable[..., dict[str, Tensor]]) -> Iterator[Tensor]:
+    for classes, n, w in ((2, 1, 0.7), (4, 3, 0.2)):
+        torch.manual_seed(classes)
+        net_a, net_b, sam = (torch.nn.Conv2d(i, classes, 1) for i in (3, 3, 3 + classes))
+
+        def students(x: Tensor, a: Any = net_a, b: Any = net_b) -> StudentOutput:
+            return StudentOutput(a(x), b(x), a(x) - b(x))
+
+        told: list[Tensor] = []
+
+        def teacher(x: Tensor, z_f: Tensor, sam: Any = sam, told: list[Tensor] = told) -> Tensor:
+            told += [z_f.detach().clone(), torch.tensor(torch.is_grad_enabled())]
+            return sam(torch.cat([x, z_f.detach()], dim=1))
+
+        y = random(n + 2, classes, 16, 16, seed=3).argmax(dim=1)
+        y[n:] = -1
+        terms = f(students, teacher, Batch(random(n + 2, 3, 16, 16, seed=4), y, n, []), w)
+        yield from (terms[name].detach() for name in sorted(terms))
+        torch.stack(list(terms.values())).sum().backward()
+        yield from (p.grad for net in (net_a, net_b, sam) for p in net.parameters() if p.grad is not None)
+        yield from told
+
+
 def training_step(f: Callable[..., dict[str, Tensor]]) -> Iterator[Tensor]:
     start = [random(4, seed=seed) for seed in (1, 2, 3, 4)]
     weights = [torch.nn.Parameter(t.clone()) for t in start]
@@ -558,13 +581,6 @@ def training_step(f: Callable[..., dict[str, Tensor]]) -> Iterator[Tensor]:
         yield torch.tensor([w.grad is None for w in weights])
         yield torch.tensor([len(told), *(t.requires_grad for t in told.values())])
         yield from (t.detach() for t in told.values())
-
-
-def schedule(f: Callable[..., tuple[float, float, bool]]) -> Iterator[Tensor]:
-    for steps in (3, 10, 250, 40_000):
-        for step in sorted({0, 1, 2, steps // 5, steps // 4, steps // 2, steps - 1}):
-            for start in (0.0, 0.2, 0.25, 0.7):
-                yield torch.tensor([float(value) for value in f(step, steps, start)])
 
 
 def stream(kind: Any) -> Iterator[Tensor]:
@@ -882,8 +898,8 @@ BEHAVIOR: dict[str, Callable[[Any], Iterator[Tensor]]] = {
     "09.3": pseudo_labels,
     "09.4": mix,
     "09.5": mixed_terms,
-    "10.1": training_step,
-    "10.2": schedule,
+    "10.1": joint_losses,
+    "10.2": training_step,
     "10.3": stream,
     "10.4": save,
     "10.5": choose,

@@ -1,12 +1,12 @@
 """Chapter 10, the complete run: properties, catalogued mistakes, and the quiz's key."""
 
 import io
-import math
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,301 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from knowsam_lite.config import Config
 from knowsam_lite.course.checks import Exercise, Mistake, Property
 from knowsam_lite.course.probes import noise, same, takes
 from knowsam_lite.course.quiz import Answer
 from knowsam_lite.data import Record
-from knowsam_lite.data.sampler import Stream
+from knowsam_lite.data.sampler import Batch, Stream
+from knowsam_lite.losses import consistency_loss, distillation_loss, entropy_loss, supervised_loss
+from knowsam_lite.methods import KnowSam
 from knowsam_lite.methods.base import ramp
+from knowsam_lite.sam.prompts import roughen
+from knowsam_lite.students import StudentOutput
+from knowsam_lite.subnets import UNet, VNet
 
-# ---------------------------------------------------------------- 10.1 one step
+# ---------------------------------------------------------------- 10.1 all losses together
 
 Terms = dict[str, Tensor]
+Teacher = Callable[[Tensor, Tensor], Tensor]
+Losses = Callable[[nn.Module, Teacher, Batch, float], Terms]
+LABELS = ("a/supervised", "b/supervised", "fused/supervised", "sam/supervised")
+MUTUAL = ("a/consistency", "b/consistency", "a/entropy", "b/entropy")
+DISTILLED = ("a/distillation", "b/distillation")
+
+
+def _losses(
+    half: float = 0.5,
+    fused: float = 1.0,
+    labels: Callable[[float], float] = lambda w: 1.0,
+    mutual: Callable[[float], float] = lambda w: w,
+    entropy: float = 0.9,
+    distilled: Callable[[float], float] = lambda w: 1.0,
+    learner: int = 0,
+    rough: Callable[[Tensor], Tensor] = roughen,
+    rest: Callable[[Tensor], Tensor] = lambda z_f: z_f,
+    graph: bool = False,
+    first: Callable[[int], int] = lambda n: 0,
+) -> Losses:
+    """The ten terms, with one thing changed. `learner`: which of two logits learns from the other; `first`:
+    the first image that is distilled.
+    """
+
+    def losses(students: nn.Module, teacher: Teacher, batch: Batch, w: float) -> Terms:
+        n, y, z = batch.n_labeled, batch.y, students(batch.x)
+        own = teacher(batch.x[:n], rough(z.logits_f[:n]))
+        with torch.set_grad_enabled(graph):
+            others = teacher(batch.x[n:], rest(z.logits_f[n:]))
+        z_s = torch.cat([own.detach(), others.detach()])
+        terms = {
+            "fused/supervised": fused * labels(w) * supervised_loss(z.logits_f, y),
+            "sam/supervised": labels(w) * supervised_loss(own, y[:n]),
+        }
+        for k, z_k, z_j in (("a", z.logits_a, z.logits_b), ("b", z.logits_b, z.logits_a)):
+            pair = (z_k, z_j) if learner == 0 else (z_j, z_k)
+            terms[f"{k}/supervised"] = half * labels(w) * supervised_loss(z_k, y)
+            terms[f"{k}/consistency"] = half * mutual(w) * consistency_loss(*pair)
+            terms[f"{k}/entropy"] = half * entropy * mutual(w) * entropy_loss(z_k)
+            skd = distillation_loss(z_k[first(n) :], z_s[first(n) :])
+            terms[f"{k}/distillation"] = half * distilled(w) * skd
+        return terms
+
+    return losses
+
+
+right_losses = _losses()
+
+
+def _one_question(students: nn.Module, teacher: Teacher, batch: Batch, w: float) -> Terms:
+    """SAM is asked once, about both halves, all maps roughened."""
+    n = batch.n_labeled
+    z_f = students(batch.x).logits_f
+    answer = teacher(batch.x, roughen(z_f))
+
+    def recalled(x: Tensor, _: Tensor) -> Tensor:
+        return answer[:n] if len(x) == n and torch.is_grad_enabled() else answer[n:]
+
+    return right_losses(students, recalled, batch, w)
+
+
+class _Students(nn.Module):
+    """Three small convolutions in the places of F_a, F_b and HAM."""
+
+    def __init__(self, classes: int):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, classes, 3, padding=1), nn.Conv2d(3, classes, 1)
+        self.f = nn.Conv2d(2 * classes, classes, 1)
+
+    def forward(self, x: Tensor) -> StudentOutput:
+        z_a, z_b = 3 * self.a(x), 3 * self.b(x)
+        return StudentOutput(z_a, z_b, self.f(torch.cat([z_a, z_b], dim=1)))
+
+
+class _Teacher(nn.Module):
+    """One convolution in the place of SAM; it notes what it is asked."""
+
+    def __init__(self, classes: int):
+        super().__init__()
+        self.conv = nn.Conv2d(3 + classes, classes, 1)
+        self.asked: list[Tensor] = []
+        self.graphs: list[bool] = []
+
+    def forward(self, x: Tensor, z_f: Tensor) -> Tensor:
+        self.asked.append(z_f.detach().clone())
+        self.graphs.append(torch.is_grad_enabled())
+        return self.conv(torch.cat([x, z_f.detach()], dim=1))
+
+
+def _batch(classes: int, labeled: int = 2, unlabeled: int = 3) -> Batch:
+    x = noise(labeled + unlabeled, 3, 16, 16, seed=21)
+    y = noise(labeled + unlabeled, classes, 16, 16, seed=22).argmax(dim=1)
+    y[labeled:] = -1
+    return Batch(x, y, labeled, [str(i) for i in range(len(x))])
+
+
+def _joined(f: Losses, w: float = 0.3) -> tuple[Terms, list[Tensor], _Teacher]:
+    """The terms of one batch, the gradients of their sum, and a teacher that knows what it was asked."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        students, teacher = _Students(3), _Teacher(3)
+        torch.manual_seed(6)  # of the rough map
+        terms = f(students, teacher, _batch(3), w)
+    weights = [*students.parameters(), *teacher.parameters()]
+    total = torch.stack(list(terms.values())).sum()
+    found = torch.autograd.grad(total, weights, allow_unused=True)
+    return terms, [torch.zeros(1) if g is None else g for g in found], teacher
+
+
+def _joint_probe(f: Losses) -> list[Tensor]:
+    found = []
+    for w in (0.3, 1.0):
+        terms, moved, teacher = _joined(f, w)
+        found += [terms[name] for name in sorted(terms)] + moved + teacher.asked
+        found.append(torch.tensor(teacher.graphs))
+    return found
+
+
+def _same_terms(f: Losses, names: Sequence[str]) -> bool:
+    return all(
+        same(
+            [_joined(f, w)[0][name] for name in names], [_joined(right_losses, w)[0][name] for name in names]
+        )
+        for w in (0.3, 1.0)
+    )
+
+
+def _asked(f: Losses) -> bool:
+    teacher, right = _joined(f)[2], _joined(right_losses)[2]
+    order = sorted(range(len(teacher.asked)), key=lambda i: not teacher.graphs[i])  # with a graph first
+    return [teacher.graphs[i] for i in order] == right.graphs and same(
+        [teacher.asked[i] for i in order], right.asked
+    )
+
+
+@lru_cache(1)
+def _small_knowsam() -> KnowSam:
+    """The whole method, small, in the state of a start."""
+    config = Config(image_size=32, labeled="2", steps=10, device="cpu")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        nets = UNet(2, (8, 16, 32, 64), (0, 0, 0.1, 0.1)), VNet(2, (8, 16, 32, 64), (1, 1, 2, 2))
+        return KnowSam(config, 2, *nets).train()
+
+
+def _is_knowsam(f: Losses) -> bool:
+    """Whether the terms are those of the library's method, a step before regions are exchanged."""
+    method, step = _small_knowsam(), 2
+    x, y = noise(4, 3, 32, 32, seed=31).sigmoid(), noise(4, 2, 32, 32, seed=32).argmax(dim=1)
+    y[2:] = -1
+    batch = Batch(x, y, 2, ["0", "1", "2", "3"])
+    made = []
+    for losses in (
+        lambda: f(method.students, lambda x, z_f: method.teacher(x, z_f).logits, batch, ramp(step / 10)),
+        lambda: method.losses(batch, step),
+    ):
+        torch.manual_seed(8)
+        made.append(losses())
+    mine, librarys = made
+    return mine.keys() == librarys.keys() and same([mine[name] for name in librarys], [*librarys.values()])
+
+
+JOINT = Exercise(
+    "10.1",
+    "all losses together",
+    _joint_probe,
+    (
+        Property(
+            "interface",
+            "joint_losses(students, teacher, batch, w) returns the ten terms by name",
+            lambda f: takes(f, 4) and {*_joined(f)[0]} == {*LABELS, *MUTUAL, *DISTILLED},
+        ),
+        Property(
+            "labels",
+            "what labels teach: one half for each subnet, whole for the fused map and SAM",
+            lambda f: _same_terms(f, LABELS),
+        ),
+        Property(
+            "each other",
+            "one half times w of consistency, and 0.9 of that of entropy, for each subnet",
+            lambda f: _same_terms(f, MUTUAL),
+        ),
+        Property(
+            "asked",
+            "SAM: a rough map and a graph for the labelled half, the map itself and none for the rest",
+            _asked,
+        ),
+        Property(
+            "distilled",
+            "one half for each subnet, from SAM's answers about all images",
+            lambda f: _same_terms(f, DISTILLED),
+        ),
+        Property(
+            "gradient",
+            "the sum moves both subnets, HAM and SAM as the formulas ask",
+            lambda f: same(_joined(f)[1], _joined(right_losses)[1]),
+        ),
+        Property("KnowSAM", "with the real networks: the ten terms of the library's KnowSam", _is_knowsam),
+    ),
+    (
+        Mistake(
+            "no halves",
+            "each subnet's terms count in full, so two subnets weigh twice what one does.",
+            "hint 4 of exercise 10.1: one half for each subnet.",
+            _losses(half=1.0),
+        ),
+        Mistake(
+            "half a fused map",
+            "the fused map's term is halved, as if there were two of them.",
+            "hint 4 of exercise 10.1: the halves belong to the subnets.",
+            _losses(fused=0.5),
+        ),
+        Mistake(
+            "labels with a ramp",
+            "the ramp weighs down the labels, which are right from the first step on.",
+            "hint 3 of exercise 10.1: w belongs to what the students tell each other.",
+            _losses(labels=lambda w: w),
+        ),
+        Mistake(
+            "no ramp",
+            "consistency and entropy count in full from the first step, when nobody knows anything.",
+            "hint 3 of exercise 10.1: both carry w.",
+            _losses(mutual=lambda w: 1.0),
+        ),
+        Mistake(
+            "entropy as heavy as consistency",
+            "the entropy lacks its factor 0.9.",
+            "the table above exercise 10.1: 0.9 times w.",
+            _losses(entropy=1.0),
+        ),
+        Mistake(
+            "the wrong learner",
+            "consistency is the wrong way round: under a's name b learns.",
+            "hint 3 of exercise 10.1: the learner's logits come first.",
+            _losses(learner=1),
+        ),
+        Mistake(
+            "a clean map",
+            "SAM is prompted with the clean map on labelled images, and learns to copy it.",
+            "hint 2 of exercise 10.1: roughen the map of the labelled half.",
+            _losses(rough=lambda z_f: z_f),
+        ),
+        Mistake(
+            "rough for all",
+            "the unlabelled half is prompted roughly, too: there SAM answers, and does not learn.",
+            "hint 2 of exercise 10.1: roughen the labelled half alone.",
+            _losses(rest=roughen),
+        ),
+        Mistake(
+            "a graph for all",
+            "SAM builds a graph for the unlabelled half, which nobody goes back through.",
+            "hint 2 of exercise 10.1: with torch.no_grad().",
+            _losses(graph=True),
+        ),
+        Mistake(
+            "one question",
+            "SAM is asked about both halves at once: a rough map and a graph for all of them.",
+            "hint 2 of exercise 10.1: two calls, one for each half.",
+            _one_question,
+        ),
+        Mistake(
+            "distilled on one half",
+            "only the unlabelled half is distilled.",
+            "hint 3 of exercise 10.1: SAM's answers about all images, labelled first.",
+            _losses(first=lambda n: n),
+        ),
+        Mistake(
+            "distilled with a ramp",
+            "distillation carries the ramp, which the paper gives to the students' "
+            "opinions about each other alone.",
+            "hint 3 of exercise 10.1: no w in the distillation.",
+            _losses(distilled=lambda w: w),
+        ),
+    ),
+)
+
+
+# ---------------------------------------------------------------- 10.2 one step
+
 Step = Callable[[Terms, Sequence[Optimizer]], Terms]
 
 
@@ -156,7 +441,7 @@ def _zeros(terms: Terms, optimizers: Sequence[Optimizer]) -> Terms:
 
 
 STEP = Exercise(
-    "10.1",
+    "10.2",
     "one training step",
     _step_probe,
     (
@@ -193,168 +478,56 @@ STEP = Exercise(
         Mistake(
             "one optimizer",
             "only the first optimizer stepped, so SAM's adapters never learn.",
-            "hint 2 of exercise 10.1: a loop over all optimizers.",
+            "hint 2 of exercise 10.2: a loop over all optimizers.",
             _first_only,
         ),
         Mistake(
             "mean of the terms",
             "the terms were averaged; their weights are set for the sum.",
-            "hint 1 of exercise 10.1: the equation is a sum.",
+            "hint 1 of exercise 10.2: the equation is a sum.",
             _step_with(torch.mean),
         ),
         Mistake(
             "never cleared",
             "gradients are never cleared, so each step adds to those of all steps before.",
-            "hint 3 of exercise 10.1: zero_grad after the step.",
+            "hint 3 of exercise 10.2: zero_grad after the step.",
             _never_cleared,
         ),
         Mistake(
             "cleared only at the next step",
             "the weights are right, but the gradients stay in memory until the next step begins.",
-            "hint 3 of exercise 10.1: clear them after the step, not before.",
+            "hint 3 of exercise 10.2: clear them after the step, not before.",
             _cleared_first,
         ),
         Mistake(
             "cleared before the step",
             "the gradients were cleared between backward and step: nothing moves.",
-            "hint 2 of exercise 10.1: the order is backward, step, zero_grad.",
+            "hint 2 of exercise 10.2: the order is backward, step, zero_grad.",
             _cleared_too_early,
         ),
         Mistake(
             "zeros in place of None",
             "the gradients are zeros, not None: weights that nothing reaches go on moving.",
-            "hint 3 of exercise 10.1: set_to_none=True.",
+            "hint 3 of exercise 10.2: set_to_none=True.",
             _zeros,
         ),
         Mistake(
             "terms keep their graph",
             "the returned terms still carry their graph, so the log keeps every step in memory.",
-            "hint 4 of exercise 10.1: detach what is only to be read.",
+            "hint 4 of exercise 10.2: detach what is only to be read.",
             _step_with(torch.sum, keep=True),
         ),
         Mistake(
             "numbers in place of tensors",
             "the returned terms are plain numbers: to read them, the CPU waits for the GPU in every step.",
-            "hint 4 of exercise 10.1: detach, and read them later.",
+            "hint 4 of exercise 10.2: detach, and read them later.",
             _as_numbers,
         ),
         Mistake(
             "a backward for each term",
             "each term went back through the networks alone: the same gradients for several times the work.",
-            "hint 2 of exercise 10.1: one backward, of the sum.",
+            "hint 2 of exercise 10.2: one backward, of the sum.",
             _one_by_one,
-        ),
-    ),
-)
-
-
-# ---------------------------------------------------------------- 10.2 the schedule
-
-Schedule = Callable[[int, int, float], tuple[float, float, bool]]
-
-
-def right_schedule(step: int, steps: int, mix_start: float) -> tuple[float, float, bool]:
-    """Factor of the learning rates, weight w(t) / w_max, and whether regions are exchanged."""
-    return 1 - max(step - 1, 0) / steps, ramp(step / steps), step / steps >= mix_start
-
-
-def _moments() -> Iterator[tuple[int, int, float]]:
-    for steps in (7, 12, 300, 50_000):
-        places = {0, 1, 2, steps // 4, steps // 3, steps // 2, steps - 2, steps - 1}
-        for step in sorted(places):
-            yield step, steps, 0.24
-        for start in (0.0, 0.25, 0.5):
-            at = math.ceil(start * steps)
-            yield from ((step, steps, start) for step in (max(at - 1, 0), at, at + 1))
-
-
-def _schedule_probe(f: Schedule) -> list[Tensor]:
-    return [torch.tensor([float(value) for value in f(*moment)]) for moment in _moments()]
-
-
-def _column(f: Schedule, place: int) -> bool:
-    return all(math.isclose(f(*m)[place], right_schedule(*m)[place], abs_tol=1e-9) for m in _moments())
-
-
-def _scaled(f: Schedule) -> bool:
-    long, short = f(25_000, 50_000, 0.24), f(150, 300, 0.24)
-    return math.isclose(long[1], short[1]) and math.isclose(long[0], short[0], abs_tol=0.01)
-
-
-def _with(rate: Any = None, weight: Any = None, mixes: Any = None) -> Schedule:
-    """The right schedule with one of its three answers exchanged for a function of (step, steps, start)."""
-
-    def schedule(step: int, steps: int, mix_start: float) -> tuple[float, float, bool]:
-        right = right_schedule(step, steps, mix_start)
-        kinds = zip((rate, weight, mixes), right, strict=True)
-        made: list[Any] = [change(step, steps, mix_start) if change else value for change, value in kinds]
-        return made[0], made[1], made[2]
-
-    return schedule
-
-
-SCHEDULE = Exercise(
-    "10.2",
-    "the schedule",
-    _schedule_probe,
-    (
-        Property(
-            "interface",
-            "schedule(step, steps, mix_start) returns two numbers and a truth value",
-            lambda f: takes(f, 3) and len(f(3, 12, 0.24)) == 3 and isinstance(f(3, 12, 0.24)[2], bool),
-        ),
-        Property(
-            "start",
-            "steps 0 and 1 run at the base rate, step 2 is the first below it",
-            lambda f: f(0, 10, 0.5)[0] == f(1, 10, 0.5)[0] == 1 and math.isclose(f(2, 10, 0.5)[0], 0.9),
-        ),
-        Property("rate", "the learning rates fall linearly, as in the library", lambda f: _column(f, 0)),
-        Property("ramp", "the weight is the library's ramp at t / t_max", lambda f: _column(f, 1)),
-        Property("mixing", "regions are exchanged from the fraction mix_start on", lambda f: _column(f, 2)),
-        Property("invariance", "half of a short run is like half of a long one", _scaled),
-    ),
-    (
-        Mistake(
-            "one step early",
-            "the rate falls from the first step on; it should fall after a step, by that step's number.",
-            "hint 1 of exercise 10.2: step t runs at the rate that was set after step t - 1.",
-            _with(rate=lambda t, n, s: 1 - t / n),
-        ),
-        Mistake(
-            "a rate above the base",
-            "step 0 runs above the base rate, because t - 1 is negative there.",
-            "hint 1 of exercise 10.2: max(t - 1, 0).",
-            _with(rate=lambda t, n, s: 1 - (t - 1) / n),
-        ),
-        Mistake(
-            "falling ramp",
-            "the weight falls during the run; it should rise, since early guesses teach little.",
-            "hint 2 of exercise 10.2: the square holds 1 minus the progress.",
-            _with(weight=lambda t, n, s: math.exp(-5 * (t / n) ** 2)),
-        ),
-        Mistake(
-            "no square",
-            "the exponent is not squared: the weight rises steadily, where the ramp leaves 0 late and fast.",
-            "the equation above exercise 10.2: the bracket is squared.",
-            _with(weight=lambda t, n, s: math.exp(-5 * (1 - t / n))),
-        ),
-        Mistake(
-            "published steps",
-            "the weight counts in 50,000 steps: a run of 300 would never leave its beginning.",
-            "hint 2 of exercise 10.2: divide by the length of this run.",
-            _with(weight=lambda t, n, s: ramp(t / 50_000)),
-        ),
-        Mistake(
-            "mixing one step late",
-            "the exchange begins one step late where t / t_max is exactly the start.",
-            "hint 3 of exercise 10.2: at least, not more than.",
-            _with(mixes=lambda t, n, s: t / n > s),
-        ),
-        Mistake(
-            "mixing at a step",
-            "the start was read as a number of steps, so the exchange begins at once.",
-            "hint 3 of exercise 10.2: mix_start is a fraction of the run.",
-            _with(mixes=lambda t, n, s: t >= s),
         ),
     ),
 )
@@ -1069,16 +1242,16 @@ INTERVAL = Exercise(
     ),
 )
 
-EXERCISES = (STEP, SCHEDULE, STREAM, SAVE, CHOICE, INTERVAL)
+EXERCISES = (JOINT, STEP, STREAM, SAVE, CHOICE, INTERVAL)
 
 QUIZ = (
     Answer(
-        "c", "a gradient of zeros still lets momentum and weight decay move the weight.", "step 1, one step"
+        "c", "a gradient of zeros still lets momentum and weight decay move the weight.", "step 2, one step"
     ),
-    Answer("a", "every ramp and start is a fraction t / t_max of the run.", "step 2, the schedule"),
-    Answer("d", "the batch is made from seed and step alone.", "step 3, the batches"),
+    Answer("a", "every ramp and start is a fraction t / t_max of the run.", "step 3, the schedule"),
+    Answer("d", "the batch is made from seed and step alone.", "step 4, the batches"),
     Answer(
-        "b", "choosing among checkpoints by a score makes that score too good.", "step 5, which checkpoint"
+        "b", "choosing among checkpoints by a score makes that score too good.", "step 6, which checkpoint"
     ),
-    Answer("c", "0 lies inside: these images and this seed do not decide.", "step 6, the verdict"),
+    Answer("c", "0 lies inside: these images and this seed do not decide.", "step 7, the verdict"),
 )
