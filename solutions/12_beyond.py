@@ -607,11 +607,10 @@ for name in ("mean_teacher", "bcp"):
     print(f"{name}+skd minus {name}: {d['difference']:+.2f} [{d['low']:+.2f}, {d['high']:+.2f}]")
 
 # %% [markdown]
-# The executed solution of this chapter (60 steps, two seeds) prints two negative differences and intervals
-# without 0, and one of its seeds with SAM finds next to nothing. Your table may differ; a handful of steps says
-# nothing at all. Would any such table be a verdict? In that one, seeds of one method lie as far apart as
-# two methods, and from so few no interval can know how far seeds really scatter: step 2 of chapter 11. A likely
-# reason for the loss: distillation has no ramp. A SAM that is asked with an empty map answers "nothing", at full
+# The executed solution of this chapter (60 steps, two seeds) prints two negative differences, and one of its
+# seeds with SAM finds next to nothing. Your table may differ; a handful of steps says nothing at all. Would any
+# such table be a verdict? In that one, seeds of one method lie as far apart as two methods, and from so few no
+# interval can know how far seeds really scatter (chapter 11). A likely reason for the loss: distillation has no ramp. A SAM that is asked with an empty map answers "nothing", at full
 # weight, and a short run may never leave that loop. Longer trainings are recorded in
 # [the comparison](https://github.com/knowsam-lite/knowsam-lite/blob/main/docs/comparison/README.md): Kvasir-SEG,
 # 15 labels, 400 steps, two seeds.
