@@ -53,8 +53,9 @@ drawn = show(
 #
 # The package brings the scores of a small grid: the method built up part by part, each variant trained with
 # several *seeds*. A seed decides which images are labelled, how the networks begin and what is drawn on the
-# way. The trainings are short and small, 32 pixels and 40 steps on drawn lesions, so the numbers are low.
-# What they show about *reading* holds for large ones as well. `ladder.last` holds each variant's
+# way. The lowest rung is MC *without* HAM (the library's `mc_mean`; the README's `mc` is the rung + HAM). The
+# trainings are short and small, 32 pixels and 40 steps on drawn lesions, so the numbers are low. What they show
+# about *reading* holds for large ones as well. `ladder.last` holds each variant's
 # Dice, (seeds, images), with the last weights; `ladder.best` with those that were best on val.
 
 # %% tags=["compare"]
@@ -95,7 +96,7 @@ print(f"{len(dots)} trainings, from {min(dots):.2f} to {max(dots):.2f}")
 # | $D_{si}$ | Dice of seed $s$ on test image $i$ | `dices` | (seeds, images) |
 # | $\bar D_s$ | mean of a seed over the images | `dices.mean(axis=1)` | (seeds,) |
 # | $\delta_{si}$ | difference of two methods, same seed, same image | `delta` | (seeds, images) |
-# | $\bar\delta^{(r)}$ | its mean in repetition $r$ of the bootstrap | `drawn_means(...)[r]` | (R,) |
+# | $\bar\delta_q$ | its mean in repetition $q$ of the bootstrap | `drawn_means(...)[q]` | (R,) |
 # | $c_j,\ a_j$ | confidence of answer $j$, and whether it is right | `confidence`, `right` | any |
 # | $\mathrm{ECE}$ | expected calibration error | `calibration_error` | one number |
 # | $\bar r(k)$ | mean risk of the $k$ answers of least doubt | `risk_coverage` | (n,) |
@@ -104,21 +105,20 @@ print(f"{len(dots)} trainings, from {min(dots):.2f} to {max(dots):.2f}")
 #
 # **Idea.** An *ablation* asks what each part of a method is worth. One changes a single thing and keeps all
 # else: data, split, labelled images, steps, seeds. Ours climbs a ladder. MC is two subnets that teach each
-# other and are averaged; HAM fuses them; SKD lets SAM teach, of which nothing is trained; LPS trains its
-# prompts and the adapter its encoder; UGDA mixes regions. What a rung gains, it gains *on top of those below*; in another order it could be less,
-# or more.
+# other and are averaged; with HAM they are fused. With SKD a frozen SAM teaches them. LPS trains that SAM's
+# prompts, the adapter its encoder. UGDA mixes regions. What a rung gains, it gains *on top of those below*; in
+# another order it could be less, or more.
 #
 # **Smallest example.** Two seeds, three images. The images differ far more than the seeds do:
-
-# %% tags=["compare"]
-small = np.array([[0.9, 0.5, 0.1], [1.0, 0.7, 0.1]])
-print("mean of each seed       ", small.mean(axis=1))
-print("deviation of the seeds  ", f"{small.mean(axis=1).std(ddof=1):.2f}")
-print("deviation of all scores ", f"{small.std(ddof=1):.2f}")
-
-# %% [markdown]
-# Both deviations get printed behind a ±, often without a word on which. The first says how much another
-# training would change the result, the second how unlike the images are. In a table of methods the first is meant.
+#
+# | | image 0 | image 1 | image 2 | mean |
+# |---|---|---|---|---|
+# | seed 0 | 0.9 | 0.5 | 0.1 | 0.5 |
+# | seed 1 | 1.0 | 0.7 | 0.1 | 0.6 |
+#
+# The deviation of the seeds' two means is 0.07, that of all six scores 0.39. Both get printed behind a ±, often
+# without a word on which. The first says how much another training would change the result, the second how
+# unlike the images are. In a table of methods the first is meant.
 #
 # ### Exercise 11.1: an ablation table
 #
@@ -138,7 +138,7 @@ print("deviation of all scores ", f"{small.std(ddof=1):.2f}")
 # </details>
 #
 # $$\bar D = \frac1S \sum_s \bar D_s, \qquad \mathrm{sd} = \sqrt{\frac{1}{S - 1} \sum_s (\bar D_s - \bar D)^2}, \qquad
-# \mathrm{gain}_k = \bar D_k - \bar D_{k-1}$$
+# \mathrm{gain}_v = \bar D_v - \bar D_{v-1}$$
 
 
 # %% tags=["exercise"]
@@ -157,8 +157,7 @@ def rungs(scores: dict[str, FloatArray]) -> list[tuple[str, float, float, float]
 check("11.1", rungs)
 
 # %% [markdown]
-# **Look.** The table of the ladder, with the library's numbers, so that it is there even if your function is
-# not yet:
+# **Look.** The table of the ladder:
 
 # %% tags=["compare"]
 before = None
@@ -171,8 +170,6 @@ for name, dices in ladder.last.items():
 # %% [markdown]
 # Compare the gains with the deviations beside them. A gain that is smaller than the deviation of one row may
 # be a part that works, or a draw of the dice. To tell, we need an interval for the *difference*.
-#
-# `knowsam-lite ablate` makes this table on your data, with differences against the first and the last row.
 #
 # ## Step 2: seeds and images
 #
@@ -199,15 +196,11 @@ print(f"a method is 'better' than itself in {false} of {asked} comparisons: {fal
 # seed move together, for they share its luck, and all scores of an image move together, for they share its
 # difficulty.
 #
-# **Smallest example.** Differences of two methods, two seeds, three images. Draw seed 1 twice, and images 0,
-# 0 and 2. `np.ix_` crosses the two lists:
-
-# %% tags=["compare"]
-delta = np.array([[0.1, 0.0, 0.2], [0.5, 0.3, 0.1]])
-print(delta[np.ix_([1, 1], [0, 0, 2])])
-print(f"mean {delta[np.ix_([1, 1], [0, 0, 2])].mean():.2f}, of all {delta.mean():.2f}")
-
-# %% [markdown]
+# **Smallest example.** Differences of two methods, two seeds, three images:
+# $\delta = \begin{pmatrix} 0.1 & 0.0 & 0.2 \\ 0.5 & 0.3 & 0.1 \end{pmatrix}$, mean 0.20. Draw seed 1 twice, and
+# images 0, 0 and 2. Every drawn seed meets every drawn image:
+# $\begin{pmatrix} 0.5 & 0.5 & 0.1 \\ 0.5 & 0.5 & 0.1 \end{pmatrix}$, mean 0.37.
+#
 # ### Exercise 11.2: seeds and images, drawn
 #
 # Difficulty 2 of 5 · importance 5 of 5 · 8 minutes
@@ -218,14 +211,14 @@ print(f"mean {delta[np.ix_([1, 1], [0, 0, 2])].mean():.2f}, of all {delta.mean()
 #
 # <details><summary>Hint</summary>
 #
-# 1. Go through the repetitions, r = 0, 1, ...: each needs `rows[r]`, its seeds, and `columns[r]`, its images.
+# 1. Go through the repetitions, q = 0, 1, ...: each needs `rows[q]`, its seeds, and `columns[q]`, its images.
 # 2. `delta[np.ix_(seeds, images)]` is the little table of all drawn seeds (axis 0) on all drawn images (axis
 #    1). `delta[seeds, images]` would pair them one to one.
 # 3. One `.mean()` for each repetition, put into an array of zeros, or into a list that `np.array` takes.
 #
 # </details>
 #
-# $$\bar\delta^{(r)} = \frac{1}{S n} \sum_{s \in \text{rows}_r} \ \sum_{i \in \text{columns}_r} \delta_{si}$$
+# $$\bar\delta_q = \frac{1}{S I} \sum_{s \in \text{rows}_q} \ \sum_{i \in \text{columns}_q} \delta_{si}, \qquad S \text{ seeds}, \ I \text{ images}$$
 
 # %% tags=["exercise"]
 # library: knowsam_lite.metrics.drawn_means
@@ -282,10 +275,10 @@ for name, verdict in verdicts.items():
     print(f"{name:<13} {verdict}")
 
 # %% [markdown]
-# Read it dot by dot. The adapter's gain is small and sure, since all three seeds agree. HAM's is large and only
-# just sure: most of it is one seed, in which MC without HAM had learned next to nothing. SKD, from a SAM of which
-# nothing is trained, helped in one seed and hurt in two, and LPS on top of it is a tie, too. Longer
-# trainings may say otherwise.
+# Read it dot by dot. UGDA's gain is the largest, and at least 0.07 in each seed. The adapter's is small and sure,
+# since all three agree. HAM's is large and only just sure: most of it is one seed, in which MC had learned next
+# to nothing. SKD from a frozen SAM helped in one seed and hurt in two, and LPS on top of it is a tie, too.
+# Longer trainings may say otherwise.
 #
 # A *tie* says that these seeds and images do not decide. It does not say that the part is worth nothing, nor
 # that both are equal: the interval also holds what would please its inventor.
@@ -296,7 +289,7 @@ for name, verdict in verdicts.items():
 # who takes the *best* of many has picked the luckiest, too.
 #
 # Real trainings now: eight methods on Kvasir-SEG, 15 labels, 59 test images, one seed; the scores stand in
-# `docs/comparison`. We are looking for a method that beats the pair trained on labels only. Play the
+# `docs/comparison/fp32`. We are looking for a method that beats the pair trained on labels only. Play the
 # game honestly: choose the best of the seven on one random half of the test images, then see what its lead
 # is on the *other* half. Two thousand times:
 
@@ -328,19 +321,19 @@ for name in ("MC", "+ SKD", "+ UGDA"):
 # checkpoint that is best on val is an honest choice, since the test images had no say. Here it is the last one every time: after 40 steps all
 # trainings are still improving.
 #
-# **How many false finds?** Let $m$ variants be exactly as good as the baseline. Each gets its own interval
+# **How many false finds?** Let $V$ variants be exactly as good as the baseline. Each gets its own interval
 # over 60 images. How often is at least one of them "better" or "worse", and what if each interval is widened
-# to hold $1 - 0.05 / m$ of the means (Bonferroni)?
+# to hold $1 - 0.05 / V$ of the means (Bonferroni)?
 
 # %% tags=["compare"]
 generator = torch.Generator().manual_seed(0)
 luck = torch.randn(4000, 20, 60, generator=generator, dtype=torch.float64)  # (repetitions, variants, images)
-z = (luck.mean(dim=2) / (luck.std(dim=2) / 60**0.5)).abs()
+distance = (luck.mean(dim=2) / (luck.std(dim=2) / 60**0.5)).abs()  # of the mean from 0, in standard errors
 print("variants   a false find at 95 %   with Bonferroni")
-for m in (1, 5, 20):
-    plain, wide = (t.ppf(1 - 0.025 / parts, df=59) for parts in (1, m))
-    rates = [(z[:, :m] > limit).any(dim=1).double().mean().item() for limit in (plain, wide)]
-    print(f"{m:>8} {rates[0]:>22.0%} {rates[1]:>17.0%}")
+for count in (1, 5, 20):
+    plain, wide = (t.ppf(1 - 0.025 / parts, df=59) for parts in (1, count))
+    rates = [(distance[:, :count] > limit).any(dim=1).double().mean().item() for limit in (plain, wide)]
+    print(f"{count:>8} {rates[0]:>22.0%} {rates[1]:>17.0%}")
 
 # %% [markdown]
 # So fix *beforehand* which comparison is the question; call the others exploration, or widen them. The
@@ -399,7 +392,7 @@ for name, values in scores.items():
 #
 # </details>
 #
-# $$\text{hit} = |P \cap T|, \qquad \text{added} = |P \setminus T|, \qquad \text{missed} = |T \setminus P|$$
+# $$\text{hit} = |P \cap Y|, \qquad \text{added} = |P \setminus Y|, \qquad \text{missed} = |Y \setminus P|, \qquad Y \text{ the true pixels}$$
 
 
 # %% tags=["exercise"]
@@ -525,29 +518,22 @@ print(f"lost by at least one method: {lost.any(axis=0).sum()}, by all eight: {lo
 # The confidence of a pixel is its largest probability; for two classes that is $\sigma(|m|)$, never below one
 # half.
 #
-# **Smallest example.** Six answers, four parts: [0, 0.25), [0.25, 0.5), [0.5, 0.75) and [0.75, 1]. The lower
-# edge belongs to a part, and 1 belongs to the last one.
-
-# %% tags=["compare"]
-confidence = np.array([0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
-right = np.array([True, False, True, True, False, True])
-part = np.minimum((confidence * 4).astype(int), 3)
-for b in range(4):
-    here = part == b
-    if here.any():
-        print(
-            f"part {b}: {here.sum()} answers, confidence {confidence[here].mean():.2f}, right {right[here].mean():.2f}"
-        )
-    else:
-        print(f"part {b}: no answer")
-
-# %% [markdown]
+# **Smallest example.** Six answers, with confidences 0.5, 0.6, 0.7, 0.8, 0.9 and 1; the second and the fifth
+# are wrong. Of four parts the lower edge belongs to a part, and 1 belongs to the last one:
+#
+# | part | answers | mean confidence | share right |
+# |---|---|---|---|
+# | [0, 0.25) | 0 | | |
+# | [0.25, 0.5) | 0 | | |
+# | [0.5, 0.75) | 3 | 0.60 | 0.67 |
+# | [0.75, 1] | 3 | 0.90 | 0.67 |
+#
 # ### Exercise 11.4: a reliability diagram
 #
 # Difficulty 3 of 5 · importance 4 of 5 · 10 minutes
 #
 # Write `reliability(confidence, right, bins)`: arrays of one shape, confidences in [0, 1] and Booleans.
-# Return three arrays (bins,): how many answers lie in each part, the *sum* of their confidences, and how many
+# Return three arrays (bins,), for parts as above: how many answers lie in each part, the *sum* of their confidences, and how many
 # of them are right. Sums, not means, so that those of many images can be added up.
 #
 # <details><summary>Hint</summary>
@@ -669,7 +655,8 @@ for name in METHODS:
 # Difficulty 2 of 5 · importance 3 of 5 · 8 minutes
 #
 # Write `risk_coverage(risk, doubt)`, arrays (n,) both. Return two arrays (n,): the coverage $k / n$ for $k$ = 1
-# to $n$, and the mean risk of the $k$ answers of least doubt; of equal doubt the earlier one is kept first.
+# to $n$, and the mean risk of the $k$ answers of least doubt; of equal doubt the earlier one is kept first. Leave
+# both inputs as they are.
 #
 # <details><summary>Hint</summary>
 #
@@ -765,8 +752,8 @@ for label, told in readings.items():
 # knowsam-lite compare --data my_images --labeled 15 --methods supervised_pair mc knowsam --seeds 3
 # ```
 #
-# A very small one, to see the table; its numbers mean nothing yet. (`mc_mean` is the
-# ladder's MC, `mc` its + HAM.)
+# A very small one, to see the table, in Markdown; its numbers mean nothing yet. "Best of 5 val" is the test Dice
+# of the checkpoint that was best on the 5 val images (step 3).
 
 # %% tags=["training"]
 with tempfile.TemporaryDirectory() as folder:
@@ -785,19 +772,15 @@ with tempfile.TemporaryDirectory() as folder:
 # ## Where the paper, the authors' code and this library differ
 #
 # The paper (Huang et al., IEEE TMI 2025) reports means on test images; the code that its authors published
-# settles how they are computed and what was trained. `knowsam_lite.official` holds that behaviour, so you can ask of each
-# defect: *does it change the number, and on which data?*
+# settles how they are computed and what was trained. Each chapter has listed the differences of its block. Now
+# ask of each defect: *does it change the number, and on which data?*
 #
-# | detail | authors' code | this library | measured |
-# |---|---|---|---|
-# | HD95 in two dimensions | 0.95 × the largest distance; empty is 0 | 95th percentile; empty is the diagonal | here, 1 |
-# | consistency | last class alone; B learns nothing from A | all classes, both ways | here, 2 |
-# | distillation | rows of two numbers | all classes of a pixel | here, 2; chapter 08 |
-# | entropy loss | divided by $\log 2$ | divided by $\log C$ | here, 2 |
-# | regions exchanged | the most certain | the most uncertain | chapter 09 |
-# | last layer of HAM | BatchNorm, LeakyReLU | plain convolution | chapter 05 |
-# | SAM's tensors | 32 of 314 dropped | all, or an error | chapter 10 |
-# | choice of the checkpoint | best SAM, best students | last; best on val beside it | step 3 |
+# | detail | told in chapter | number that it can change |
+# |---|---|---|
+# | HD95; empty is 0 | 01 | HD95, on any data: here, 1 |
+# | consistency, entropy loss | 04 | training: here, 2 |
+# | distillation | 08 | training: here, 2 |
+# | last layer of HAM, regions, SAM's tensors, checkpoints | 05, 09, 10 | training |
 #
 # **1. The distance.** Both rules on the same masks; then on those of a network that gives up on every image
 # of which it is unsure, the most doubtful quarter, and hands in an empty mask instead:
@@ -824,52 +807,51 @@ from knowsam_lite import losses
 from knowsam_lite.official import losses as official
 
 pairs_of = {
-    "consistency, A from B": (official.consistency_a_from_b, losses.consistency_loss),
+    "consistency, a from b": (official.consistency_a_from_b, losses.consistency_loss),
     "distillation": (official.distillation_loss, losses.distillation_loss),
     "entropy": (lambda z, _: official.entropy_loss(z), lambda z, _: losses.entropy_loss(z)),
 }
-print("authors / library          C = 2   C = 4")
+print("authors / library      2 classes   4 classes")
 for label, (theirs_of, ours_of) in pairs_of.items():
     ratios = []
     for classes in (2, 4):
         generator = torch.Generator().manual_seed(classes)
         z, other = (2 * torch.randn(2, classes, 16, 16, generator=generator) for _ in range(2))
         ratios.append((theirs_of(z, other) / ours_of(z, other)).item())
-    print(f"{label:<26} {ratios[0]:>5.2f} {ratios[1]:>7.2f}")
+    print(f"{label:<22} {ratios[0]:>9.2f} {ratios[1]:>11.2f}")
 z_b = torch.randn(2, 2, 16, 16, generator=generator).requires_grad_()
 z_a = torch.randn(2, 2, 16, 16, generator=generator).requires_grad_()
 print(
-    "B's consistency has a gradient for B: authors",
+    "b's consistency has a gradient for b: authors",
     official.consistency_b_from_a(z_b, z_a).requires_grad,
     end=", ",
 )
 print("library", losses.consistency_loss(z_b, z_a).requires_grad)
 
 # %% [markdown]
-# With two classes all values agree. What is wrong there as well is the *direction*: the V-Net learns nothing
+# With two classes all values agree. What is wrong there as well is the *direction*: b, the V-Net, learns nothing
 # from the U-Net. With four classes all three differ. A defect in code is not yet one in a published number; the data set decides.
 #
-# Whether a defect changes the *trained* result takes trainings, over seeds, with intervals: that is what
-# `knowsam-lite ablate --defects` is for. Five variants over three seeds are hours on two cores; this
-# chapter did not run them and claims nothing about them.
+# Whether a defect changes the *trained* result takes trainings, over seeds, with intervals:
+# `knowsam-lite ablate --defects` makes them, in hours. This chapter did not, and claims nothing about them.
 #
 # ## Quiz
 #
 # Write the letter of one answer to each question in the cell below, and run it as often as you like.
 #
-# 1. You train once and test on 600 images. The bootstrap interval over the images covers (a) the luck of seed
-#    and images, (b) the luck of the images alone, (c) the luck of the seed alone, (d) neither
+# 1. You train two methods once each, and ask 6,000 test images in place of 60. The bootstrap over images will
+#    call one of two *equal* methods better (a) in 5 % of all cases, as before, (b) less often, (c) never, (d) more often
 # 2. You try seven variants and report the best one's gain on the test images. On new images its gain will
 #    most likely be (a) the same, (b) larger, (c) smaller, (d) exactly 0
-# 3. Over three seeds the paired interval is [−0.04, +0.10]. What do you know? (a) both are equal, (b) the
-#    method is better by 0.03, (c) it is worse in some seeds, (d) these trainings do not decide
+# 3. Over three seeds the paired interval is [−0.04, +0.10]. What do you know? (a) both are equal, (b) these
+#    trainings do not decide, (c) it is worse in some seeds, (d) the method is better by 0.03
 # 4. All logits are divided by 2 after training. What changes? (a) the confidences, (b) the masks, (c) the Dice,
 #    (d) nothing
-# 5. Who gains when an empty prediction has distance 0? (a) all alike, (b) a network that finds nothing where it
-#    is unsure, (c) the one with the best borders, (d) nobody
+# 5. Who gains when an empty prediction has distance 0? (a) a network that finds nothing where it is
+#    unsure, (b) all alike, (c) the one with the best borders, (d) nobody
 
 # %%
-quiz("11", ["b", "c", "d", "a", "b"])
+quiz("11", ["d", "c", "b", "a", "a"])
 
 # %% [markdown]
 # ## Recap

@@ -606,7 +606,7 @@ RELIABLE = Exercise(
         Mistake(
             "edges belong to the part below",
             "a confidence on an edge was put into the part below it.",
-            "the list above exercise 11.4: the lower edge belongs to a part.",
+            "the smallest example above exercise 11.4: the lower edge belongs to a part.",
             _parts(part=lambda c, bins: np.maximum(np.ceil(c * bins).astype(int) - 1, 0)),
         ),
         Mistake(
@@ -663,8 +663,15 @@ def _doubts(n: int = 12, seed: int = 0) -> tuple[Array, Array]:
     return risk, doubt
 
 
+def _inputs_kept(f: Curve) -> bool:
+    given, fresh = _doubts(12, 6), _doubts(12, 6)
+    f(*given)
+    return all(np.array_equal(a, b) for a, b in zip(given, fresh, strict=True))
+
+
 def _curve_probe(f: Curve) -> list[Tensor]:
-    return [t for n, seed in ((12, 0), (5, 1), (1, 2), (30, 3)) for t in _tensors(f(*_doubts(n, seed)))]
+    curves = [f(*_doubts(n, seed)) for n, seed in ((12, 0), (5, 1), (1, 2), (30, 3))]
+    return [t for curve in curves for t in _tensors(curve)] + [torch.tensor([_inputs_kept(f)])]
 
 
 def _curve_value(f: Curve) -> bool:
@@ -687,6 +694,11 @@ def _curve_with(
         return kept / len(risk), value(risk[order(risk, doubt)])
 
     return curve
+
+
+def _sorted_in_place(risk: Array, doubt: Array) -> tuple[Array, Array]:
+    risk[:] = risk[np.argsort(doubt, kind="stable")]
+    return _curve_with(order=lambda risk, doubt: np.arange(len(risk)))(risk, doubt)
 
 
 CURVE = Exercise(
@@ -716,6 +728,7 @@ CURVE = Exercise(
             "only the ranking of the doubts counts",
             lambda f: _near(f(_doubts()[0], np.exp(3 * _doubts()[1])), f(*_doubts())),
         ),
+        Property("quiet", "risks and doubts are left as they were", _inputs_kept),
     ),
     (
         Mistake(
@@ -790,23 +803,33 @@ CURVE = Exercise(
             'hint 1 of exercise 11.5: np.argsort(doubt, kind="stable").',
             _curve_with(order=lambda risk, doubt: np.argsort(-doubt, kind="stable")[::-1]),
         ),
+        Mistake(
+            "inputs changed",
+            "the curve is right, but an array that was handed in has changed; whoever uses it next is wrong.",
+            "hint 2 of exercise 11.5: risk[order] is a new array; do not write into the old one.",
+            _sorted_in_place,
+        ),
     ),
 )
 
 EXERCISES = (RUNGS, DRAWN, KIND, RELIABLE, CURVE)
 
 QUIZ = (
-    Answer("b", "600 scores of one training hold the luck of one seed.", "step 2, seeds and images"),
+    Answer(
+        "d",
+        "the interval shrinks around the luck of two trainings, which are as far apart as before.",
+        "step 2, seeds and images",
+    ),
     Answer(
         "c",
         "the largest of many noisy gains is too large; other images take it back.",
         "step 3, many comparisons",
     ),
-    Answer("d", "an interval that holds 0 leaves both signs open.", "step 2, seeds and images"),
+    Answer("b", "an interval that holds 0 leaves both signs open.", "step 2, seeds and images"),
     Answer(
         "a", "dividing all logits by one number changes confidence, but no winner.", "step 5, calibration"
     ),
-    Answer("b", "0 for an empty mask rewards finding nothing.", "where code and library differ"),
+    Answer("a", "0 for an empty mask rewards finding nothing.", "where code and library differ"),
 )
 
 

@@ -66,27 +66,39 @@ def _pull(term: Tensor, module: nn.Module) -> list[Tensor]:
 # ---------------------------------------------------------------- 12.1 a method of one's own
 
 Losses = Callable[[Any, Batch, int], dict[str, Tensor]]
+Asked = Callable[[nn.Module, Tensor, int], Tensor]
 MIRROR_TERMS = ["consistency", "supervised"]
 
 
+def _whole(net: nn.Module, x: Tensor, n: int) -> Tensor:
+    return net(x)
+
+
+def _apart(net: nn.Module, x: Tensor, n: int) -> Tensor:
+    return torch.cat([net(x[:n]), net(x[n:])])
+
+
 def _mirror_losses(
-    target: Callable[[nn.Module, Tensor], Tensor] = lambda net, x: net(x.flip(-1)).flip(-1),
+    asked: Asked = _whole,
+    mirror_asked: Asked = _whole,
+    flip: tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]] = (lambda x: x.flip(-1),) * 2,
     soft: Callable[[Tensor], Tensor] = lambda z: z.softmax(dim=1),
     weight: Callable[[Any, int], float] = lambda method, step: ramp(method.progress(step)),
-    images: Callable[[Batch], Tensor] = lambda batch: batch.x[batch.n_labeled :],
+    compared: Callable[[Tensor, int], Tensor] = lambda z, n: z[n:],
     stop: bool = True,
     distance: Callable[[Tensor, Tensor], Tensor] = F.mse_loss,
     supervised: Callable[[Tensor, Tensor], Tensor] = supervised_loss,
 ) -> Losses:
-    """The two terms from parts, one of which a mistake replaces."""
+    """The two terms from parts, of which a mistake replaces one or two; `flip`: the images, the answers."""
 
     def losses(method: Any, batch: Batch, step: int) -> dict[str, Tensor]:
-        n, x = batch.n_labeled, images(batch)
-        wanted = soft(target(method.net, x))
-        consistency = distance(soft(method.net(x)), wanted.detach() if stop else wanted)
+        n, (there, back) = batch.n_labeled, flip
+        z = asked(method.net, batch.x, n)
+        target = back(mirror_asked(method.net, there(batch.x), n))
+        p, wanted = (soft(compared(logits, n)) for logits in (z, target))
         return {
-            "supervised": supervised(method.net(batch.x[:n]), batch.y[:n]),
-            "consistency": weight(method, step) * consistency,
+            "supervised": supervised(z[:n], batch.y[:n]),
+            "consistency": weight(method, step) * distance(p, wanted.detach() if stop else wanted),
         }
 
     return losses
@@ -113,6 +125,7 @@ def _mirror(losses: Losses, soft: bool = False) -> type[Method]:
 
 
 RIGHT_MIRROR = _mirror(_mirror_losses())
+NOT_BACK = (lambda x: x.flip(-1), lambda z: z)
 
 
 def _mirrors(kind: Any) -> Iterator[tuple[Any, Batch, int]]:
@@ -122,8 +135,17 @@ def _mirrors(kind: Any) -> Iterator[tuple[Any, Batch, int]]:
         yield method, _batch(classes, labeled, unlabeled), step
 
 
+def _mirror_batch(kind: Any) -> list[Tensor]:
+    """The terms of a network that normalises by the images which it sees together; the halves are unlike."""
+    method = kind(Config(image_size=16, steps=STEPS), 2, nn.Sequential(nn.BatchNorm2d(3), _net(2)))
+    batch = _batch(2, 2, 3)
+    batch.x[:2] *= 0.5
+    terms = method.losses(batch, 9)
+    return [terms[name] for name in MIRROR_TERMS]
+
+
 def _mirror_probe(kind: Any) -> list[Tensor]:
-    found = []
+    found = _mirror_batch(kind)
     for method, batch, step in _mirrors(kind):
         terms = method.losses(batch, step)
         for name in sorted(terms):
@@ -183,7 +205,7 @@ MIRROR = Exercise(
         ),
         Property(
             "value",
-            "the consistency of the unlabelled images with their mirror images",
+            "the ramp times the mean squared difference on the unlabelled images, mirrored back",
             lambda k: same(_mirror_terms(k, "consistency"), _mirror_terms(RIGHT_MIRROR, "consistency")),
         ),
         Property("mirror", "a network that looks at single pixels has consistency 0", _symmetric),
@@ -194,8 +216,13 @@ MIRROR = Exercise(
         ),
         Property(
             "gradient",
-            "the right gradients, and none through the target",
+            "each term reaches the network through its answer to the images, not through the target",
             lambda k: same(_mirror_gradients(k), _mirror_gradients(RIGHT_MIRROR)),
+        ),
+        Property(
+            "batch",
+            "BatchNorm sees the whole batch together, of the images and of their mirror images",
+            lambda k: same(_mirror_batch(k), _mirror_batch(RIGHT_MIRROR)),
         ),
         Property("predict", "the network's logits", _mirror_predict),
     ),
@@ -205,19 +232,19 @@ MIRROR = Exercise(
             "the answer to the mirror image was not mirrored back: a lesion on the left is compared with one "
             "on the right.",
             "hint 2 of exercise 12.1: mirror the image, ask, mirror the answer.",
-            _mirror(_mirror_losses(target=lambda net, x: net(x.flip(-1)))),
+            _mirror(_mirror_losses(flip=NOT_BACK)),
         ),
         Mistake(
             "image not mirrored",
             "the network was asked about the image itself, and only its answer was mirrored.",
             "hint 2 of exercise 12.1: the image has to be mirrored, too.",
-            _mirror(_mirror_losses(target=lambda net, x: net(x).flip(-1))),
+            _mirror(_mirror_losses(flip=(lambda x: x, lambda z: z.flip(-1)))),
         ),
         Mistake(
             "upside down",
             "the image was turned upside down; left and right change places in a mirror.",
             "hint 2 of exercise 12.1: the last axis is the width.",
-            _mirror(_mirror_losses(target=lambda net, x: net(x.flip(-2)).flip(-2))),
+            _mirror(_mirror_losses(flip=(lambda x: x.flip(-2),) * 2)),
         ),
         Mistake(
             "the target learns",
@@ -270,20 +297,60 @@ MIRROR = Exercise(
         Mistake(
             "all images",
             "the consistency runs over the labelled images, too; here it is asked of the unlabelled half.",
-            "hint 1 of exercise 12.1: the images from batch.n_labeled on.",
-            _mirror(_mirror_losses(images=lambda batch: batch.x)),
+            "hint 1 of exercise 12.1: what stands from batch.n_labeled on.",
+            _mirror(_mirror_losses(compared=lambda z, n: z)),
         ),
         Mistake(
             "the labelled half",
             "the consistency is asked of the labelled images; the unlabelled ones teach nothing.",
-            "hint 1 of exercise 12.1: the images from batch.n_labeled on.",
-            _mirror(_mirror_losses(images=lambda batch: batch.x[: batch.n_labeled])),
+            "hint 1 of exercise 12.1: what stands from batch.n_labeled on.",
+            _mirror(_mirror_losses(compared=lambda z, n: z[:n])),
         ),
         Mistake(
             "probabilities predicted",
             "predict returns probabilities; the contract says logits, which losses and SAM's prompt expect.",
             "the docstring of predict in exercise 12.1: images in, logits out.",
             _mirror(_mirror_losses(), soft=True),
+        ),
+        Mistake(
+            "halves apart",
+            "each half was asked about by itself, so BatchNorm saw two small batches in place of one.",
+            "hint 1 of exercise 12.1: the network is called with batch.x, and its answer is cut.",
+            _mirror(_mirror_losses(asked=_apart, mirror_asked=_apart)),
+        ),
+        Mistake(
+            "mirrored half apart",
+            "of the mirror images only the unlabelled half was shown, so BatchNorm normalised the target by "
+            "other images than the answer.",
+            "hint 2 of exercise 12.1: mirror the whole batch, and cut the answer.",
+            _mirror(_mirror_losses(mirror_asked=_apart)),
+        ),
+        Mistake(
+            "halves apart, not mirrored back",
+            "two things at once: the answer to the mirror image was not mirrored back, and each half was "
+            "asked about by itself.",
+            "hints 1 and 2 of exercise 12.1: the whole batch; mirror, ask, mirror the answer.",
+            _mirror(_mirror_losses(asked=_apart, mirror_asked=_apart, flip=NOT_BACK)),
+        ),
+        Mistake(
+            "mirrored half apart, not mirrored back",
+            "two things at once: the answer to the mirror image was not mirrored back, and of the mirror "
+            "images only the unlabelled half was shown.",
+            "hint 2 of exercise 12.1: mirror the whole batch, ask, mirror the answer, and cut it.",
+            _mirror(_mirror_losses(mirror_asked=_apart, flip=NOT_BACK)),
+        ),
+        Mistake(
+            "halves apart, the target learns",
+            "two things at once: a gradient goes through the target, and each half was asked about alone.",
+            "hints 1 and 3 of exercise 12.1: the whole batch; the target under torch.no_grad().",
+            _mirror(_mirror_losses(asked=_apart, mirror_asked=_apart, stop=False)),
+        ),
+        Mistake(
+            "mirrored half apart, the target learns",
+            "two things at once: a gradient goes through the target, and of the mirror images only the "
+            "unlabelled half was shown.",
+            "hints 2 and 3 of exercise 12.1: mirror the whole batch; the target under torch.no_grad().",
+            _mirror(_mirror_losses(mirror_asked=_apart, stop=False)),
         ),
     ),
 )
@@ -364,6 +431,10 @@ class _Plugged:
             rows.append([id(p) in held for p in wanted])
         return rows
 
+    def settings(self) -> list[tuple[type, dict[str, Any]]]:
+        """Each optimizer's kind, and what it was made with."""
+        return [(type(optimizer), optimizer.defaults) for optimizer in self.method.optimizers()]
+
     def moments(self) -> list[int]:
         for step in (0, 1, 7):
             self.method.after_step(step)
@@ -380,7 +451,7 @@ def _plug_probe(kind: Any) -> list[Tensor]:
         for name in sorted(one.terms):
             found += [one.terms[name], *one.gradients(name)]
         found += [torch.tensor(one.trained()), torch.tensor([len(one.moments()), *one.inner.seen])]
-    return found
+    return [*found, torch.tensor([_plug_settings(kind)])]
 
 
 def _plug_terms(kind: Any, *names: str) -> list[Tensor]:
@@ -400,10 +471,12 @@ def _plug_reach(kind: Any) -> bool:
     return same(made, wanted)
 
 
+def _plug_settings(kind: Any) -> bool:
+    return _Plugged(kind).settings() == _Plugged(SamDistillation).settings()
+
+
 def _plug_optimizers(kind: Any) -> bool:
-    rows = np.array(_Plugged(kind).trained())
-    both = np.array(_Plugged(SamDistillation).trained())
-    return rows.shape == both.shape and bool((rows == both).all())
+    return _plug_settings(kind) and _Plugged(kind).trained() == _Plugged(SamDistillation).trained()
 
 
 def _skd(
@@ -463,6 +536,11 @@ class _OnlySam(SamDistillation):
         return self.teacher_optimizers()
 
 
+class _OwnOptimizer(SamDistillation):
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        return [*self.method.optimizers(), torch.optim.AdamW(self.teacher.parameters())]
+
+
 PLUG = Exercise(
     "12.2",
     "SKD for every method",
@@ -491,7 +569,11 @@ PLUG = Exercise(
             _plug_same("distillation"),
         ),
         Property("gradient", "the distillation teaches the inner net, SAM's own term SAM", _plug_reach),
-        Property("optimizers", "the inner method's first, then SAM's", _plug_optimizers),
+        Property(
+            "optimizers",
+            "the inner method's first, then SAM's, both as the methods give them",
+            _plug_optimizers,
+        ),
         Property(
             "after_step",
             "the inner method is told of every step",
@@ -516,6 +598,12 @@ PLUG = Exercise(
             "the inner method's optimizers are missing: the network that counts never learns.",
             "hint 4 of exercise 12.2: two lists make one.",
             _OnlySam,
+        ),
+        Mistake(
+            "an optimizer of one's own",
+            "an optimizer was made anew, with other settings than the method's or the configuration's.",
+            "hint 4 of exercise 12.2: ask self.method and self.teacher_optimizers() for theirs.",
+            _OwnOptimizer,
         ),
         Mistake(
             "inner terms lost",
@@ -689,6 +777,21 @@ def _halves_alike(*parts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return paste(*parts)[0], true, torch.where(inside, torch.cat([y_u[to_u], y_u]), UNKNOWN)
 
 
+def _forgotten(*halves: str) -> Paste:
+    """Pixels that were pasted came without their labels: true ones, pseudo-labels, or both."""
+
+    def forgetting(*parts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, true, pseudo = (t.clone() for t in paste(*parts))
+        n = len(parts[0])
+        if "true" in halves:
+            true[n:] = UNKNOWN
+        if "pseudo" in halves:
+            pseudo[:n] = UNKNOWN
+        return x, true, pseudo
+
+    return forgetting
+
+
 def _one_partner(*parts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Everybody is paired with the first image of the other half."""
     x_l, y_l, x_u, y_u, inside = parts
@@ -771,6 +874,24 @@ PASTE = Exercise(
             _images_only,
         ),
         Mistake(
+            "pasted truth forgotten",
+            "the inside of a labelled image lost its true labels when pasted into an unlabelled one.",
+            "hint 4 of exercise 12.3: in the second half the true labels stand inside, those of the partner.",
+            _forgotten("true"),
+        ),
+        Mistake(
+            "pasted opinions forgotten",
+            "the inside of an unlabelled image lost its pseudo-labels when pasted into a labelled one.",
+            "hint 4 of exercise 12.3: in the first half the pseudo-labels stand inside, the partner's.",
+            _forgotten("pseudo"),
+        ),
+        Mistake(
+            "all that was pasted forgotten",
+            "pasted pixels have no label at all, neither a true one nor a pseudo-label: they teach nothing.",
+            "hint 4 of exercise 12.3: what is pasted brings its partner's labels along.",
+            _forgotten("true", "pseudo"),
+        ),
+        Mistake(
             "unknown is background",
             "pixels of the other kind got class 0, so both losses teach that they are background.",
             "hint 4 of exercise 12.3: unknown is -1.",
@@ -830,7 +951,13 @@ def _islands(classes: int, seed: int = 0) -> Tensor:
 
 def _keep_probe(f: Keep) -> list[Tensor]:
     maps = [f(_islands(c, seed), c) for c in (2, 3, 5) for seed in (1, 2)]
-    return [*maps, f(_corner(), 3)]
+    return [*maps, f(_corner(), 3), torch.tensor([_keep_quiet(f)])]
+
+
+def _keep_quiet(f: Keep) -> bool:
+    given = _islands(3, 6)
+    f(given, 3)
+    return same(given, _islands(3, 6))
 
 
 def _keep_value(f: Keep) -> bool:
@@ -902,7 +1029,11 @@ KEEP = Exercise(
         ),
         Property("shape", "(N, H, W) -> (N, H, W)", lambda f: f(_islands(3), 3).shape == (3, 14, 18)),
         Property("dtype", "int64", lambda f: f(_islands(3), 3).dtype == torch.int64),
-        Property("value", "the library's maps, for 2, 3 and 5 classes", _keep_value),
+        Property(
+            "value",
+            "of each image and foreground class the largest piece, and 0 elsewhere; 2, 3 and 5 classes",
+            _keep_value,
+        ),
         Property(
             "corners",
             "pieces that touch at a corner are two, images of a batch have no contact",
@@ -914,6 +1045,7 @@ KEEP = Exercise(
             "a second time changes nothing",
             lambda f: same(f(f(_islands(3, 5), 3), 3), f(_islands(3, 5), 3)),
         ),
+        Property("quiet", "the labels that were handed in are left as they were", _keep_quiet),
     ),
     (
         Mistake(
@@ -963,6 +1095,12 @@ KEEP = Exercise(
             "pieces that touch at a corner were taken for one.",
             "the text of exercise 12.4: connected by an edge, which is ndimage.label's default.",
             lambda labels, n: _kept(labels, n, structure=np.ones((3, 3))),
+        ),
+        Mistake(
+            "filtered in place",
+            "the maps are right, but they were written into the labels that were handed in.",
+            "hint 1 of exercise 12.4: write into `kept`; the array of a tensor is the tensor's own memory.",
+            lambda labels, n: labels.copy_(largest_components(labels, n)),
         ),
     ),
 )
@@ -1164,7 +1302,7 @@ EXERCISES = (MIRROR, PLUG, PASTE, KEEP, VOLUMES)
 QUIZ = (
     Answer(
         "d",
-        "Method's own after_step does nothing, silently; the average inside is never moved.",
+        "the average that labels them moves in after_step alone, and Method's own does nothing, silently.",
         "step 2, the trap in the smallest example",
     ),
     Answer("b", "the distillation teaches what predicts, and nothing else.", "who learns from whom"),
