@@ -335,8 +335,14 @@ def ablate(f: Callable[[Any, str], Any]) -> Iterator[Tensor]:
     for name in ("agreement", "certainty", "logits"):
         torch.manual_seed(3)
         whole = HybridAggregation(3).eval()
-        yield from with_gradients(f(whole, name), *(random(2, 3, 8, 6, seed=s) for s in (0, 20)))
-        yield whole(*(random(2, 3, 8, 6, seed=s) for s in (0, 20))).detach()
+        inputs = [random(2, 3, 8, 6, seed=s) for s in (0, 20)]
+        quiet = f(whole, name)
+        yield from with_gradients(quiet, *inputs)
+        with torch.no_grad():  # as if it had learned: the branch stays silent, and the original as it was
+            for p in quiet.parameters():
+                p.add_(0.1)
+            yield quiet(*inputs)
+            yield whole(*inputs)
 
 
 def encode_points(f: Callable[[Tensor, int, Tensor], Tensor]) -> Iterator[Tensor]:

@@ -108,7 +108,11 @@ def execute(notebook: NotebookNode, folder: Path, budget: str = "laptop") -> Not
     environment = {**os.environ, "KNOWSAM_LITE_BUDGET": budget}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     client = NotebookClient(
-        notebook, timeout=600, resources={"metadata": {"path": str(folder)}}, record_timing=False
+        notebook,
+        timeout=600,
+        resources={"metadata": {"path": str(folder)}},
+        record_timing=False,
+        coalesce_streams=True,  # else what a cell prints is cut where the kernel happened to send it
     )
     client.execute(env=environment)
     loud = [o.text for cell in notebook.cells for o in cell.get("outputs", []) if o.get("name") == "stderr"]

@@ -857,7 +857,7 @@ def _in_its_place(ham: nn.Module, name: str) -> nn.Module:
     return quiet
 
 
-def _weightless(kind: type) -> Ablate:
+def _weightless(kind: type[nn.Module]) -> Ablate:
     """The weights of the branch's layers of this kind are 0, and free to grow."""
 
     @torch.no_grad()
