@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from knowsam_lite.aggregation import HybridAggregation
+from knowsam_lite.forwards import hooked, replaced
 from knowsam_lite.subnets import UNet, VNet
 from knowsam_lite.uncertainty import disagreement_map
 
@@ -69,18 +70,14 @@ def twin(module: Module, made: dict[int, nn.Module]) -> Module:
     if id(module) not in made:
         other = made[id(module)] = type(module).__new__(type(module))
         other.__dict__ = module.__dict__.copy()  # copy.copy asks for the state, which not every module gives
-        other.__dict__.pop("forward", None)  # a way to compute that only training has a use for
+        if replaced(module):  # a way to compute that only training has a use for
+            del other.__dict__["forward"]
         for kind in ("_parameters", "_buffers", "_modules"):
             setattr(other, kind, getattr(module, kind).copy())
         for name, child in other._modules.items():
             if child is not None and not isinstance(child, torch.jit.ScriptModule):
                 other._modules[name] = twin(child, made)
     return made[id(module)]  # type: ignore[return-value]
-
-
-def hooked(module: nn.Module) -> bool:
-    """Whether something watches or changes what goes into the module or comes out of it."""
-    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def channels_last(module: nn.Module) -> None:

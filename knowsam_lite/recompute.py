@@ -7,24 +7,42 @@ statistics and random numbers are the same to the bit.
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from types import MethodType
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from knowsam_lite.aggregation import HybridAggregation
+from knowsam_lite.forwards import replace_forward
 from knowsam_lite.subnets import ConvBlock
 from knowsam_lite.uncertainty import disagreement_map
 
+NORMED = [nn.Conv2d, nn.BatchNorm2d, nn.LeakyReLU]
+BLOCK = [*NORMED, nn.Dropout, *NORMED]
+
 
 def compute_twice(module: nn.Module) -> None:
-    """Let the blocks of U-Nets and HAM, wherever they are in `module`, keep their convolutions alone."""
+    """Let U-Nets' blocks and HAM, wherever they are in `module`, keep what their convolutions compute alone.
+
+    Those with other layers than the usual ones, or with hooks, stay as they are.
+    """
     for part in module.modules():
-        if type(part) is ConvBlock:
-            part.forward = MethodType(block, part)  # type: ignore[method-assign]
-        elif type(part).forward is HybridAggregation.forward:
-            part.forward = MethodType(aggregation, part)
+        if type(part) is ConvBlock and kinds(part) == BLOCK:
+            replace_forward(part, block)
+        elif isinstance(part, HybridAggregation) and usual(part):
+            replace_forward(part, aggregation)
+
+
+def kinds(layers: nn.Module) -> list[type[nn.Module]]:
+    """The types of the layers of an `nn.Sequential`; of anything else none."""
+    return [type(layer) for layer in layers] if isinstance(layers, nn.Sequential) else []
+
+
+def usual(ham: HybridAggregation) -> bool:
+    """Whether it computes as its class does, with the layers of `HybridAggregation`; how it ends is free."""
+    inherited = type(ham).forward is HybridAggregation.forward
+    branches = all(kinds(branch) == 2 * NORMED for branch in (ham.agreement, ham.certainty, ham.logits))
+    return inherited and branches and kinds(ham.fuse)[:4] == [*NORMED, nn.Conv2d]
 
 
 def block(self: ConvBlock, x: Tensor) -> Tensor:

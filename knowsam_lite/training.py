@@ -21,6 +21,7 @@ from knowsam_lite.data.sampler import Batch, StepBatches
 from knowsam_lite.errors import UserError
 from knowsam_lite.evaluation import mean_dice, score_split
 from knowsam_lite.files import write_text
+from knowsam_lite.forwards import restore_forward
 from knowsam_lite.inference import channels_last
 from knowsam_lite.log import read_log
 from knowsam_lite.machine import describe, peak_memory
@@ -193,6 +194,7 @@ class Trainer:
         )
         self.method.train()
         with (
+            self.own_forwards(),
             Interrupt().listening() as interrupt,
             tqdm(loader, self.method.name, len(steps), disable=not progress, dynamic_ncols=True) as bar,
         ):
@@ -212,6 +214,14 @@ class Trainer:
                     return False
         return True
 
+    @contextmanager
+    def own_forwards(self) -> Iterator[None]:
+        """When this training is over, every module computes as its class says again."""
+        try:
+            yield
+        finally:
+            restore_forward(self.method)
+
     def train_step(self, batch: Batch) -> None:
         """One step: the losses part by part, each with its backward, then all optimizers.
 
@@ -225,9 +235,16 @@ class Trainer:
         batch = batch.to(self.device)
         terms: dict[str, Tensor] = {}
         parts = self.method.parts(batch, self.step)
-        while part := self.next_part(parts):
-            torch.stack(list(part.values())).sum().backward()
+        while (part := self.next_part(parts)) is not None:
+            learned = [term for term in part.values() if term.requires_grad]
+            if learned:
+                torch.stack(learned).sum().backward()
             terms |= part
+        if not any(term.requires_grad for term in terms.values()):
+            raise UserError(
+                f"found no loss of {self.method.name} with a gradient at step {self.step}, expected one: do "
+                "not detach what is to be learned"
+            )
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)

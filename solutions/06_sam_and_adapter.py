@@ -195,7 +195,7 @@ drawn = show(
 # same image is nearly free. A question takes two forms: *sparse* prompts are a list of T tokens, *dense* ones
 # a map on the grid of the embedding. Purple is all that will learn; the numbers count `sam_mini`'s weights.
 #
-# **Smallest example.** What becomes of a question?
+# **Smallest example.** What becomes of one question, without N and K?
 
 # %% tags=["compare"]
 point = torch.tensor([[[20.0, 40.0]]]), torch.ones(1, 1)  # (1, P, 2) as x, y in pixels, and 1 for inside

@@ -203,15 +203,16 @@ for name, term in terms.items():
 # Every piece is yours since chapters 02 to 08; join them. Write `joint_losses(students, teacher, batch, w)`, the
 # ten terms before regions are exchanged. `students(x)` holds `logits_a`, `logits_b` and `logits_f`; `teacher(x, z_f)`
 # gives SAM's logits; the first `batch.n_labeled` images of `batch.x` are labelled, and `batch.y` is −1 for the
-# others. Ask SAM once about each half: the labelled one with a roughened map, for SAM will learn from its
-# answer; the other with the map itself and without a graph.
+# others. Ask SAM once about each half: the labelled one with its map roughened (`roughen` draws noise for
+# the images that it is given), for SAM will learn from its answer; the other with the map itself and
+# without a graph.
 #
 # | terms | each is |
 # |---|---|
 # | `"a/supervised"`, `"b/supervised"` | ½ supervised loss, with the labels |
 # | `"fused/supervised"`, `"sam/supervised"` | the same of the fused map and of SAM, unhalved |
 # | `"a/consistency"`, `"b/consistency"` | ½ $w$ consistency with the other subnet, on all images |
-# | `"a/entropy"`, `"b/entropy"` | ½ · 0.9 $w$ entropy, on all images |
+# | `"a/entropy"`, `"b/entropy"` | 0.9 times ½ $w$ entropy, on all images |
 # | `"a/distillation"`, `"b/distillation"` | ½ distillation from SAM, on all images |
 #
 # <details><summary>Hint</summary>
@@ -263,7 +264,8 @@ check("10.1", joint_losses)
 #
 # ## Step 2: one training step
 #
-# Since no weight of SAM appears in the students' terms nor the other way round, one backward over the sum of all
+# Since maps enter SAM without their graph and leave it so, no weight of SAM appears in the students' terms nor
+# the other way round: one backward over the sum of all
 # terms does the same as separate ones, and each optimizer finds only its own gradients.
 #
 # **Zeros or `None`?** After the step, gradients have to go, or the next backward adds to them. They can be set
@@ -681,7 +683,7 @@ print(f"test Dice of the checkpoint chosen on val   {by_val.mean():.2f}")
 print(f"val Dice of the checkpoint chosen on val    {val.max(dim=1).values.mean():.2f}")
 
 # %% [markdown]
-# Only the middle line is honest: never quote the validation score that chose a checkpoint, either.
+# Only the middle line is honest: do not quote the validation score that chose, either.
 #
 # ### Exercise 10.5: which checkpoint
 #
@@ -720,8 +722,7 @@ def choose(rows: list[dict], view: str) -> int:
 check("10.5", choose)
 
 # %% [markdown]
-# **Look.** The choice in our two runs. The library's `Trainer` made it on the way, and kept the weights as
-# `best.safetensors`.
+# **Look.** The choice in our two runs, made by the library's `Trainer` on the way.
 
 
 # %%

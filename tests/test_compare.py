@@ -15,10 +15,12 @@ from knowsam_lite.commands.ablate import LADDER
 from knowsam_lite.compare import Cell, grid, markdown, read_blocks, run_grid, write_leaderboard
 from knowsam_lite.compare.leaderboard import csv_text, html
 from knowsam_lite.config import Config
+from knowsam_lite.data import Synthetic
 from knowsam_lite.errors import UserError
 from knowsam_lite.log import read_log
 from knowsam_lite.methods import METHODS, KnowSam, MultiViewMean
 from knowsam_lite.runs import load_run
+from knowsam_lite.training import Trainer
 
 DATA = "synthetic:dermoscopy:32"
 
@@ -157,6 +159,19 @@ def rung(name: str) -> torch.nn.Module:
     nets = (small_net(2), small_net(2))
     kind = METHODS[config.method]
     return kind(config, 2, *nets, tiny_teacher(2)) if issubclass(kind, KnowSam) else kind(config, 2, *nets)
+
+
+@pytest.mark.parametrize("name", LADDER)
+def test_each_rung_can_be_trained(name, tmp_path):
+    """SAM's part of the losses has no gradient where nothing in SAM is trained."""
+    method = rung(name)
+    data = Synthetic("dermoscopy", n=30, size=32)
+    trainer = Trainer(data, replace(method.config, labeled="4", device="cpu", out=tmp_path), method)
+    before = [p.detach().clone() for p in method.parameters() if p.requires_grad]
+    trainer.method.train()
+    trainer.train_step(trainer.batches[0])
+    after = [p for p in method.parameters() if p.requires_grad]
+    assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 def test_each_rung_adds_what_it_says():

@@ -11,6 +11,7 @@ from torch import nn
 from knowsam_lite.aggregation import HybridAggregation
 from knowsam_lite.config import Config
 from knowsam_lite.data import Synthetic
+from knowsam_lite.forwards import replaced
 from knowsam_lite.inference import (
     MergedAggregation,
     NarrowConv,
@@ -21,6 +22,7 @@ from knowsam_lite.inference import (
 )
 from knowsam_lite.methods import METHODS
 from knowsam_lite.official.students import OfficialStudents
+from knowsam_lite.sam.linear import learns
 from knowsam_lite.students import Students
 from knowsam_lite.subnets import ConvBlock
 from knowsam_lite.training import Trainer
@@ -250,3 +252,5 @@ def test_large_images_and_bf16_are_trained_on_with_channels_innermost(tmp_path, 
     assert weight.is_contiguous(memory_format=torch.channels_last) == innermost
     learned = {id(p) for o in trainer.optimizers for g in o.param_groups for p in g["params"]}
     assert id(weight) in learned
+    frozen = next(m for m in method.teacher.modules() if isinstance(m, torch.nn.Linear) and not learns(m))
+    assert replaced(method.students.ham) == replaced(frozen) == (size >= 128)

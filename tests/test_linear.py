@@ -44,6 +44,21 @@ def test_other_types_and_bf16_stay_with_pytorch():
     assert torch.equal(other.double()(x.double()), usual.double()(x.double()))
 
 
+def test_a_layer_that_begins_to_learn_does():
+    _, other = pair(True)
+    other.requires_grad_(True)
+    other(torch.randn(2, 24)).sum().backward()
+    assert all(p.grad is not None for p in other.parameters())
+
+
+def test_a_second_derivative_is_an_error_and_not_zero():
+    _, other = pair(True)
+    x = torch.randn(2, 24, requires_grad=True)
+    (slope,) = torch.autograd.grad(other(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.sum().backward()
+
+
 def test_a_layer_that_learns_is_left_alone():
     net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     net[0].weight.requires_grad_(False)  # its bias still learns

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from base import check_method, gradient_reach, small_net, tiny_teacher, two_stream_batch
+from base import check_method, check_parts, gradient_reach, small_net, tiny_teacher, two_stream_batch
 
 from knowsam_lite.config import Config
 from knowsam_lite.data import Synthetic, choose_labeled
@@ -88,6 +88,33 @@ def test_who_learns_from_whom():
         "mixed/b/pseudo": {"students.net_b"},
     }
     assert {name: gradient_reach(method, term) for name, term in terms.items()} == expected
+    assert check_parts(method, two_stream_batch(3), step=290) == 3  # SAM's, the students', the mixed batch's
+
+
+class Heir(KnowSam):
+    """KnowSAM with a term of one's own."""
+
+    name = "heir"
+
+    def losses(self, batch, step):
+        return {**super().losses(batch, step), "own": self.students(batch.x).logits_f.square().mean()}
+
+
+class PartedHeir(KnowSam):
+    """The same as a part of its own."""
+
+    name = "parted_heir"
+
+    def parts(self, batch, step):
+        yield from super().parts(batch, step)
+        yield {"own": self.students(batch.x).logits_f.square().mean()}
+
+
+@pytest.mark.parametrize(("kind", "count"), [(Heir, 1), (PartedHeir, 4)])
+def test_losses_and_parts_of_an_heir_agree(kind, count):
+    method = kind(CONFIG, 3, small_net(3), small_net(3), tiny_teacher(3)).train()
+    assert "own" in method.losses(two_stream_batch(3), 290)
+    assert check_parts(method, two_stream_batch(3), 290, exact=False) == count
 
 
 def test_ugda_waits_for_its_fraction_of_the_run():

@@ -1,11 +1,13 @@
 """Maps computed twice: the same gradients, statistics and random numbers, and no convolution runs again."""
 
 import copy
+import pickle
 
 import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from knowsam_lite.forwards import replaced, restore_forward
 from knowsam_lite.inference import for_inference
 from knowsam_lite.official.students import OfficialStudents
 from knowsam_lite.recompute import compute_twice
@@ -67,3 +69,22 @@ def test_copies_compute_with_their_own_weights_and_predict_as_ever():
     with torch.inference_mode():
         torch.testing.assert_close(ready(x).logits_f, usual(x).logits_f, rtol=1e-5, atol=1e-5)
     assert not any("forward" in module.__dict__ for module in ready.modules())
+
+
+def test_changed_blocks_hooks_and_own_forwards_are_left_alone():
+    students = Students(2)
+    students.net_a.encoder[0][1] = torch.nn.Identity()
+    students.net_a.encoder[1][4].register_forward_hook(lambda *_: None)
+    students.net_a.encoder[2].forward = mine = lambda x: x
+    students.ham.certainty = torch.nn.Sequential(students.ham.certainty, torch.nn.Identity())
+    compute_twice(students)
+    assert [replaced(block) for block in students.net_a.encoder] == [False, False, False, True, True]
+    assert students.net_a.encoder[2].forward is mine and not replaced(students.ham)
+
+
+def test_all_is_as_before_when_training_is_over():
+    students = twice(Students(2))
+    assert replaced(students.ham)
+    restore_forward(students)
+    assert not any("forward" in vars(module) for module in students.modules())
+    pickle.loads(pickle.dumps(students))

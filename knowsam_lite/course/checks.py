@@ -14,6 +14,7 @@ from knowsam_lite.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
+SHOWN = 4  # mistakes at most that are offered where none fits exactly
 # Of the library, but made to be inherited from: they leave to their heirs what an exercise asks for.
 CONTRACTS = ("knowsam_lite.methods.base.Method", "knowsam_lite.methods.with_sam.WithSam")
 
@@ -142,7 +143,8 @@ def failures(exercise: Exercise, answer: Any) -> dict[str, str]:
 
 
 def suspects(exercise: Exercise, failed: set[str]) -> list[Mistake]:
-    """Catalogued mistakes that break some of these properties and no other, those that break most first.
+    """Catalogued mistakes that break some of these properties and no other: first those that together break
+    most of them, each adding what the ones before leave, then the rest.
 
     None if every property failed: then anything would fit.
     """
@@ -150,7 +152,13 @@ def suspects(exercise: Exercise, failed: set[str]) -> list[Mistake]:
         return []
     broken = [(mistake, failures(exercise, mistake.answer).keys()) for mistake in exercise.mistakes]
     fitting = [(mistake, names) for mistake, names in broken if names and names <= failed]
-    return [mistake for mistake, _ in sorted(fitting, key=lambda pair: -len(pair[1]))]
+    first, left = [], set(failed)
+    while fitting:
+        best = max(fitting, key=lambda pair: len(pair[1] & left))
+        fitting.remove(best)
+        first.append(best[0])
+        left -= best[1]
+    return first
 
 
 class Checker:
@@ -192,9 +200,11 @@ class Checker:
         print(f"  Begin with the first line that says no; the hints stand above exercise {exercise.number}.")
         perhaps = list(dict.fromkeys(mistake.says for mistake in suspects(exercise, set(failed))))
         if perhaps:
-            print("  No mistake that is known here does just this. Two at once would; rule out one by one:")
-        for says in perhaps[:3]:
+            print("  Your mistake is not in the catalogue, or there are two. What fits some of these lines:")
+        for says in perhaps[:SHOWN]:
             print(f"  - {says}")
+        if perhaps[SHOWN:]:
+            print(f"  - and {len(perhaps) - SHOWN} more: see the hints")
 
     def report(self) -> None:
         """Print the state of every exercise of the chapters checked in this session."""

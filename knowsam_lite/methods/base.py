@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,8 @@ def ramp(progress: float) -> float:
 class Method(nn.Module):
     """The contract with the training loop, which never asks which method it runs.
 
-    A subclass sets `name`, and `uses_unlabeled` if it learns from unlabelled images; it defines `losses` and
-    `predict`; the rest has defaults.
+    A subclass sets `name`, and `uses_unlabeled` if it learns from unlabelled images; it defines `predict` and
+    either `losses` or `parts`, from which the other follows; the rest has defaults.
     """
 
     name: ClassVar[str]
@@ -33,6 +33,14 @@ class Method(nn.Module):
         super().__init__()
         self.config = config
         self.num_classes = num_classes
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """The loop trains on `parts`, others ask for `losses`: both are what the subclass defines."""
+        super().__init_subclass__(**options)
+        if "parts" in vars(cls) and "losses" not in vars(cls):
+            cls.losses = lambda self, batch, step: merged(cls.parts(self, batch, step))  # type: ignore
+        elif "losses" in vars(cls) and "parts" not in vars(cls):
+            cls.parts = Method.parts  # type: ignore[method-assign]
 
     @classmethod
     def for_prediction(cls, config: Config, num_classes: int) -> "Method":
@@ -95,7 +103,7 @@ class Method(nn.Module):
 
 
 def merged(parts: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """All terms of a step: `losses` of a method that makes them in `parts`."""
+    """All terms of a step."""
     return {name: term for part in parts for name, term in part.items()}
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from knowsam_lite.config import Config
 from knowsam_lite.data.sampler import Batch
 from knowsam_lite.losses import distillation_loss, supervised_loss
-from knowsam_lite.methods.base import merged, ramp, students_optimizer
+from knowsam_lite.methods.base import ramp, students_optimizer
 from knowsam_lite.methods.multi_view import MultiView
 from knowsam_lite.methods.with_sam import WithSam
 from knowsam_lite.mixing import Mixed, choose_regions, mix, uncertainty_map
@@ -64,9 +64,6 @@ class KnowSam(WithSam, MultiView):
         terms["a/pseudo"] = 0.5 * w * supervised_loss(z.logits_a[n:], own)
         terms["b/pseudo"] = 0.5 * w * supervised_loss(z.logits_b[n:], own)
         return {f"mixed/{name}": term for name, term in terms.items()}
-
-    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        return merged(self.parts(batch, step))
 
     def parts(self, batch: Batch, step: int) -> Iterator[dict[str, Tensor]]:
         """SAM's terms, the students' on the batch and the students' on the mixed batch."""

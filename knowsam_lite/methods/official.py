@@ -7,7 +7,7 @@ from torch import Tensor
 
 from knowsam_lite.config import Config
 from knowsam_lite.data.sampler import Batch
-from knowsam_lite.methods.base import Method, merged, ramp
+from knowsam_lite.methods.base import Method, ramp
 from knowsam_lite.methods.knowsam import KnowSam
 from knowsam_lite.official import losses
 from knowsam_lite.official.method import OfficialKnowSAM
@@ -39,9 +39,6 @@ class Official(Method):
     @classmethod
     def with_random_weights(cls, config: Config, num_classes: int) -> Method:
         return cls(config, num_classes, pretrained=False)
-
-    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        return merged(self.parts(batch, step))
 
     def parts(self, batch: Batch, step: int) -> Iterator[dict[str, Tensor]]:
         return self.knowsam.parts(batch, step)

@@ -4,12 +4,14 @@ PyTorch's CPU builds multiply float32 matrices with Intel's MKL, which leaves AV
 processors; oneDNN, which computes the convolutions, does not.
 """
 
-from types import MethodType
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from knowsam_lite.forwards import replace_forward
 
 
 def multiply_with_onednn(module: nn.Module) -> None:
@@ -17,13 +19,22 @@ def multiply_with_onednn(module: nn.Module) -> None:
     if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return
     for part in module.modules():
-        if type(part) is nn.Linear and not any(p.requires_grad for p in part.parameters()):
-            part.forward = MethodType(frozen_linear, part)  # type: ignore[method-assign]
+        if type(part) is nn.Linear and not learns(part):
+            replace_forward(part, frozen_linear)
+
+
+def learns(layer: nn.Module) -> bool:
+    """Whether any of its parameters is trained."""
+    return any(p.requires_grad for p in layer.parameters())
 
 
 def frozen_linear(self: nn.Linear, x: Tensor) -> Tensor:
-    """`nn.Linear.forward` of a layer that learns nothing: (..., in) -> (..., out)."""
-    if x.dtype != torch.float32 or torch.is_autocast_enabled(x.device.type):
+    """`nn.Linear.forward` of a layer that learns nothing: (..., in) -> (..., out).
+
+    PyTorch's own after all where the layer has begun to learn, off the CPU, and in other types than float32.
+    """
+    here = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    if not here or learns(self):
         return F.linear(x, self.weight, self.bias)
     return FrozenLinear.apply(x, self.weight, self.bias)
 
@@ -42,6 +53,7 @@ class FrozenLinear(torch.autograd.Function):
         return product(x, weight, bias)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (weight,) = ctx.saved_tensors
         return product(grad, weight.t()), None, None

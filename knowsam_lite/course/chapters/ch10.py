@@ -49,35 +49,50 @@ def _losses(
     rough: Callable[[Tensor], Tensor] = roughen,
     rest: Callable[[Tensor], Tensor] = lambda z_f: z_f,
     graph: bool = False,
-    first: Callable[[int], int] = lambda n: 0,
+    learns: bool = True,
+    sam: float = 1.0,
+    supervised: float = 1.0,
+    distilled_on: Callable[[int], slice] = lambda n: slice(None),
+    swapped: bool = False,
 ) -> Losses:
-    """The ten terms, with one thing changed. `learner`: which of two logits learns from the other; `first`:
-    the first image that is distilled.
+    """The ten terms, with one thing changed. `learner`: which of two logits learns from the other; `swapped`:
+    SAM's answers about the second half stand first.
     """
 
     def losses(students: nn.Module, teacher: Teacher, batch: Batch, w: float) -> Terms:
         n, y, z = batch.n_labeled, batch.y, students(batch.x)
-        own = teacher(batch.x[:n], rough(z.logits_f[:n]))
+        with torch.set_grad_enabled(learns):
+            own = teacher(batch.x[:n], rough(z.logits_f[:n]))
         with torch.set_grad_enabled(graph):
             others = teacher(batch.x[n:], rest(z.logits_f[n:]))
-        z_s = torch.cat([own.detach(), others.detach()])
+        z_s = torch.cat([others, own] if swapped else [own, others]).detach()
         terms = {
             "fused/supervised": fused * labels(w) * supervised_loss(z.logits_f, y),
-            "sam/supervised": labels(w) * supervised_loss(own, y[:n]),
+            "sam/supervised": sam * labels(w) * supervised_loss(own, y[:n]),
         }
+        some = distilled_on(n)
         for k, z_k, z_j in (("a", z.logits_a, z.logits_b), ("b", z.logits_b, z.logits_a)):
             pair = (z_k, z_j) if learner == 0 else (z_j, z_k)
-            terms[f"{k}/supervised"] = half * labels(w) * supervised_loss(z_k, y)
+            terms[f"{k}/supervised"] = supervised * half * labels(w) * supervised_loss(z_k, y)
             terms[f"{k}/consistency"] = half * mutual(w) * consistency_loss(*pair)
             terms[f"{k}/entropy"] = half * entropy * mutual(w) * entropy_loss(z_k)
-            skd = distillation_loss(z_k[first(n) :], z_s[first(n) :])
-            terms[f"{k}/distillation"] = half * distilled(w) * skd
+            terms[f"{k}/distillation"] = half * distilled(w) * distillation_loss(z_k[some], z_s[some])
         return terms
 
     return losses
 
 
 right_losses = _losses()
+
+
+def _cut_later(students: nn.Module, teacher: Teacher, batch: Batch, w: float) -> Terms:
+    """The labelled half of a roughened whole map."""
+    whole = roughen(students(batch.x).logits_f)
+
+    def recalled(x: Tensor, z_f: Tensor) -> Tensor:
+        return teacher(x, whole[: len(x)] if torch.is_grad_enabled() else z_f)
+
+    return _losses(rough=lambda z_f: z_f)(students, recalled, batch, w)
 
 
 def _one_question(students: nn.Module, teacher: Teacher, batch: Batch, w: float) -> Terms:
@@ -190,7 +205,9 @@ def _is_knowsam(f: Losses) -> bool:
         torch.manual_seed(8)
         made.append(losses())
     mine, librarys = made
-    return mine.keys() == librarys.keys() and same([mine[name] for name in librarys], [*librarys.values()])
+    if mine.keys() != librarys.keys() or not all(term.requires_grad for term in mine.values()):
+        return False
+    return same([mine[name] for name in librarys], [*librarys.values()])
 
 
 JOINT = Exercise(
@@ -204,19 +221,19 @@ JOINT = Exercise(
             lambda f: takes(f, 4) and {*_joined(f)[0]} == {*LABELS, *MUTUAL, *DISTILLED},
         ),
         Property(
+            "asked",
+            "SAM: a rough map and a graph for the labelled half, the map itself and none for the rest",
+            _asked,
+        ),
+        Property(
             "labels",
             "what labels teach: one half for each subnet, whole for the fused map and SAM",
             lambda f: _same_terms(f, LABELS),
         ),
         Property(
             "each other",
-            "one half times w of consistency, and 0.9 of that of entropy, for each subnet",
+            "for each subnet one half times w consistency, and 0.9 times one half times w entropy",
             lambda f: _same_terms(f, MUTUAL),
-        ),
-        Property(
-            "asked",
-            "SAM: a rough map and a graph for the labelled half, the map itself and none for the rest",
-            _asked,
         ),
         Property(
             "distilled",
@@ -286,6 +303,43 @@ JOINT = Exercise(
             _losses(graph=True),
         ),
         Mistake(
+            "SAM learns nothing",
+            "SAM's answer about the labelled half has no graph, so nothing that its loss says reaches SAM.",
+            "hint 2 of exercise 10.1: torch.no_grad() around the second question alone.",
+            _losses(learns=False),
+        ),
+        Mistake(
+            "roughened, then cut",
+            "the map of the whole batch was roughened and then cut: the noise is drawn for the images that "
+            "are given, so give roughen the labelled half alone.",
+            "hint 2 of exercise 10.1: roughen(z_f[:n]).",
+            _cut_later,
+        ),
+        Mistake(
+            "half of SAM's",
+            "SAM's own term is halved, as if there were two SAMs.",
+            "hint 4 of exercise 10.1: the halves belong to the subnets.",
+            _losses(sam=0.5),
+        ),
+        Mistake(
+            "supervised in full",
+            "the subnets' supervised terms lack their halves; the other terms have theirs.",
+            "hint 4 of exercise 10.1: one half for each subnet.",
+            _losses(supervised=2.0),
+        ),
+        Mistake(
+            "halves exchanged",
+            "SAM's answers stand in the wrong order: each image is distilled from another one's.",
+            "hint 3 of exercise 10.1: labelled first, as in the batch.",
+            _losses(swapped=True),
+        ),
+        Mistake(
+            "distilled on the labelled half",
+            "only the labelled half is distilled: where labels teach already.",
+            "hint 3 of exercise 10.1: SAM's answers about all images, labelled first.",
+            _losses(distilled_on=lambda n: slice(n)),
+        ),
+        Mistake(
             "one question",
             "SAM is asked about both halves at once: a rough map and a graph for all of them.",
             "hint 2 of exercise 10.1: two calls, one for each half.",
@@ -295,7 +349,7 @@ JOINT = Exercise(
             "distilled on one half",
             "only the unlabelled half is distilled.",
             "hint 3 of exercise 10.1: SAM's answers about all images, labelled first.",
-            _losses(first=lambda n: n),
+            _losses(distilled_on=lambda n: slice(n, None)),
         ),
         Mistake(
             "distilled with a ramp",
