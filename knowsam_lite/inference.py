@@ -13,10 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from knowsam_lite.aggregation import HybridAggregation
+from knowsam_lite.aggregation import HybridAggregation, branch_inputs
 from knowsam_lite.forwards import hooked, replaced
 from knowsam_lite.subnets import UNet, VNet
-from knowsam_lite.uncertainty import disagreement_map
 
 Module = TypeVar("Module", bound=nn.Module)
 OWN = (UNet.forward, VNet.forward, HybridAggregation.forward)  # nothing in them minds how memory is laid out
@@ -134,9 +133,7 @@ class MergedAggregation(nn.Module):
         self.layers = nn.Sequential(*layers, *inner, last)
 
     def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:
-        agreement = 1 - disagreement_map(z_a.softmax(dim=1), z_b.softmax(dim=1))  # (N, C, H, W)
-        certainty = 1 - torch.stack([self.entropy(z_a), self.entropy(z_b)], dim=1)  # (N, 2, H, W)
-        return self.layers(torch.cat([agreement, certainty, z_a, z_b], dim=1))
+        return self.layers(torch.cat(branch_inputs(z_a, z_b, self.entropy), dim=1))
 
 
 def side_by_side(convs: list[nn.Conv2d]) -> nn.Conv2d:

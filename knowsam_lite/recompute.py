@@ -12,10 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from knowsam_lite.aggregation import HybridAggregation
+from knowsam_lite.aggregation import HybridAggregation, branch_inputs
 from knowsam_lite.forwards import replace_forward
 from knowsam_lite.subnets import ConvBlock
-from knowsam_lite.uncertainty import disagreement_map
 
 NORMED = [nn.Conv2d, nn.BatchNorm2d, nn.LeakyReLU]
 BLOCK = [*NORMED, nn.Dropout, *NORMED]
@@ -53,9 +52,7 @@ def block(self: ConvBlock, x: Tensor) -> Tensor:
 
 def aggregation(self: HybridAggregation, z_a: Tensor, z_b: Tensor) -> Tensor:
     """`HybridAggregation.forward`: the inputs of all convolutions but the first three are computed twice."""
-    agreement = 1 - disagreement_map(z_a.softmax(dim=1), z_b.softmax(dim=1))  # (N, C, H, W)
-    certainty = 1 - torch.stack([self.entropy(z_a), self.entropy(z_b)], dim=1)  # (N, 2, H, W)
-    inputs = (agreement, certainty, torch.cat([z_a, z_b], dim=1))
+    inputs = branch_inputs(z_a, z_b, self.entropy)
     branches = (self.agreement, self.certainty, self.logits)
     maps = [between(branch[1:4], branch[0](x)) for branch, x in zip(branches, inputs, strict=True)]
     join = Join([branch[4:] for branch in branches], self.fuse[0])
