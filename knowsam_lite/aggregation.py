@@ -1,7 +1,5 @@
 """HAM, the hybrid aggregation module: two opinions, their doubts and their disagreement become one map."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
@@ -55,14 +53,3 @@ class HybridAggregation(nn.Module):
             self.logits(torch.cat([z_a, z_b], dim=1)),
         ]
         return self.fuse(torch.cat(features, dim=1))
-
-
-def branch_inputs(
-    z_a: Tensor, z_b: Tensor, entropy: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """What HAM's three branches see, for those who compute HAM in another way: logits (N, C, H, W) ->
-    agreement (N, C, H, W), certainty (N, 2, H, W) and both logits (N, 2 C, H, W).
-    """
-    agreement = 1 - disagreement_map(z_a.softmax(dim=1), z_b.softmax(dim=1))
-    certainty = 1 - torch.stack([entropy(z_a), entropy(z_b)], dim=1)
-    return agreement, certainty, torch.cat([z_a, z_b], dim=1)

@@ -5,6 +5,7 @@ is.
 """
 
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
 from typing import TypeVar
 
@@ -13,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from knowsam_lite.aggregation import HybridAggregation, branch_inputs
+from knowsam_lite.aggregation import HybridAggregation
 from knowsam_lite.forwards import hooked, replaced
 from knowsam_lite.subnets import UNet, VNet
+from knowsam_lite.uncertainty import disagreement_map
 
 Module = TypeVar("Module", bound=nn.Module)
 OWN = (UNet.forward, VNet.forward, HybridAggregation.forward)  # nothing in them minds how memory is laid out
@@ -113,6 +115,17 @@ def plain(conv: nn.Conv2d, like: nn.Conv2d) -> bool:
     usual = (like.kernel_size, like.padding, (1, 1), (1, 1), 1, "zeros")
     found = (conv.kernel_size, conv.padding, conv.stride, conv.dilation, conv.groups, conv.padding_mode)
     return found == usual and conv.bias is not None
+
+
+def branch_inputs(
+    z_a: Tensor, z_b: Tensor, entropy: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What HAM's three branches see, for those who compute HAM in another way: logits (N, C, H, W) ->
+    agreement (N, C, H, W), certainty (N, 2, H, W) and both logits (N, 2 C, H, W).
+    """
+    agreement = 1 - disagreement_map(z_a.softmax(dim=1), z_b.softmax(dim=1))
+    certainty = 1 - torch.stack([entropy(z_a), entropy(z_b)], dim=1)
+    return agreement, certainty, torch.cat([z_a, z_b], dim=1)
 
 
 class MergedAggregation(nn.Module):

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from knowsam_lite.aggregation import HybridAggregation, branch_inputs
+from knowsam_lite.aggregation import HybridAggregation
 from knowsam_lite.forwards import replace_forward
+from knowsam_lite.inference import branch_inputs
 from knowsam_lite.subnets import ConvBlock
 
 NORMED = [nn.Conv2d, nn.BatchNorm2d, nn.LeakyReLU]
