@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from knowsam_lite.checkpoints import Progress, load_last, save_best, save_last
 from knowsam_lite.config import Config
+from knowsam_lite.convolution import gradients_by_products
 from knowsam_lite.data import SegmentationData, choose_labeled
 from knowsam_lite.data.sampler import Batch, StepBatches
 from knowsam_lite.errors import UserError
@@ -128,6 +129,8 @@ class Trainer:
         if self.device.type == "cpu" and large:
             compute_twice(self.method)
             multiply_with_onednn(self.method)
+            if torch.backends.cpu.get_cpu_capability() != "AVX512":
+                gradients_by_products(self.method)
         if self.method.uses_unlabeled and config.batch_unlabeled < 1:
             raise UserError(
                 f"found {config.batch_unlabeled} unlabelled images per batch, expected at least 1 for "

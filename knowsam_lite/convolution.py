@@ -1,0 +1,102 @@
+"""Convolutions train faster on a CPU without AVX-512 with their weight gradient as matrix products.
+
+With the channels innermost oneDNN has no kernel of its own for it there: it lays out every pixel's neighbors,
+nine times the map, before it multiplies. Here that happens strip by strip, in a cache.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.grad import conv2d_input
+
+from knowsam_lite.forwards import replace_forward
+
+CHANNELS = 32  # into a convolution and out of it: with fewer, products gain nothing
+STRIP = 2**19  # numbers in a strip: 2 MB
+
+
+def gradients_by_products(module: nn.Module) -> None:
+    """Let every 3x3 convolution in `module` that has enough channels compute its weight gradient so."""
+    for part in module.modules():
+        if type(part) is nn.Conv2d and usual(part):
+            replace_forward(part, convolution)
+
+
+def usual(conv: nn.Conv2d) -> bool:
+    """Whether it is 3x3, in steps of 1 from zeros around the image, from many channels to many."""
+    found = (conv.kernel_size, conv.padding, conv.stride, conv.dilation, conv.groups, conv.padding_mode)
+    many = min(conv.in_channels, conv.out_channels) >= CHANNELS
+    return many and found == ((3, 3), (1, 1), (1, 1), (1, 1), 1, "zeros")
+
+
+def convolution(self: nn.Conv2d, x: Tensor) -> Tensor:
+    """`nn.Conv2d.forward`: (N, C, H, W) -> (N, D, H, W).
+
+    PyTorch's own after all off the CPU, in other types than float32, where the channels are not innermost,
+    and where x or the weight needs no gradient.
+    """
+    here = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    learns = torch.is_grad_enabled() and self.weight.requires_grad and x.requires_grad
+    if not (here and learns and x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)):
+        return self._conv_forward(x, self.weight, self.bias)
+    x = Keep.apply(x, self.weight)
+    return Convolution.apply(x, self.weight, self.bias, x.grad_fn)
+
+
+class Keep(torch.autograd.Function):
+    """x itself; keeps it and the weight for the convolution behind it.
+
+    It is a node of its own so that both are kept before the convolution is computed: when x is computed twice
+    (`recompute`), that ends here, and no convolution is.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
+
+
+class Convolution(torch.autograd.Function):
+    """x (N, C, H, W) -> (N, D, H, W), with gradients of x, weight and bias; `keep`: its `Keep`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, keep: Any) -> Tensor:
+        ctx.keep = keep
+        return F.conv2d(x, weight, bias, padding=1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
+        x, weight = ctx.keep.saved_tensors
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        of_bias = grad.sum(dim=(0, 2, 3)) if ctx.needs_input_grad[2] else None
+        return conv2d_input(x.shape, weight, grad, padding=1), weight_gradient(x, grad), of_bias, None
+
+
+def weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
+    """dL/dW (D, C, 3, 3) of a 3x3 convolution, from its input (N, C, H, W) and dL/dz (N, D, H, W).
+
+    dL/dW_dcij = sum_nhw dL/dz_ndhw x_nc(h+i-1)(w+j-1): in each strip of rows, a pixel's nine neighbors become
+    9 C numbers side by side; their product with the strip's dL/dz adds to the sum.
+    """
+    (n, c, h, w), d = x.shape, grad.shape[1]
+    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))  # (N, H + 2, W + 2, C)
+    by_pixel = grad.permute(0, 2, 3, 1)  # (N, H, W, D)
+    image, row, pixel, _ = padded.stride()
+    height = min(h, max(1, STRIP // (n * w * 9 * c)))
+    strip = x.new_empty(n, height, w, 3, 3 * c)
+    found = x.new_zeros(n, d, 9 * c)
+    for top in range(0, h, height):
+        slopes = by_pixel[:, top : top + height]
+        rows = slopes.shape[1]
+        windows = padded[:, top:].as_strided((n, rows, w, 3, 3 * c), (image, row, pixel, row, 1))
+        neighbors = strip[:, :rows].copy_(windows).view(n, rows * w, 9 * c)
+        found.baddbmm_(slopes.reshape(n, rows * w, d).transpose(1, 2), neighbors)
+    return found.sum(dim=0).view(d, 3, 3, c).permute(0, 3, 1, 2)
