@@ -2,10 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from knowsam_lite import bench
+from knowsam_lite.aggregation import HybridAggregation
 from knowsam_lite.cli import main
 from knowsam_lite.errors import UserError
 from knowsam_lite.predict import Predictor
@@ -62,6 +64,28 @@ def test_a_prediction_that_differs_is_not_timed(monkeypatch):
     monkeypatch.setattr(Predictor, "native_logits", lambda self, x: (z + 1e-3 for z in honest(self, x)))
     with pytest.raises(UserError, match="differ by"):
         bench.bench_predict(bench.Shape(image_size=32), rounds=1, device="cpu", images=2)
+
+
+class AtOneHalf(torch.nn.Module):
+    """Two subnets and HAM, of which the first is undecided at one pixel."""
+
+    def __init__(self):
+        super().__init__()
+        self.ham = HybridAggregation(2)
+
+    def predict(self, x):
+        z_a, z_b = torch.zeros(1, 2, 16, 16), torch.ones(1, 2, 16, 16)
+        z_a[:, 1], z_b[:, 1] = 1.0, 2.0
+        z_a[:, :, 5, 9] = torch.tensor([1.0, 1.0 + 1e-7])
+        return self.ham(z_a, z_b)
+
+
+def test_where_a_threshold_is_within_rounding_nothing_is_compared():
+    method = AtOneHalf().eval()
+    [found] = bench.undecided(method, [np.zeros((16, 16, 3), np.uint8)], torch.device("cpu"))
+    assert found.nonzero().amin(0).tolist() == [2, 6] and found.nonzero().amax(0).tolist() == [8, 12]
+    assert found.sum() == 7 * 7
+    assert not method.ham._forward_pre_hooks  # it does not watch longer than it needs
 
 
 @pytest.mark.parametrize("data", [[], ["--data", "synthetic:polygons"]])

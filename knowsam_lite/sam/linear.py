@@ -1,8 +1,8 @@
 """Frozen linear layers by oneDNN, which computes PyTorch's convolutions: SAM's products in less time.
 
 PyTorch's CPU builds multiply float32 matrices with Intel's MKL. That leaves AVX-512 alone on other makers'
-processors, which costs half the speed. Without AVX-512 oneDNN is a quarter faster, but only with the weight as
-it lies, forward; for the other direction MKL is.
+processors, which costs half the speed. Without AVX-512 oneDNN is faster forward, with the weight as it
+lies, and MKL backward.
 """
 
 from typing import Any
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from knowsam_lite.forwards import replace_forward
-
 
 WIDE_VECTORS = torch.backends.cpu.get_cpu_capability() == "AVX512"
 
