@@ -8,11 +8,14 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 import knowsam_lite.convolution
+from knowsam_lite.config import Config
 from knowsam_lite.convolution import convolution, gradients_by_products, weight_gradient
+from knowsam_lite.data import Synthetic
 from knowsam_lite.forwards import replaced, restore_forward
 from knowsam_lite.inference import channels_last
 from knowsam_lite.recompute import compute_twice
 from knowsam_lite.students import Students
+from knowsam_lite.training import Trainer
 
 
 def innermost(*shape):
@@ -33,13 +36,15 @@ def gradients(conv, x, grad):
     return [z.detach(), x.grad, *(p.grad for p in conv.parameters())]
 
 
-@pytest.mark.parametrize("strip", [1, 7000, 2**19])  # rows one by one; 2 and 1 of 9 left over; all at once
+@pytest.mark.parametrize(
+    "strip", [1, 14000, 2**19]
+)  # rows one by one; two by two, one is left over; all at once
 @pytest.mark.parametrize("bias", [True, False])
 def test_gradients_are_those_in_double_precision(strip, bias, monkeypatch):
     monkeypatch.setattr(knowsam_lite.convolution, "STRIP", strip)
     torch.manual_seed(0)
-    conv = nn.Conv2d(32, 16, 3, padding=1, bias=bias)
-    x, grad = innermost(2, 32, 9, 12), innermost(2, 16, 9, 12)
+    conv = nn.Conv2d(32, 32, 3, padding=1, bias=bias)
+    x, grad = innermost(2, 32, 9, 12), innermost(2, 32, 9, 12)
     expected = gradients(copy.deepcopy(conv).double(), x.double(), grad.double())
     gradients_by_products(conv)
     assert conv.forward.__func__ is convolution
@@ -59,7 +64,7 @@ def test_a_gradient_in_another_layout_is_understood():
     "change", ["bf16", "double", "usual layout", "no gradient", "frozen weight", "input without gradient"]
 )
 def test_elsewhere_the_convolution_is_pytorchs_to_the_bit(change, monkeypatch):
-    usual = nn.Conv2d(32, 16, 3, padding=1)
+    usual = nn.Conv2d(32, 32, 3, padding=1)
     x = innermost(1, 32, 6, 6).requires_grad_(change != "input without gradient")
     if change == "frozen weight":
         usual.weight.requires_grad_(False)
@@ -114,3 +119,13 @@ def test_students_learn_the_same_and_no_convolution_runs_twice():
         close(q, p, largest)
     restore_forward(other)
     assert not any(replaced(part) for part in other.modules())
+
+
+@pytest.mark.parametrize(
+    ("vectors", "size", "replaced_there"), [("AVX2", 128, True), ("AVX512", 128, False), ("AVX2", 64, False)]
+)
+def test_a_run_of_large_images_does_so_without_avx_512(vectors, size, replaced_there, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: vectors)
+    run = Config(method="mc", out=tmp_path, image_size=size, device="cpu", labeled="4", batch_labeled=2)
+    method = Trainer(Synthetic("dermoscopy", n=16, size=32), run).method
+    assert any(type(p) is nn.Conv2d and replaced(p) for p in method.modules()) == replaced_there
