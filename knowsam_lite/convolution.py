@@ -77,7 +77,8 @@ class Convolution(torch.autograd.Function):
         x, weight = ctx.keep.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
         of_bias = grad.sum(dim=(0, 2, 3)) if ctx.needs_input_grad[2] else None
-        return conv2d_input(x.shape, weight, grad, padding=1), weight_gradient(x, grad), of_bias, None
+        of_weight = weight_gradient(x, grad)  # before the other: it needs a second x for a while
+        return conv2d_input(x.shape, weight, grad, padding=1), of_weight, of_bias, None
 
 
 def weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
@@ -87,16 +88,20 @@ def weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
     9 C numbers side by side; their product with the strip's dL/dz adds to the sum.
     """
     (n, c, h, w), d = x.shape, grad.shape[1]
-    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))  # (N, H + 2, W + 2, C)
-    by_pixel = grad.permute(0, 2, 3, 1)  # (N, H, W, D)
-    image, row, pixel, _ = padded.stride()
+    x, grad = x.permute(0, 2, 3, 1), grad.permute(0, 2, 3, 1)  # (N, H, W, C), (N, H, W, D)
     height = min(h, max(1, STRIP // (n * w * 9 * c)))
-    strip = x.new_empty(n, height, w, 3, 3 * c)
+    strip = x.new_zeros(n, height + 2, w + 2, c)  # with the zeros around the image
+    neighbors = x.new_empty(n, height, w, 3, 3 * c)
+    image, row, pixel, _ = strip.stride()
     found = x.new_zeros(n, d, 9 * c)
     for top in range(0, h, height):
-        slopes = by_pixel[:, top : top + height]
-        rows = slopes.shape[1]
-        windows = padded[:, top:].as_strided((n, rows, w, 3, 3 * c), (image, row, pixel, row, 1))
-        neighbors = strip[:, :rows].copy_(windows).view(n, rows * w, 9 * c)
-        found.baddbmm_(slopes.reshape(n, rows * w, d).transpose(1, 2), neighbors)
+        rows = min(height, h - top)
+        above, below = min(top, 1), min(h - top - rows, 1)  # rows that are there, not zeros
+        strip[:, 1 - above : 1 + rows + below, 1:-1] = x[:, top - above : top + rows + below]
+        if not below:
+            strip[:, 1 + rows] = 0
+        windows = strip.as_strided((n, rows, w, 3, 3 * c), (image, row, pixel, row, 1))
+        beside = neighbors[:, :rows].copy_(windows).view(n, rows * w, 9 * c)
+        slopes = grad[:, top : top + rows].reshape(n, rows * w, d)
+        found.baddbmm_(slopes.transpose(1, 2), beside)
     return found.sum(dim=0).view(d, 3, 3, c).permute(0, 3, 1, 2)
