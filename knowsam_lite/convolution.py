@@ -77,8 +77,9 @@ class Convolution(torch.autograd.Function):
         x, weight = ctx.keep.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
         of_bias = grad.sum(dim=(0, 2, 3)) if ctx.needs_input_grad[2] else None
-        of_weight = weight_gradient(x, grad)  # before the other: it needs a second x for a while
-        return conv2d_input(x.shape, weight, grad, padding=1), of_weight, of_bias, None
+        shape, of_weight = x.shape, weight_gradient(x, grad)
+        del x  # if it was computed for this alone, its memory can serve dL/dx
+        return conv2d_input(shape, weight, grad, padding=1), of_weight, of_bias, None
 
 
 def weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
