@@ -1,8 +1,8 @@
 """Convolutions train faster on a CPU without AVX-512 with their weight gradient as matrix products.
 
-oneDNN's kernel for it (`jit:avx2`) is at home where channels lie in blocks of 8. With all channels innermost it
-multiplies a quarter as fast; the other kernels gain from that layout. Here it is done strip by strip, in a
-cache, by the library that multiplies matrices.
+oneDNN's kernel for it (`jit:avx2`) is at home where channels lie in blocks of 8. With all channels innermost
+it multiplies a quarter as fast; the other kernels gain from that layout. Here it is done strip by strip, in
+a cache, by the library that multiplies matrices.
 """
 
 from typing import Any
