@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_input
 
-from knowsam_lite.forwards import replace_forward
+from knowsam_lite.forwards import in_float32_on_cpu, replace_forward
+from knowsam_lite.inference import plain
 
 CHANNELS = 32  # into a convolution and out of it: with fewer, products gain nothing
 STRIP = 2**19  # numbers in a strip: 2 MB
@@ -28,9 +29,7 @@ def gradients_by_products(module: nn.Module) -> None:
 
 def usual(conv: nn.Conv2d) -> bool:
     """Whether it is 3x3, in steps of 1 from zeros around the image, from many channels to many."""
-    found = (conv.kernel_size, conv.padding, conv.stride, conv.dilation, conv.groups, conv.padding_mode)
-    many = min(conv.in_channels, conv.out_channels) >= CHANNELS
-    return many and found == ((3, 3), (1, 1), (1, 1), (1, 1), 1, "zeros")
+    return min(conv.in_channels, conv.out_channels) >= CHANNELS and plain(conv, (3, 3), (1, 1))
 
 
 def convolution(self: nn.Conv2d, x: Tensor) -> Tensor:
@@ -39,9 +38,9 @@ def convolution(self: nn.Conv2d, x: Tensor) -> Tensor:
     PyTorch's own after all off the CPU, in other types than float32, where the channels are not innermost,
     and where x or the weight needs no gradient.
     """
-    here = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     learns = torch.is_grad_enabled() and self.weight.requires_grad and x.requires_grad
-    if not (here and learns and x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)):
+    innermost = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    if not (in_float32_on_cpu(x) and learns and innermost):
         return self._conv_forward(x, self.weight, self.bias)
     x = Keep.apply(x, self.weight)
     return Convolution.apply(x, self.weight, self.bias, x.grad_fn)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from types import MethodType
 
+import torch
 from torch import Tensor, nn
 
 TRAINING = "only_in_training"  # the mark of a function that `replace_forward` has put somewhere
@@ -11,6 +12,11 @@ TRAINING = "only_in_training"  # the mark of a function that `replace_forward` h
 def hooked(module: nn.Module) -> bool:
     """Whether something watches or changes what goes into the module or comes out of it."""
     return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+def in_float32_on_cpu(x: Tensor) -> bool:
+    """Whether x is computed with there and so, not in bf16: where the kernels chosen here are at home."""
+    return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
 
 
 def replace_forward(module: nn.Module, function: Callable[..., Tensor]) -> None:

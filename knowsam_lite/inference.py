@@ -103,18 +103,22 @@ def merged(ham: HybridAggregation) -> nn.Module:
     if not usual or any(hooked(module) for module in ham.modules()):
         return ham
     for layers in zip(*branches, strict=True):  # of one place in each branch
-        if isinstance(layers[0], nn.Conv2d) and any(not plain(conv, layers[0]) for conv in layers):
+        if isinstance(layers[0], nn.Conv2d) and any(not biased_like(conv, layers[0]) for conv in layers):
             return ham
         if isinstance(layers[0], nn.LeakyReLU) and len({layer.negative_slope for layer in layers}) > 1:
             return ham
     return MergedAggregation(ham)
 
 
-def plain(conv: nn.Conv2d, like: nn.Conv2d) -> bool:
-    """Whether nothing but its channels sets a convolution with a bias apart from one of its size, step 1."""
-    usual = (like.kernel_size, like.padding, (1, 1), (1, 1), 1, "zeros")
+def plain(conv: nn.Conv2d, kernel: tuple[int, ...], padding: str | tuple[int, ...]) -> bool:
+    """Whether it has this kernel and padding, all channels to all, in steps of 1 from zeros around it."""
     found = (conv.kernel_size, conv.padding, conv.stride, conv.dilation, conv.groups, conv.padding_mode)
-    return found == usual and conv.bias is not None
+    return found == (kernel, padding, (1, 1), (1, 1), 1, "zeros")
+
+
+def biased_like(conv: nn.Conv2d, like: nn.Conv2d) -> bool:
+    """Whether nothing but its channels sets a plain convolution with a bias apart from `like`."""
+    return plain(conv, like.kernel_size, like.padding) and conv.bias is not None
 
 
 def branch_inputs(
@@ -183,7 +187,7 @@ class NarrowConv(nn.Conv2d):
         if type(layer) is not nn.Conv2d or layer.out_channels > NARROW:
             return layer
         narrow = cls(layer.in_channels, layer.out_channels, 3, padding=1, device="meta").requires_grad_(False)
-        if not plain(layer, narrow):
+        if not biased_like(layer, narrow):
             return layer
         narrow.weight, narrow.bias = layer.weight, layer.bias
         return narrow

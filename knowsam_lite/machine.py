@@ -22,6 +22,11 @@ def peak_memory(device: torch.device) -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def has_avx512() -> bool:
+    """Whether PyTorch computes with AVX-512 here; which of its kernels is the fastest depends on it."""
+    return torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
 def versions() -> dict[str, str]:
     """Of Python and of the packages that decide about numbers: name -> version."""
     found = {"python": platform.python_version(), "torch": torch.__version__}  # with its CUDA version

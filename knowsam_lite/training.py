@@ -25,7 +25,7 @@ from knowsam_lite.files import write_text
 from knowsam_lite.forwards import restore_forward
 from knowsam_lite.inference import channels_last
 from knowsam_lite.log import read_log
-from knowsam_lite.machine import describe, peak_memory
+from knowsam_lite.machine import describe, has_avx512, peak_memory
 from knowsam_lite.methods import Method
 from knowsam_lite.recompute import compute_twice
 from knowsam_lite.runs import Classes, Run, build_method, choose_device, use_bf16
@@ -129,7 +129,7 @@ class Trainer:
         if self.device.type == "cpu" and large:
             compute_twice(self.method)
             multiply_with_onednn(self.method)
-            if torch.backends.cpu.get_cpu_capability() != "AVX512":
+            if not has_avx512():
                 gradients_by_products(self.method)
         if self.method.uses_unlabeled and config.batch_unlabeled < 1:
             raise UserError(

@@ -12,9 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from knowsam_lite.forwards import replace_forward
-
-WIDE_VECTORS = torch.backends.cpu.get_cpu_capability() == "AVX512"
+from knowsam_lite.forwards import in_float32_on_cpu, replace_forward
+from knowsam_lite.machine import has_avx512
 
 
 def multiply_with_onednn(module: nn.Module) -> None:
@@ -36,8 +35,7 @@ def frozen_linear(self: nn.Linear, x: Tensor) -> Tensor:
 
     PyTorch's own after all where the layer has begun to learn, off the CPU, and in other types than float32.
     """
-    here = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    if not here or learns(self):
+    if not in_float32_on_cpu(x) or learns(self):
         return F.linear(x, self.weight, self.bias)
     return FrozenLinear.apply(x, self.weight, self.bias)
 
@@ -59,6 +57,6 @@ class FrozenLinear(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (weight,) = ctx.saved_tensors
-        if WIDE_VECTORS:
+        if has_avx512():
             return product(grad, weight.t()), None, None
         return grad.reshape(-1, len(weight)).mm(weight).view(*grad.shape[:-1], -1), None, None
