@@ -22,6 +22,7 @@ from knowsam_lite.data import Record, SegmentationData, Synthetic, open_dataset
 from knowsam_lite.data.sampler import StepBatches
 from knowsam_lite.errors import UserError
 from knowsam_lite.machine import describe, peak_memory
+from knowsam_lite.memory import freed_memory_kept
 from knowsam_lite.methods import METHODS, Method
 from knowsam_lite.predict import Predictor
 from knowsam_lite.runs import Classes, choose_device
@@ -104,6 +105,7 @@ def step_trainer(shape: Shape, device: str) -> tuple[Trainer, Any]:
     return trainer, trainer.batches[0]
 
 
+@freed_memory_kept()
 def bench_step(shape: Shape, rounds: int = 5, device: str = "auto") -> dict[str, Any]:
     """Time `rounds` training steps, without reading data: the median seconds, and the peak memory."""
     trainer, batch = step_trainer(shape, device)
@@ -155,6 +157,7 @@ def parts_named(method: Method) -> Iterator[None]:
             handle.remove()
 
 
+@freed_memory_kept()
 def profile_step(shape: Shape, device: str = "auto", top: int = 12) -> str:
     """Where the time of one step goes: forward passes by part, then all operators by their own time."""
     from torch.profiler import ProfilerActivity, profile

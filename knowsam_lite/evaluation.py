@@ -14,6 +14,7 @@ from knowsam_lite.data.records import cases_of
 from knowsam_lite.data.sampler import load_case
 from knowsam_lite.errors import UserError
 from knowsam_lite.inference import for_inference
+from knowsam_lite.memory import freed_memory_kept
 from knowsam_lite.methods import Method
 from knowsam_lite.metrics import dice, score_case, summarize
 
@@ -65,14 +66,15 @@ def predicted(
     was_training = method.training
     method.eval()
     count, ready = batch_size(size, device), for_inference(method, device)
-    for start in range(0, len(records), count):
-        part = records[start : start + count]
-        cases = [load_case(dataset, record, size) for record in part]
-        x = torch.stack([image for image, _ in cases]).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            views = ready.views(x)
-        for i, record in enumerate(part):
-            yield record, x[i], cases[i][1], {name: z[i] for name, z in views.items()}
+    with freed_memory_kept():
+        for start in range(0, len(records), count):
+            part = records[start : start + count]
+            cases = [load_case(dataset, record, size) for record in part]
+            x = torch.stack([image for image, _ in cases]).to(device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                views = ready.views(x)
+            for i, record in enumerate(part):
+                yield record, x[i], cases[i][1], {name: z[i] for name, z in views.items()}
     method.train(was_training)
 
 

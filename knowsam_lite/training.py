@@ -26,6 +26,7 @@ from knowsam_lite.forwards import restore_forward
 from knowsam_lite.inference import channels_last
 from knowsam_lite.log import read_log
 from knowsam_lite.machine import describe, has_avx512, peak_memory
+from knowsam_lite.memory import freed_memory_kept
 from knowsam_lite.methods import Method
 from knowsam_lite.recompute import compute_twice
 from knowsam_lite.runs import Classes, Run, build_method, choose_device, use_bf16
@@ -198,6 +199,7 @@ class Trainer:
         self.method.train()
         with (
             self.own_forwards(),
+            freed_memory_kept(),
             Interrupt().listening() as interrupt,
             tqdm(loader, self.method.name, len(steps), disable=not progress, dynamic_ncols=True) as bar,
         ):

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import torch.nn.functional as F
-from segment_anything.modeling.image_encoder import window_partition, window_unpartition
 from torch import Tensor, nn
 
 from knowsam_lite.errors import UserError
@@ -12,6 +11,7 @@ from knowsam_lite.sam.adapter import Adapter
 from knowsam_lite.sam.backbones import BACKBONES, Backbone, VitBackbone
 from knowsam_lite.sam.decoder import AdapterTwoWay, AdapterTwoWayBlock, PromptDecoder
 from knowsam_lite.sam.encoder import AdapterBlock, AdapterEncoder
+from knowsam_lite.sam.modeling import window_partition, window_unpartition
 from knowsam_lite.sam.prompts import ClassPrompt
 from knowsam_lite.sam.teacher import SamTeacher
 from knowsam_lite.sam.weights import misfits, pretrained_names

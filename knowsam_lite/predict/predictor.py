@@ -15,6 +15,7 @@ from torch import Tensor
 from knowsam_lite.data.transforms import resize, to_tensor
 from knowsam_lite.evaluation import batch_size
 from knowsam_lite.inference import for_inference
+from knowsam_lite.memory import freed_memory_kept
 from knowsam_lite.methods import Method
 from knowsam_lite.runs import Classes, choose_device, load_for_prediction, use_bf16
 
@@ -76,11 +77,12 @@ class Predictor:
 
     def native_logits(self, images: Iterable[np.ndarray]) -> Iterator[Tensor]:
         """Pictures uint8 (H, W, 3) of any sizes -> logits (C, H, W) of each at its own size, in batches."""
-        for batch in batches(images, batch_size(self.image_size, self.device)):
-            x = torch.stack([to_tensor(resize(image, self.image_size)) for image in batch])
-            for image, z in zip(batch, self.logits(x), strict=True):
-                size = (image.shape[0], image.shape[1])
-                yield F.interpolate(z[None], size, mode="bilinear", align_corners=False)[0]
+        with freed_memory_kept():
+            for batch in batches(images, batch_size(self.image_size, self.device)):
+                x = torch.stack([to_tensor(resize(image, self.image_size)) for image in batch])
+                for image, z in zip(batch, self.logits(x), strict=True):
+                    size = (image.shape[0], image.shape[1])
+                    yield F.interpolate(z[None], size, mode="bilinear", align_corners=False)[0]
 
     def __call__(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Pictures uint8 (H, W, 3) -> class indices uint8 (H, W) of each, at its own size."""

@@ -8,8 +8,9 @@ import math
 
 import torch
 import torch.nn.functional as F
-from segment_anything.modeling.image_encoder import Attention
 from torch import Tensor
+
+from knowsam_lite.sam.modeling import Attention
 
 
 def resize_relative(table: Tensor, size: int) -> Tensor:

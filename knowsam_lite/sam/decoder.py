@@ -1,11 +1,10 @@
 """SAM's mask decoder with adapters, which answers all prompts of all images in one pass."""
 
 import torch
-from segment_anything.modeling import MaskDecoder, TwoWayTransformer
-from segment_anything.modeling.transformer import TwoWayAttentionBlock
 from torch import Tensor, nn
 
 from knowsam_lite.sam.adapter import Adapter
+from knowsam_lite.sam.modeling import MaskDecoder, TwoWayAttentionBlock, TwoWayTransformer
 
 
 class AdapterTwoWayBlock(TwoWayAttentionBlock):

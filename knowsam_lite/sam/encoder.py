@@ -9,11 +9,11 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from segment_anything.modeling.image_encoder import Block, ImageEncoderViT
 from torch import Tensor, nn
 
 from knowsam_lite.sam.adapter import Adapter
 from knowsam_lite.sam.attention import FusedAttention
+from knowsam_lite.sam.modeling import Block, ImageEncoderViT
 
 
 def resize_absolute(table: Tensor, grid: tuple[int, int]) -> Tensor:

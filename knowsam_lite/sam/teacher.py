@@ -3,13 +3,13 @@
 from typing import NamedTuple
 
 import torch.nn.functional as F
-from segment_anything.modeling import PromptEncoder
 from torch import Tensor, nn
 
 from knowsam_lite.errors import UserError
 from knowsam_lite.sam.adapter import Adapter
 from knowsam_lite.sam.backbones import Backbone, backbone_named
 from knowsam_lite.sam.decoder import PromptDecoder
+from knowsam_lite.sam.modeling import PromptEncoder
 from knowsam_lite.sam.prompts import LearnablePrompts, mask_prompts
 from knowsam_lite.subnets import as_image
 

@@ -8,11 +8,10 @@ from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
-from segment_anything.modeling.common import LayerNorm2d
-from segment_anything.modeling.image_encoder import window_partition, window_unpartition
 from torch import Tensor, nn
 
 from knowsam_lite.sam.adapter import Adapter
+from knowsam_lite.sam.modeling import LayerNorm2d, window_partition, window_unpartition
 
 
 class ConvNorm(nn.Module):

@@ -7,8 +7,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from segment_anything.modeling.image_encoder import Block
-from segment_anything.modeling.prompt_encoder import PositionEmbeddingRandom
 from torch import Tensor, nn
 
 from knowsam_lite.course.checks import Exercise, Mistake, Property
@@ -17,6 +15,7 @@ from knowsam_lite.course.quiz import Answer
 from knowsam_lite.sam.adapter import Adapter
 from knowsam_lite.sam.decoder import PromptDecoder
 from knowsam_lite.sam.encoder import AdapterBlock
+from knowsam_lite.sam.modeling import Block, PositionEmbeddingRandom
 
 
 def stirred(module: nn.Module, seed: int = 0) -> nn.Module:

@@ -1,0 +1,53 @@
+"""Memory that was freed is kept for what comes next.
+
+A training step frees gigabytes and asks for them again. glibc hands large blocks back to the system at once,
+which then has to find and to clear every page anew: a tenth to a seventh of a step's time.
+"""
+
+import ctypes
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # of mallopt(3)
+KEEP = {TRIM_THRESHOLD: -1, MMAP_MAX: 0}  # never shrink the heap, and take every block from there
+# Where glibc's own thresholds end once it has seen large blocks freed; it stops moving them when one is set.
+USUAL = {TRIM_THRESHOLD: 2**26, MMAP_THRESHOLD: 2**25, MMAP_MAX: 65536}
+
+_inside = 0
+
+
+@contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """Within, this process keeps what it frees; at the end of the outermost it hands it back.
+
+    For Linux's glibc; with another C library nothing happens.
+    """
+    global _inside
+    libc = glibc()
+    if libc is None:
+        yield
+        return
+    _inside += 1
+    if _inside == 1:
+        set_options(libc, KEEP)
+    try:
+        yield
+    finally:
+        _inside -= 1
+        if _inside == 0:
+            set_options(libc, USUAL)
+            libc.malloc_trim(0)
+
+
+def glibc() -> ctypes.CDLL | None:
+    """glibc, if this process has it."""
+    if not sys.platform.startswith("linux"):
+        return None
+    libc = ctypes.CDLL(None)
+    return libc if hasattr(libc, "gnu_get_libc_version") else None
+
+
+def set_options(libc: ctypes.CDLL, options: dict[int, int]) -> None:
+    for option, value in options.items():
+        libc.mallopt(option, value)
