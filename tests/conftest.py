@@ -11,6 +11,11 @@ torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow ones first: of two workers none is left alone with them at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 def shared(variable: str, default: str) -> Path:
     """A folder that does not come with this repository; the test skips, saying so, where it is absent."""
     path = Path(os.environ.get(variable, ROOT / default))
