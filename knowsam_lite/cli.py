@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from knowsam_lite.errors import UserError
+from knowsam_lite.memory import without_small_cache
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,12 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; a UserError becomes one line on standard error and exit code 2."""
+    """Run one command; a UserError becomes one line on standard error and exit code 2.
+
+    `arguments`: those of this program if left out, which then may start itself anew.
+    """
+    if arguments is None:
+        without_small_cache()
     listing = "\n".join(f"  {name:12} {command.summary}" for name, command in COMMANDS.items())
     parser = argparse.ArgumentParser(
         "knowsam-lite",

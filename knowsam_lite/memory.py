@@ -5,14 +5,16 @@ which then has to find and to clear every page anew: a tenth to a seventh of a s
 """
 
 import ctypes
+import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # of mallopt(3)
 KEEP = {TRIM_THRESHOLD: -1, MMAP_MAX: 0}  # never shrink the heap, and take every block from there
 # Where glibc's own thresholds end once it has seen large blocks freed; it stops moving them when one is set.
 USUAL = {TRIM_THRESHOLD: 2**26, MMAP_THRESHOLD: 2**25, MMAP_MAX: 65536}
+NO_CACHE = "glibc.malloc.tcache_count=0"
 
 _inside = 0
 
@@ -38,6 +40,22 @@ def freed_memory_kept() -> Iterator[None]:
         if _inside == 0:
             set_options(libc, USUAL)
             libc.malloc_trim(0)
+
+
+def without_small_cache() -> None:
+    """Start this program anew, if it was not told yet, with glibc's cache of small blocks switched off.
+
+    PyTorch's blocks are aligned. glibc cuts each out of a larger piece, and its cache keeps the offcuts, some
+    bytes, from growing together with their neighbors again: what is freed is then too small for the next
+    block of its size. That leaves holes of 0.2 to 0.5 GB in a step at 256 px, and only a process that begins
+    can be told.
+    """
+    told = os.environ.get("GLIBC_TUNABLES", "")
+    if glibc() is None or NO_CACHE.split("=")[0] in told:
+        return
+    os.environ["GLIBC_TUNABLES"] = ":".join(filter(None, [told, NO_CACHE]))
+    with suppress(OSError):  # if it cannot be started anew, it goes on as it is
+        os.execv(sys.executable, sys.orig_argv)
 
 
 def glibc() -> ctypes.CDLL | None:

@@ -1,5 +1,6 @@
 """Freed memory is kept while something trains, and handed back after it."""
 
+import os
 import subprocess
 import sys
 
@@ -70,3 +71,32 @@ def test_elsewhere_nothing_happens(monkeypatch):
     monkeypatch.setattr(memory, "set_options", pytest.fail)
     with freed_memory_kept():
         assert np.full(2**17, 1.0).sum() == 2**17
+
+
+@needs_glibc
+@pytest.mark.parametrize("told", ["", "glibc.malloc.perturb=0"])
+def test_the_program_starts_anew_once_with_the_same_arguments(told, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, sys\n"
+        "from knowsam_lite.memory import without_small_cache\n"
+        "print('begins', flush=True)\n"
+        "without_small_cache()\n"
+        "print(os.getpid(), sys.argv[1:], os.environ['GLIBC_TUNABLES'], sys.flags.dont_write_bytecode)\n"
+    )
+    started = subprocess.Popen(
+        [sys.executable, "-B", program, "an argument", "--x"],
+        env={**os.environ, "GLIBC_TUNABLES": told},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    lines = started.communicate()[0].splitlines()
+    settings = ":".join(filter(None, [told, memory.NO_CACHE]))
+    assert lines == ["begins", "begins", f"{started.pid} ['an argument', '--x'] {settings} 1"]
+
+
+def test_who_has_chosen_a_size_of_the_cache_keeps_it(monkeypatch):
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.tcache_count=7")
+    monkeypatch.setattr(memory.os, "execv", pytest.fail)
+    memory.without_small_cache()
+    assert memory.os.environ["GLIBC_TUNABLES"] == "glibc.malloc.tcache_count=7"
