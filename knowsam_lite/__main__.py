@@ -2,6 +2,6 @@
 
 import sys
 
-from knowsam_lite.cli import main
+from knowsam_lite.cli import program
 
-sys.exit(main())
+sys.exit(program())

@@ -190,8 +190,8 @@ def bench_predict(shape: Shape, rounds: int = 3, device: str = "auto", images: i
     """Images a second of `Predictor`, and of a loop over single images that builds graphs; their ratio.
 
     `ratio_of_processor_time` counts the processor's seconds, which other work on the machine disturbs less;
-    with several threads these count waiting too. The loop goes first, in a process as it starts: afterwards
-    `Predictor` has told the C library to keep freed memory. Raises UserError if their logits differ by more
+    with several threads these count waiting too. The loop goes first: afterwards `Predictor` has
+    told the C library how to treat freed memory. Raises UserError if their logits differ by more
     than 1e-5 where HAM's threshold is beyond rounding; `undecided` is the part of the pixels where it is not.
     """
     config = shape.config(device)

@@ -42,12 +42,7 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; a UserError becomes one line on standard error and exit code 2.
-
-    `arguments`: those of this program if left out, which then may start itself anew.
-    """
-    if arguments is None:
-        without_small_cache()
+    """Run one command; a UserError becomes one line on standard error and exit code 2."""
     listing = "\n".join(f"  {name:12} {command.summary}" for name, command in COMMANDS.items())
     parser = argparse.ArgumentParser(
         "knowsam-lite",
@@ -67,5 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
+def program() -> int:
+    """`main` as a program of its own, which may start itself anew with less need of memory."""
+    without_small_cache()
+    return main()
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program())

@@ -1,8 +1,9 @@
 """What is used of `segment_anything`: the modules of its networks.
 
 `import segment_anything` also loads, for resizing and for mask generation, torchvision, and that PyTorch's
-compiler: a second and 0.17 GB in every process. Neither is used here. So the package runs its own
-`__init__` only when something of it itself is asked for, `sam_model_registry`, say; its modules do without.
+compiler: a second, and 0.17 GB where nothing trains (PyTorch's optimizers load the compiler, too). Neither is
+used here. So the package runs its own `__init__` only when something of it itself is asked for,
+`sam_model_registry`, say; its modules do without.
 """
 
 import sys
