@@ -99,7 +99,7 @@ def test_narrow_and_other_convolutions_are_left_alone(conv):
     assert not replaced(conv)
 
 
-def test_students_learn_the_same_and_no_convolution_runs_twice():
+def test_students_learn_the_same_and_only_small_convolutions_run_twice():
     torch.manual_seed(0)
     usual = Students(2)
     channels_last(usual)
@@ -112,7 +112,7 @@ def test_students_learn_the_same_and_no_convolution_runs_twice():
         with profile(activities=[ProfilerActivity.CPU]) as seen:
             sum((z**2).mean() for z in students(x)).backward()
         counts.append({row.key: row.count for row in seen.key_averages()}["aten::_convolution"])
-    assert counts[0] == counts[1]
+    assert counts[1] - counts[0] == 11  # all in HAM, see `test_recompute`
     slopes = [(p.grad, q.grad) for p, q in zip(usual.parameters(), other.parameters(), strict=True)]
     largest = max(float(p.abs().max()) for p, _ in slopes)
     for p, q in slopes:  # those of a bias before BatchNorm are 0 but for rounding

@@ -1,4 +1,5 @@
-"""Frozen linear layers by oneDNN, which computes PyTorch's convolutions: SAM's products in less time.
+"""Frozen linear layers by oneDNN, which computes PyTorch's convolutions: SAM's products in less time, and of
+large MLPs in less memory.
 
 PyTorch's CPU builds multiply float32 matrices with Intel's MKL. That leaves AVX-512 alone on other makers'
 processors, which costs half the speed. Without AVX-512 oneDNN is faster forward, with the weight as it
@@ -12,16 +13,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from knowsam_lite.forwards import in_float32_on_cpu, replace_forward
+from knowsam_lite.forwards import in_float32_on_cpu, replace_forward, replaced
 from knowsam_lite.machine import has_avx512
+from knowsam_lite.sam.modeling import MLPBlock
+
+HIDDEN = 2**21  # numbers in a frozen MLP's hidden layer from which it is computed twice: 8 MB
 
 
 def multiply_with_onednn(module: nn.Module) -> None:
-    """Let every frozen `nn.Linear` in `module` multiply so, if this PyTorch has oneDNN."""
+    """Let every frozen `nn.Linear` in `module` multiply so, if this PyTorch has oneDNN; frozen MLPs with a
+    large hidden layer compute it twice.
+    """
     if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return
     for part in module.modules():
-        if type(part) is nn.Linear and not learns(part):
+        if type(part) is MLPBlock and type(part.act) is nn.GELU and part.act.approximate == "none":
+            replace_forward(part, frozen_mlp)
+        elif type(part) is nn.Linear and not learns(part):
             replace_forward(part, frozen_linear)
 
 
@@ -56,7 +64,40 @@ class FrozenLinear(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        (weight,) = ctx.saved_tensors
-        if has_avx512():
-            return product(grad, weight.t()), None, None
-        return grad.reshape(-1, len(weight)).mm(weight).view(*grad.shape[:-1], -1), None, None
+        return product_backward(grad, *ctx.saved_tensors), None, None
+
+
+def product_backward(grad: Tensor, weight: Tensor) -> Tensor:
+    """dL/dx of x W^T, by the faster library."""
+    if has_avx512():
+        return product(grad, weight.t())
+    return grad.reshape(-1, len(weight)).mm(weight).view(*grad.shape[:-1], -1)
+
+
+def frozen_mlp(self: MLPBlock, x: Tensor) -> Tensor:
+    """`MLPBlock.forward`, (..., D) -> (..., D): where it learns nothing and is large, what is four times as
+    large as x, its hidden layer, is not kept for the backward pass.
+    """
+    layers = (self.lin1, self.lin2)
+    large = x[..., 0].numel() * self.lin1.out_features >= HIDDEN
+    own = any(learns(layer) or not replaced(layer) for layer in layers)
+    if own or not (large and in_float32_on_cpu(x)):
+        return self.lin2(self.act(self.lin1(x)))
+    return FrozenMLP.apply(x, *(p for layer in layers for p in (layer.weight, layer.bias)))
+
+
+class FrozenMLP(torch.autograd.Function):
+    """W_2 GELU(W_1 x + b_1) + b_2, of which only x has a gradient. x is kept: SAM's adapter keeps it, too."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w_1: Tensor, b_1: Tensor, w_2: Tensor, b_2: Tensor) -> Tensor:
+        ctx.save_for_backward(x, w_1, b_1, w_2)
+        return product(F.gelu(product(x, w_1, b_1)), w_2, b_2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, w_1, b_1, w_2 = ctx.saved_tensors
+        hidden = product(x, w_1, b_1)
+        slope = torch.ops.aten.gelu_backward(product_backward(grad, w_2), hidden)
+        return product_backward(slope, w_1), None, None, None, None

@@ -30,7 +30,7 @@ def run_when_asked(name: str) -> None:
 run_when_asked("segment_anything")
 
 from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer  # noqa: E402
-from segment_anything.modeling.common import LayerNorm2d  # noqa: E402
+from segment_anything.modeling.common import LayerNorm2d, MLPBlock  # noqa: E402
 from segment_anything.modeling.image_encoder import (  # noqa: E402
     Attention,
     Block,
@@ -46,6 +46,7 @@ __all__ = [
     "Block",
     "ImageEncoderViT",
     "LayerNorm2d",
+    "MLPBlock",
     "MaskDecoder",
     "PositionEmbeddingRandom",
     "PromptEncoder",
