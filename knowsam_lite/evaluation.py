@@ -23,7 +23,7 @@ Case = dict[str, list[float]]  # metric -> one value per foreground class
 Predicted = tuple[Record, Tensor, np.ndarray, dict[str, Tensor]]
 # Pixels predicted at once, so that memory does not grow with the image size; on a CPU so few that what one
 # layer hands to the next stays in the cache.
-PIXELS = {"cpu": 4 * 128 * 128, "other": 16 * 128 * 128}
+PIXELS = {"cpu": 8 * 128 * 128, "other": 16 * 128 * 128}
 
 
 class Watcher(Protocol):
@@ -66,16 +66,18 @@ def predicted(
     was_training = method.training
     method.eval()
     count, ready = batch_size(size, device), for_inference(method, device)
-    with freed_memory_kept():
-        for start in range(0, len(records), count):
-            part = records[start : start + count]
-            cases = [load_case(dataset, record, size) for record in part]
-            x = torch.stack([image for image, _ in cases]).to(device)
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                views = ready.views(x)
-            for i, record in enumerate(part):
-                yield record, x[i], cases[i][1], {name: z[i] for name, z in views.items()}
-    method.train(was_training)
+    try:
+        with freed_memory_kept():
+            for start in range(0, len(records), count):
+                part = records[start : start + count]
+                cases = [load_case(dataset, record, size) for record in part]
+                x = torch.stack([image for image, _ in cases]).to(device)
+                with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                    views = ready.views(x)
+                for i, record in enumerate(part):
+                    yield record, x[i], cases[i][1], {name: z[i] for name, z in views.items()}
+    finally:  # whoever asks may stop early
+        method.train(was_training)
 
 
 def score_split(

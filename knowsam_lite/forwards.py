@@ -1,6 +1,7 @@
 """Another way to compute what a module computes, for as long as it trains."""
 
 from collections.abc import Callable
+from functools import wraps
 from types import MethodType
 
 import torch
@@ -10,8 +11,14 @@ TRAINING = "only_in_training"  # the mark of a function that `replace_forward` h
 
 
 def hooked(module: nn.Module) -> bool:
-    """Whether something watches or changes what goes into the module or comes out of it."""
-    return bool(module._forward_hooks or module._forward_pre_hooks)
+    """Whether something watches or changes what goes in or comes out of the module, or the gradients."""
+    hooks = (
+        module._forward_hooks,
+        module._forward_pre_hooks,
+        module._backward_hooks,
+        module._backward_pre_hooks,
+    )
+    return any(hooks)
 
 
 def in_float32_on_cpu(x: Tensor) -> bool:
@@ -20,11 +27,20 @@ def in_float32_on_cpu(x: Tensor) -> bool:
 
 
 def replace_forward(module: nn.Module, function: Callable[..., Tensor]) -> None:
-    """Let `function(module, ...)` be its forward pass, unless it has another already, or hooks inside."""
-    if "forward" in vars(module) or any(hooked(part) for part in module.modules()):
+    """Let `function(module, ...)` be its forward pass, unless it has another already.
+
+    While there are hooks on modules inside, which `function` might pass by, it computes as its class says.
+    """
+    if "forward" in vars(module):
         return
-    setattr(function, TRAINING, True)
-    module.forward = MethodType(function, module)
+
+    @wraps(function)
+    def forward(self: nn.Module, *inputs: Tensor) -> Tensor:
+        watched = any(hooked(part) for part in self.modules() if part is not self)
+        return (type(self).forward if watched else function)(self, *inputs)
+
+    setattr(forward, TRAINING, True)
+    module.forward = MethodType(forward, module)
 
 
 def replaced(module: nn.Module) -> bool:

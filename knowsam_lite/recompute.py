@@ -1,13 +1,12 @@
 """A training step in less memory: what lies between two convolutions is computed twice instead of kept.
 
 BatchNorm, activation, dropout, pooling and concatenation cost little time, but what they compute is as
-large as what the convolutions do, and a backward pass needs both. Only the latter is kept here, and of HAM's
-wide maps one. The U-Net's gradients, statistics and random numbers are the same to the bit, HAM's within
-rounding.
+large as what the convolutions do, and a backward pass needs both. Here a U-Net keeps the latter and what its
+skips carry; HAM keeps what its one large convolution computes, and computes its narrow ones again, too. The
+U-Net's gradients, statistics and random numbers are the same to the bit, HAM's within rounding.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from functools import reduce
 from typing import Any
 
@@ -28,9 +27,9 @@ BLOCK = [*NORMED, nn.Dropout, *NORMED]
 
 
 def compute_twice(module: nn.Module) -> None:
-    """Let U-Nets, their blocks and HAM, wherever they are in `module`, keep what convolutions compute alone.
+    """Let U-Nets, their blocks and HAM, wherever they are in `module`, keep little for the backward pass.
 
-    Those with other layers than the usual ones, or with hooks, stay as they are.
+    Those with other layers than the usual ones stay as they are.
     """
     for part in module.modules():
         if isinstance(part, UNet) and usual_unet(part):
@@ -47,13 +46,12 @@ def kinds(layers: nn.Module) -> list[type[nn.Module]]:
 
 
 def usual_unet(net: UNet) -> bool:
-    """Whether it computes as its class does, with the blocks of `UNet`."""
+    """Whether it computes as its class does, with the layers of `UNet`."""
     inherited = type(net).forward is UNet.forward and type(net).features is UNet.features
-    return (
-        inherited
-        and all(kinds(part) == BLOCK for part in (*net.encoder, *net.decoder))
-        and not any("forward" in vars(part) for part in net.modules())
-    )
+    blocks = all(type(part) is ConvBlock and kinds(part) == BLOCK for part in (*net.encoder, *net.decoder))
+    ups = all(type(up) is nn.ConvTranspose2d for up in net.up)
+    own = "features" in vars(net) or any("forward" in vars(part) for part in net.modules())
+    return inherited and blocks and ups and type(net.head) is nn.Conv2d and not own
 
 
 def usual(ham: HybridAggregation) -> bool:
@@ -116,7 +114,7 @@ def aggregation(self: HybridAggregation, z_a: Tensor, z_b: Tensor) -> Tensor:
     kept.
 
     That convolution is computed as a sum, a term for each branch, so that in the backward pass the branches'
-    maps need not be there at the same time. What lies before it is so small that it is computed twice.
+    maps need not be there at the same time. What lies before it is so small that it is computed again.
     """
     layers: Any = self.fuse
     branches: tuple[Any, ...] = (self.agreement, self.certainty, self.logits)
@@ -178,18 +176,22 @@ def between(layers: nn.Module, *maps: Tensor) -> Tensor:
     `layers` ends in a convolution, which is not run again: its answer is not needed.
     """
     return checkpoint(
-        layers, *maps, use_reentrant=False, context_fn=lambda: (nullcontext(), statistics_kept(layers))
+        layers, *maps, use_reentrant=False, context_fn=lambda: (nullcontext(), StatisticsKept(layers))
     )
 
 
-@contextmanager
-def statistics_kept(module: nn.Module) -> Iterator[None]:
-    """BatchNorm counts what passes here on copies of its running statistics, which are thrown away."""
-    kept = [(norm, dict(norm._buffers)) for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)]
-    for norm, buffers in kept:
-        norm._buffers.update({name: None if b is None else b.clone() for name, b in buffers.items()})
-    try:
-        yield
-    finally:
-        for norm, buffers in kept:
+class StatisticsKept:
+    """Within, BatchNorm counts what passes on copies of its running statistics, which are thrown away."""
+
+    def __init__(self, module: nn.Module):
+        self.norms = [norm for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)]
+        self.kept: list[dict[str, Tensor | None]] = []
+
+    def __enter__(self) -> None:
+        self.kept = [dict(norm._buffers) for norm in self.norms]
+        for norm in self.norms:
+            norm._buffers.update({name: b if b is None else b.clone() for name, b in norm._buffers.items()})
+
+    def __exit__(self, *_: object) -> None:
+        for norm, buffers in zip(self.norms, self.kept, strict=True):
             norm._buffers.update(buffers)

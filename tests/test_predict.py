@@ -15,7 +15,7 @@ from knowsam_lite.cli import main
 from knowsam_lite.config import Config
 from knowsam_lite.data import Synthetic
 from knowsam_lite.data.volumes import write_labels
-from knowsam_lite.evaluation import batch_size, score_split
+from knowsam_lite.evaluation import batch_size, predicted, score_split
 from knowsam_lite.methods import METHODS, WITHOUT_SAM
 from knowsam_lite.metrics import dice
 from knowsam_lite.predict.files import as_picture, find_images, overlay
@@ -269,4 +269,14 @@ def test_own_modules_predict_too():
 def test_fewer_large_images_are_predicted_at_once():
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     assert [batch_size(size, gpu) for size in (32, 128, 256, 512, 1024)] == [16, 16, 4, 1, 1]
-    assert [batch_size(size, cpu) for size in (32, 64, 128, 256, 512)] == [16, 16, 4, 1, 1]
+    assert [batch_size(size, cpu) for size in (32, 64, 128, 256, 512)] == [16, 16, 8, 2, 1]
+
+
+def test_whoever_stops_asking_for_predictions_leaves_the_method_in_training():
+    data = Synthetic("dermoscopy", n=12, size=32)
+    method = METHODS["supervised"](Config(), 2).train()
+    shown = predicted(method, data, data.split("train"), 32, torch.device("cpu"))
+    next(shown)
+    assert not method.training
+    shown.close()
+    assert method.training

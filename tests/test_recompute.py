@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from types import MethodType
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from knowsam_lite.inference import for_inference
 from knowsam_lite.official.students import OfficialStudents
 from knowsam_lite.recompute import compute_twice
 from knowsam_lite.students import Students
-from knowsam_lite.subnets import UNet
+from knowsam_lite.subnets import ConvBlock, UNet
 
 
 def twice(students):
@@ -103,16 +104,78 @@ def test_copies_compute_with_their_own_weights_and_predict_as_ever():
     assert not any("forward" in module.__dict__ for module in ready.modules())
 
 
-def test_changed_blocks_hooks_and_own_forwards_are_left_alone():
+def test_changed_blocks_and_own_forwards_are_left_alone():
     students = Students(2)
     students.net_a.encoder[0][1] = torch.nn.Identity()
-    students.net_a.encoder[1][4].register_forward_hook(lambda *_: None)
     students.net_a.encoder[2].forward = mine = lambda x: x
     students.ham.certainty = torch.nn.Sequential(students.ham.certainty, torch.nn.Identity())
     compute_twice(students)
-    assert not replaced(students.net_a)
-    assert [replaced(block) for block in students.net_a.encoder] == [False, False, False, True, True]
-    assert students.net_a.encoder[2].forward is mine and not replaced(students.ham)
+    assert not replaced(students.net_a) and not replaced(students.ham)
+    assert [replaced(block) for block in students.net_a.encoder] == [False, True, False, True, True]
+    assert students.net_a.encoder[2].forward is mine
+
+
+class Residual(ConvBlock):
+    def forward(self, x):
+        return x + super().forward(x)
+
+
+def with_residual(net):
+    net.encoder[1] = Residual(16, 16)
+
+
+def with_sequence(net):
+    net.decoder[-1] = torch.nn.Sequential(*net.decoder[-1])
+
+
+def with_norm_above(net):
+    net.up[0] = torch.nn.Sequential(net.up[0], torch.nn.InstanceNorm2d(16, track_running_stats=True))
+
+
+def with_own_features(net):
+    net.features = MethodType(lambda self, x: [2 * f for f in UNet.features(self, x)], net)
+
+
+@pytest.mark.parametrize("change", [with_residual, with_sequence, with_norm_above, with_own_features])
+def test_a_u_net_with_parts_of_its_own_computes_as_it_says(change):
+    torch.manual_seed(0)
+    usual = UNet(2, widths=(16,) * 5)
+    change(usual)
+    other, x = copy.deepcopy(usual), torch.rand(2, 3, 32, 32)
+    compute_twice(other)
+    assert not replaced(other)
+    torch.testing.assert_close(two_passes(other, x), two_passes(usual, x), rtol=0, atol=0)
+
+
+def test_hooks_that_come_later_see_what_they_would_and_once():
+    for name in ("net_a.encoder.2", "net_a.encoder.2.0", "net_a.head", "ham.fuse.0", "ham.fuse.3"):
+        seen = []
+        students = twice(Students(2))
+        part = students.get_submodule(name)
+        handles = [part.register_forward_hook(lambda *_, seen=seen: seen.append("forward"))]
+        handles.append(part.register_full_backward_hook(lambda *_, seen=seen: seen.append("backward")))
+        x = torch.rand(2, 3, 32, 32)
+        sum(z.mean() for z in students(x)).backward()
+        assert seen == ["forward", "backward"]
+        for handle in handles:
+            handle.remove()
+        students(x)
+        assert len(seen) == 2
+
+
+def test_a_second_backward_pass_gives_the_same_gradients():
+    torch.manual_seed(0)
+    usual = Students(2)
+    other, x = twice(usual), torch.rand(2, 3, 32, 32)
+
+    def doubled(students):
+        torch.manual_seed(1)
+        z = sum((z**2).mean() for z in students(x))
+        z.backward(retain_graph=True)
+        z.backward()
+        return {name: p.grad for name, p in students.named_parameters()}
+
+    torch.testing.assert_close(doubled(other), doubled(usual), rtol=1e-4, atol=6e-7)
 
 
 def test_all_is_as_before_when_training_is_over():
