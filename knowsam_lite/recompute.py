@@ -100,8 +100,32 @@ def block(self: ConvBlock, x: Tensor) -> Tensor:
 
 
 def inside(block: ConvBlock, z: Tensor) -> Tensor:
-    """What its second convolution makes of what its first has computed; its `end` follows."""
-    return between(nn.Sequential(*list(block)[1:5]), z)
+    """What its second convolution makes of what its first has computed; its `end` follows.
+
+    What dropout leaves is drawn once and kept, a byte a number: drawing it again would take a while.
+    """
+    layers = Inside(block)
+    if not (layers.training and layers.p):
+        return between(layers, z)
+    return between(layers, z, torch.empty_like(z, dtype=torch.bool).bernoulli_(1 - layers.p))
+
+
+class Inside(nn.Module):
+    """A block from the answer of its first convolution to that of its second: (N, C, H, W), and which numbers
+    dropout leaves, if any are to go -> (N, C, H, W).
+    """
+
+    def __init__(self, block: ConvBlock):
+        super().__init__()
+        _, self.norm, self.activation, dropout, self.conv, *_ = block
+        assert isinstance(dropout, nn.Dropout)
+        self.p, self.training = dropout.p, dropout.training
+
+    def forward(self, z: Tensor, left: Tensor | None = None) -> Tensor:
+        x = self.activation(self.norm(z))
+        if left is not None:
+            x = x * left.to(x.dtype).div_(1 - self.p)
+        return self.conv(x)
 
 
 def end(block: ConvBlock) -> nn.Module:
@@ -176,7 +200,11 @@ def between(layers: nn.Module, *maps: Tensor) -> Tensor:
     `layers` ends in a convolution, which is not run again: its answer is not needed.
     """
     return checkpoint(
-        layers, *maps, use_reentrant=False, context_fn=lambda: (nullcontext(), StatisticsKept(layers))
+        layers,
+        *maps,
+        use_reentrant=False,
+        preserve_rng_state=False,  # nothing is drawn in between
+        context_fn=lambda: (nullcontext(), StatisticsKept(layers)),
     )
 
 

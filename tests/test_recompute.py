@@ -41,6 +41,16 @@ def test_gradients_statistics_and_dropout_of_the_u_net_are_the_same_to_the_bit()
     assert other.encoder[0][1].num_batches_tracked == 2
 
 
+def test_dropout_is_drawn_once_and_not_in_evaluation():
+    def draws(net):
+        with profile(activities=[ProfilerActivity.CPU]) as seen:
+            net(torch.rand(1, 3, 32, 32)).mean().backward()
+        return {row.key: row.count for row in seen.key_averages()}.get("aten::bernoulli_", 0)
+
+    net = twice(UNet(2))
+    assert draws(net) == 5 and draws(net.eval()) == 0
+
+
 @pytest.mark.parametrize("kind", [Students, OfficialStudents])
 def test_those_of_all_students_are_the_same_within_rounding(kind):
     torch.manual_seed(0)
