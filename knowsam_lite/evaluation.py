@@ -21,8 +21,8 @@ from knowsam_lite.metrics import dice, score_case, summarize
 Case = dict[str, list[float]]  # metric -> one value per foreground class
 # A record, its image (3, S, S), its mask at native size, and the logits (C, S, S) of every view.
 Predicted = tuple[Record, Tensor, np.ndarray, dict[str, Tensor]]
-# Pixels predicted at once, so that memory does not grow with the image size; on a CPU so few that what one
-# layer hands to the next stays in the cache.
+# Pixels predicted at once, so that memory does not grow with the image size; on a CPU fewer, so that what one
+# layer hands to the next stays in large caches (measured in docs/speed.md).
 PIXELS = {"cpu": 8 * 128 * 128, "other": 16 * 128 * 128}
 
 

@@ -65,22 +65,19 @@ def usual(ham: HybridAggregation) -> bool:
 
 def unet(self: UNet, x: Tensor) -> Tensor:
     """`UNet.forward`: kept are what convolutions compute and what the skips carry."""
-    last, *deeper = blocks(self.encoder)
+    encoder: Any = self.encoder
+    decoder: Any = self.decoder
+    last, *deeper = encoder
     z, skips = inside(last, last[0](as_image(x))), []
     for block in deeper:
         skips.append(end(last)(z))
         z = inside(block, between(nn.Sequential(nn.MaxPool2d(2), block[0]), skips[-1]))
         last = block
-    for up, block in zip(self.up, blocks(self.decoder), strict=True):
+    for up, block in zip(self.up, decoder, strict=True):
         x = between(nn.Sequential(end(last), up), z)
         z = inside(block, between(SideBySide(block[0]), skips.pop(), x))
         last = block
     return between(nn.Sequential(end(last), self.head), z)
-
-
-def blocks(part: nn.ModuleList) -> list[ConvBlock]:
-    """Those of one way, down or up."""
-    return [block for block in part if isinstance(block, ConvBlock)]
 
 
 class SideBySide(nn.Module):
