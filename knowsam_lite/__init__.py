@@ -1,21 +1,24 @@
-"""knowsam_lite: semi-supervised segmentation of medical images with a promptable teacher (KnowSAM), to read
-and to run.
+"""knowsam_lite: semi-supervised medical image segmentation with a promptable teacher (KnowSAM).
 
-Names are loaded when they are first used, so that importing the package costs nothing.
+Names are imported on first use, so importing the package is cheap.
 """
 
 import os
 from importlib import import_module
 from typing import Any
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations would call home when it is imported
+from knowsam_lite import deprecated
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # albumentations checks for updates on import
+
+deprecated.install()
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Config": "config",
     "HybridAggregation": "aggregation",
-    "KnowSam": "methods",
+    "KnowSAM": "methods",
     "METHODS": "methods",
     "Method": "methods",
     "Predictor": "predict",
@@ -29,6 +32,7 @@ _HOME = {
     "UserError": "errors",
     "VNet": "subnets",
     "fit": "training",
+    "list_methods": "methods",
     "open_dataset": "data",
 }
 
@@ -37,7 +41,7 @@ __all__ = sorted(_HOME)
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
-        raise AttributeError(f"module 'knowsam_lite' has no attribute {name!r}")
+        return deprecated.old_names(__name__)(name)
     return getattr(import_module(f"knowsam_lite.{_HOME[name]}"), name)
 
 

@@ -2,6 +2,6 @@
 
 import sys
 
-from knowsam_lite.cli import program
+from knowsam_lite.cli import main
 
-sys.exit(program())
+sys.exit(main())

@@ -1,4 +1,4 @@
-"""HAM, the hybrid aggregation module: two opinions, their doubts and their disagreement become one map."""
+"""HAM, the hybrid aggregation module: fuses two predictions, given their agreement and uncertainty."""
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ def branch(in_channels: int, hidden: int, out_channels: int) -> nn.Sequential:
 
 
 class HybridAggregation(nn.Module):
-    """HAM: fuse the logits of both subnets, looking at where they agree and how certain each is.
+    """HAM: fuse the logits of both subnets, given where they agree and how certain each is.
 
     z_a, z_b logits (N, C, H, W) -> fused logits z_f (N, C, H, W). Three branches: agreement 1 - XOR per class
     (no gradient), certainty 1 - h of each subnet with h = entropy / log C, and the logits; gradients reach
@@ -41,7 +41,7 @@ class HybridAggregation(nn.Module):
 
     @staticmethod
     def entropy(z: Tensor) -> Tensor:
-        """The doubt of one subnet, (N, C, H, W) -> (N, H, W) in [0, 1]."""
+        """The uncertainty of one subnet, (N, C, H, W) -> (N, H, W) in [0, 1]."""
         return entropy_map(z)
 
     def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a step, a prediction and a batch cost on this machine: measured, one JSON line each."""
+"""Benchmarks of a training step, prediction and data loading on this machine, one JSON line each."""
 
 import statistics
 import tempfile
@@ -21,25 +21,25 @@ from knowsam_lite.config import Config
 from knowsam_lite.data import Record, SegmentationData, Synthetic, open_dataset
 from knowsam_lite.data.sampler import StepBatches
 from knowsam_lite.errors import UserError
+from knowsam_lite.fast.allocator import SMALL_CACHE, freed_memory_kept, small_cache_is_off
 from knowsam_lite.machine import describe, peak_memory
-from knowsam_lite.memory import freed_memory_kept
-from knowsam_lite.methods import METHODS, Method
+from knowsam_lite.methods import Method, method_named
 from knowsam_lite.predict import Predictor
-from knowsam_lite.runs import Classes, choose_device
+from knowsam_lite.runs.run import Classes, choose_device
 from knowsam_lite.training import Trainer
 
 WARM_UP = 2  # rounds that are not counted
-LONG = 1000  # steps of the run of which a step is timed
-TIE = 1e-6  # how near two ways to compute a probability come to each other
+LONG = 1000  # steps of the run whose step is timed
+TIE = 1e-6  # largest difference between two ways to compute a probability
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What is timed. `ugda`: a step after UGDA has begun, which costs a second pass of the students."""
+    """What is timed. `ugda`: a step after UGDA has started, with a second forward pass of the students."""
 
-    variant: str = "knowsam"  # a name in METHODS; knowsam is the taught variant
-    teacher: str = "sam_mini"  # a name in BACKBONES; its weights are random, which costs the same
-    classes: int = 2  # with the background
+    variant: str = "knowsam"  # a method, as in Config; knowsam is the taught variant
+    teacher: str = "sam_mini"  # a name in BACKBONES, with random weights, which take the same time
+    classes: int = 2  # including background
     batch: int = 4  # images, half of them labelled
     image_size: int = 64  # pixels a side
     ugda: bool = False
@@ -47,8 +47,6 @@ class Shape:
 
     def config(self, device: str) -> Config:
         """The configuration of a run of this shape."""
-        if self.variant not in METHODS:
-            raise UserError(f"found variant {self.variant!r}, expected one of {', '.join(METHODS)}")
         if self.batch < 2 or self.classes < 2:
             raise UserError(
                 f"found batch {self.batch} and {self.classes} classes, expected two or more of both"
@@ -67,7 +65,7 @@ class Shape:
 
 
 class Noise:
-    """Random images and masks with any number of classes: enough to time, nothing to learn."""
+    """Random images and masks with any number of classes, for timing only."""
 
     name, spacing_mm = "noise", None
 
@@ -87,18 +85,25 @@ class Noise:
         return self.image(record)[..., 0] % np.uint8(self.num_classes)
 
 
+def notes() -> list[str]:
+    """Settings of this process that make its figures differ from docs/speed.md."""
+    if small_cache_is_off():
+        return []
+    return [f"GLIBC_TUNABLES={SMALL_CACHE}=0 is not set; with it a step at 256 px takes less memory"]
+
+
 def wait(device: torch.device) -> None:
-    """Until the device has done what it was asked."""
+    """Wait until the device has finished its queued work."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 
 
 def step_trainer(shape: Shape, device: str) -> tuple[Trainer, Any]:
-    """A trainer at the right place of a run, and a batch for it."""
+    """A trainer set to the right step of a run, and a batch for it."""
     config = shape.config(device)
     data = Noise(shape.classes, shape.image_size, 3 * shape.batch)
     torch.manual_seed(0)
-    method = METHODS[shape.variant].with_random_weights(config, shape.classes)
+    method = method_named(shape.variant).with_random_weights(config, shape.classes)
     trainer = Trainer(data, config, method)
     trainer.method.train()
     trainer.step = LONG // 2 if shape.ugda else 1
@@ -107,7 +112,7 @@ def step_trainer(shape: Shape, device: str) -> tuple[Trainer, Any]:
 
 @freed_memory_kept()
 def bench_step(shape: Shape, rounds: int = 5, device: str = "auto") -> dict[str, Any]:
-    """Time `rounds` training steps, without reading data: the median seconds, and the peak memory."""
+    """Time `rounds` training steps without data loading: median seconds and peak memory."""
     trainer, batch = step_trainer(shape, device)
     seconds = []
     for _ in range(WARM_UP + rounds):
@@ -124,14 +129,14 @@ def bench_step(shape: Shape, rounds: int = 5, device: str = "auto") -> dict[str,
 
 
 def about(shape: Shape, device: torch.device) -> dict[str, Any]:
-    """What was timed, and on what."""
+    """What was timed, and on which machine."""
     machine = describe(device)
     return {"threads": machine["threads"], **shape.__dict__, "device": machine["model"]}
 
 
 @contextmanager
 def parts_named(method: Method) -> Iterator[None]:
-    """Let the profiler see the large parts of a method: every child of its children, by name."""
+    """Label the large parts of a method for the profiler: every child of its children, by name."""
     handles = []
     open_parts: list[Any] = []
 
@@ -159,7 +164,7 @@ def parts_named(method: Method) -> Iterator[None]:
 
 @freed_memory_kept()
 def profile_step(shape: Shape, device: str = "auto", top: int = 12) -> str:
-    """Where the time of one step goes: forward passes by part, then all operators by their own time."""
+    """Where the time of one step goes: forward passes by part, then all operators by self time."""
     from torch.profiler import ProfilerActivity, profile
 
     trainer, batch = step_trainer(shape, device)
@@ -187,17 +192,17 @@ def profile_step(shape: Shape, device: str = "auto", top: int = 12) -> str:
 
 
 def bench_predict(shape: Shape, rounds: int = 3, device: str = "auto", images: int = 32) -> dict[str, Any]:
-    """Images a second of `Predictor`, and of a loop over single images that builds graphs; their ratio.
+    """Images per second of `Predictor` and of a loop over single images that builds graphs, and their ratio.
 
-    `ratio_of_processor_time` counts the processor's seconds, which other work on the machine disturbs less;
-    with several threads these count waiting too. The loop goes first: afterwards `Predictor` has
-    told the C library how to treat freed memory. Raises UserError if their logits differ by more
-    than 1e-5 where HAM's threshold is beyond rounding; `undecided` is the part of the pixels where it is not.
+    `ratio_of_processor_time` counts CPU seconds, which other work on the machine disturbs less; with several
+    threads they include waiting. The loop runs first, because `Predictor` changes how the C library treats
+    freed memory. Raises UserError if the logits differ by more than 1e-5 at pixels where rounding cannot
+    cross HAM's threshold; `undecided` is the fraction of pixels where it can.
     """
     config = shape.config(device)
     at = choose_device(device)
     torch.manual_seed(0)
-    method = METHODS[shape.variant].for_prediction(config, shape.classes).to(at).eval()
+    method = method_named(shape.variant).for_prediction(config, shape.classes).to(at).eval()
     data = Noise(shape.classes, shape.image_size, images)
     pictures = [data.image(record) for record in data.records]
     predictor = Predictor(method, shape.image_size, Classes.of(data), at)
@@ -238,17 +243,17 @@ def bench_predict(shape: Shape, rounds: int = 3, device: str = "auto", images: i
 
 
 def one_by_one(method: Method, pictures: list[np.ndarray], device: torch.device) -> Iterator[Tensor]:
-    """The loop that is often seen: one image at a time, with a graph that nobody needs."""
+    """The common naive loop: one image at a time, with an autograd graph that is not needed."""
     for picture in pictures:
         x = torch.from_numpy(picture.transpose(2, 0, 1) / np.float32(255)).to(device)
         yield method.predict(x[None])[0].detach()
 
 
 def undecided(method: Method, pictures: list[np.ndarray], device: torch.device) -> Iterator[Tensor]:
-    """For each picture (H, W): where HAM hears of a probability within `TIE` of its threshold, one half.
+    """For each picture (H, W): where HAM gets a probability within `TIE` of its threshold, one half.
 
-    There two ways to round lead to different logits, by as much as HAM makes of a contradiction. HAM's three
-    3x3 convolutions carry it three pixels far.
+    There a difference in rounding changes HAM's logits as much as a disagreement of the subnets does. HAM's
+    three 3x3 convolutions spread it by three pixels.
     """
     ties: list[Tensor] = []
 
@@ -268,7 +273,7 @@ def undecided(method: Method, pictures: list[np.ndarray], device: torch.device) 
 
 
 def bench_data(shape: Shape, data: str | None, workers: int, rounds: int = 10) -> dict[str, Any]:
-    """Images a second through decoding, resizing and augmentation; `data` is an address, else drawn PNGs."""
+    """Images per second of decoding, resizing and augmentation; `data` is an address, else synthetic PNGs."""
     with tempfile.TemporaryDirectory() as folder:
         dataset = open_dataset(data) if data else drawn(Path(folder), shape.image_size)
         labeled = [r.id for r in dataset.split("train") if r.mask is not None][: shape.batch]
@@ -300,7 +305,7 @@ def bench_data(shape: Shape, data: str | None, workers: int, rounds: int = 10) -
 
 
 def drawn(folder: Path, size: int) -> SegmentationData:
-    """A folder of 60 synthetic PNGs and its data set."""
+    """A data set of 60 synthetic PNGs, written to `folder`."""
     source = Synthetic("dermoscopy", n=60, size=size)
     for name in ("images", "masks"):
         (folder / name).mkdir()

@@ -1,4 +1,4 @@
-"""Whether a network's confidence can be believed: reliability, calibration error, risk against coverage."""
+"""Calibration of a network's confidence: reliability, calibration error, risk-coverage curve."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,11 +11,11 @@ FloatArray = NDArray[np.float64]
 def reliability(
     confidence: FloatArray, right: NDArray[np.bool_], bins: int = 10
 ) -> tuple[NDArray, NDArray, NDArray]:
-    """Sort answers by their confidence into equal parts of [0, 1]; the sums of each part.
+    """Sort predictions by confidence into equal bins of [0, 1] and sum over each bin.
 
-    `confidence` in [0, 1] and `right` (bool), both of one shape. Part b holds b / bins <= confidence <
-    (b + 1) / bins, the last one 1 too. Returns (count, sum of confidence, number of right answers), each
-    (bins,): sums, so that those of several images can be added. The means of a part are sum / count.
+    `confidence` in [0, 1] and `right` (bool), both of one shape. Bin b holds b / bins <= confidence <
+    (b + 1) / bins, the last bin also 1. Returns (count, sum of confidence, number of right predictions), each
+    (bins,). The sums of several images can be added; the means of a bin are sum / count.
     """
     part = np.minimum((confidence * bins).astype(int), bins - 1).ravel()
     count = np.bincount(part, minlength=bins).astype(float)
@@ -25,24 +25,24 @@ def reliability(
 
 
 def calibration_error(count: ArrayLike, expected: ArrayLike, observed: ArrayLike) -> float:
-    """Expected calibration error (Naeini et al., 2015) from the sums of each part, (bins,) each.
+    """Expected calibration error (Naeini et al., 2015) from the sums of each bin, (bins,) each.
 
-    ECE = sum_b n_b / N |observed_b / n_b - expected_b / n_b|, in [0, 1]: 0 means that the network is right
-    as often as it says, part by part. Sums of errors in place of right answers give the same number.
-    Raises `UserError` when no answer was counted.
+    ECE = sum_b n_b / N |observed_b / n_b - expected_b / n_b|, in [0, 1]: 0 means that in every bin the
+    network is right as often as its confidence says. Sums of errors instead of right predictions give the
+    same number. Raises `UserError` if there is no prediction.
     """
     total = float(np.sum(count))
     if total <= 0:
-        raise UserError("found no answer in any part, expected at least one: count some before")
+        raise UserError("found no prediction in any bin, expected at least one: count some first")
     return float(np.abs(np.asarray(observed, float) - np.asarray(expected, float)).sum() / total)
 
 
 def risk_coverage(risk: FloatArray, doubt: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """What is left to risk if only the answers of least doubt are kept: the risk-coverage curve.
+    """Risk-coverage curve: the mean risk if only the least uncertain predictions are kept.
 
     `risk` (n,), for instance 1 - Dice, and `doubt` (n,), for instance the mean entropy; of equal doubt the
-    earlier one is kept first. Returns (coverage, mean risk of the kept), each (n,): the k-th value is about
-    the k answers of least doubt (El-Yaniv and Wiener, 2010).
+    earlier one is kept first. Returns (coverage, mean risk of the kept), each (n,): the k-th value is for the
+    k predictions of least doubt (El-Yaniv and Wiener, 2010).
     """
     kept = np.arange(1, len(risk) + 1)
     order = np.argsort(doubt, kind="stable")

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
+from knowsam_lite.deprecated import old_names
 from knowsam_lite.errors import UserError
-from knowsam_lite.memory import without_small_cache
+
+__getattr__ = old_names(__name__)
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command: what it does, and the function in `knowsam_lite.commands` that does it, imported when asked
-    for, so that help is quick.
-    """
+    """A command: its summary and its function in `knowsam_lite.commands`, imported on use for a fast help."""
 
     summary: str
     module: str
@@ -56,17 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return COMMANDS[given.command](given.options)
     except UserError as error:
-        # A loader process hands its error over with a traceback in front; the last line is the message.
+        # An error from a loader process has a traceback in front; the last line is the message.
         line = str(error).strip().splitlines()[-1].removeprefix("knowsam_lite.errors.UserError: ")
         print(f"error: {line}", file=sys.stderr)
         return 2
 
 
-def program() -> int:
-    """`main` as a program of its own, which may start itself anew with less need of memory."""
-    without_small_cache()
-    return main()
-
-
 if __name__ == "__main__":
-    sys.exit(program())
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Every choice of a run in one frozen dataclass, and two recipes by name."""
+"""All settings of a run in one frozen dataclass, and two recipes by name."""
 
 import json
 from dataclasses import asdict, dataclass, fields, replace
@@ -12,45 +12,45 @@ from knowsam_lite.errors import UserError
 class Config:
     """One training run. The defaults are the recipe `laptop`: short, small, for a CPU."""
 
-    # What is learned, from what
+    # Data and method
     data: str = "synthetic:dermoscopy"  # a folder in the layout of the README, or synthetic:KIND[:N[:SEED]]
-    method: str = "knowsam"  # a name in METHODS
+    method: str = "knowsam"  # a name in METHODS, or your own package.module:Class
     labeled: str = "8"  # labelled training images: "15" images, "10%" or "3groups"
     image_size: int = 64  # pixels a side for training; a multiple of 16
     val: float = 0.2  # fraction of images for validation, where the folder has no index.csv
     test: float = 0.2  # fraction for the test, likewise
-    seed: int = 0  # choice of labelled images, start weights, order, augmentation
+    seed: int = 0  # choice of labelled images, initial weights, order, augmentation
 
-    # How long and how
+    # Training
     steps: int = 300  # optimizer steps, t_max
-    batch_labeled: int = 4  # images of the labelled half
-    batch_unlabeled: int = 4  # images of the unlabelled half
+    batch_labeled: int = 4  # labelled images per batch
+    batch_unlabeled: int = 4  # unlabelled images per batch
     optimizer: Literal["adamw", "published"] = "adamw"  # "published": SGD for the students, Adam for SAM
-    learning_rate: float = 1e-3  # of the students; falls linearly to 0
-    teacher_learning_rate: float = 1e-3  # of SAM's adapters and prompts; falls linearly to 0
+    learning_rate: float = 1e-3  # of the students; decays linearly to 0
+    teacher_learning_rate: float = 1e-3  # of SAM's adapters and prompts; decays linearly to 0
     weight_decay: float = 1e-2  # of the students
     labeled_aug: Literal["none", "weak", "strong"] = "weak"  # augmentation of the labelled half
     unlabeled_aug: Literal["none", "weak", "strong"] = "strong"  # and of the unlabelled half
 
-    # The method's own numbers
+    # Settings of the method
     teacher: str = "sam_mini"  # a name in BACKBONES
     checkpoint: Path | None = None  # a file with its pretrained weights instead of the published ones
     teacher_learns: tuple[Literal["adapters", "prompts"], ...] = ("adapters", "prompts")  # the rest is frozen
-    consistency_weight: float = 1.0  # what its weight, this times the ramp w(t), rises to
+    consistency_weight: float = 1.0  # final weight; the weight is this times the ramp w(t)
     entropy_weight: float = 0.9
     distillation_weight: float = 1.0
     temperature: float = 10.0  # T of the distillation
-    mix_start: float = 0.24  # fraction of the run after which UGDA begins (12,000 of 50,000 steps)
+    mix_start: float = 0.24  # fraction of the run after which UGDA starts (12,000 of 50,000 steps)
     mix_grid: int = 4  # UGDA divides each image into grid x grid cells
-    mix_count: int = 5  # cells that change places
+    mix_count: int = 5  # cells that are exchanged
     mix_most: Literal["uncertain", "certain"] = "uncertain"  # which cells
-    largest_component: bool = True  # BCP's pseudo-labels: keep one component a class; off for many objects
+    largest_component: bool = True  # BCP's pseudo-labels: keep one component per class; off for many objects
 
-    # Where and how it runs
+    # Output and hardware
     out: Path = Path("runs/knowsam")  # run folder
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps ...
-    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 only where the GPU has it
-    workers: int = 0  # processes that prepare batches; the batches do not depend on it
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 only if the GPU supports it
+    workers: int = 0  # processes that prepare batches; their number does not change the batches
     log_every: int = 20  # steps between rows of log.jsonl
     val_every: int = 100  # steps between validations, each followed by a save
 
@@ -84,7 +84,7 @@ class Config:
             values: dict[str, Any] = json.loads(text)
         except ValueError as error:
             raise UserError(
-                f"found a configuration that is no JSON ({error}), expected config.json of a run"
+                f"found invalid JSON in a configuration ({error}), expected config.json of a run"
             ) from None
         names = {f.name for f in fields(cls)}
         odd = sorted(names ^ set(values))
@@ -119,7 +119,7 @@ PAPER = replace(
 )
 RECIPES = {"laptop": LAPTOP, "paper": PAPER}
 
-# What a grid of runs starts from: a trial, what two cores do overnight, and the paper's.
+# Base configurations of a grid of runs: a trial, an overnight run on two cores, and the paper's.
 BUDGETS = {
     "ci": replace(LAPTOP, image_size=32, steps=20, log_every=5, val_every=10),
     "laptop": replace(LAPTOP, steps=400),

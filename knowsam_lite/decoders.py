@@ -1,15 +1,15 @@
-"""One way down, several ways up: U-Nets that share their encoder and differ in their decoders."""
+"""U-Nets with one shared encoder and several decoders."""
 
 from collections.abc import Callable, Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from knowsam_lite.subnets import DROPOUT, WIDTHS, climb, descend, transposed, way_down, way_up
+from knowsam_lite.subnets import DROPOUT, WIDTHS, decode, encode, make_decoder, make_encoder, transposed
 
 
 class Enlarge(nn.Module):
-    """conv1x1, then twice the size by interpolation: (N, deep, H, W) -> (N, shallow, 2 H, 2 W)."""
+    """conv1x1, then 2x upsampling by interpolation: (N, deep, H, W) -> (N, shallow, 2 H, 2 W)."""
 
     def __init__(self, deep: int, shallow: int, mode: str):
         super().__init__()
@@ -20,20 +20,20 @@ class Enlarge(nn.Module):
 
 
 def bilinear(deep: int, shallow: int) -> nn.Module:
-    """Up-sampling that blends neighbors."""
+    """conv1x1, then bilinear upsampling."""
     return Enlarge(deep, shallow, "bilinear")
 
 
 def nearest(deep: int, shallow: int) -> nn.Module:
-    """Up-sampling that repeats each pixel."""
+    """conv1x1, then nearest-neighbor upsampling."""
     return Enlarge(deep, shallow, "nearest")
 
 
 class UNetDecoder(nn.Module):
-    """The way up of a `UNet` without its way down.
+    """The decoder of a `UNet`, without its encoder.
 
-    Features as `descend` gives them, full size first -> logits (N, num_classes, H, W). `upsampling(deep,
-    shallow)` makes the layer that doubles the size.
+    Features from `encode`, full size first -> logits (N, num_classes, H, W). `upsampling(deep, shallow)`
+    makes the layer that doubles the size.
     """
 
     def __init__(
@@ -43,15 +43,15 @@ class UNetDecoder(nn.Module):
         upsampling: Callable[[int, int], nn.Module] = transposed,
     ):
         super().__init__()
-        self.up, self.decoder = way_up(widths, upsampling)
+        self.up, self.decoder = make_decoder(widths, upsampling)
         self.head = nn.Conv2d(widths[0], num_classes, 3, padding=1)
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        return self.head(climb(self.up, self.decoder, features)[-1])
+        return self.head(decode(self.up, self.decoder, features)[-1])
 
 
 class SharedEncoder(nn.Module):
-    """The encoder of a `UNet` under each of `decoders`.
+    """The encoder of a `UNet`, shared by all `decoders`.
 
     Image (N, 1 or 3, H, W) in [0, 1], H and W multiples of 16 -> a list of logits (N, C, H, W).
     """
@@ -63,8 +63,8 @@ class SharedEncoder(nn.Module):
         dropout: Sequence[float] = DROPOUT,
     ):
         super().__init__()
-        self.encoder, self.decoders = way_down(widths, dropout), nn.ModuleList(decoders)
+        self.encoder, self.decoders = make_encoder(widths, dropout), nn.ModuleList(decoders)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        features = descend(self.encoder, x)
+        features = encode(self.encoder, x)
         return [decoder(features) for decoder in self.decoders]

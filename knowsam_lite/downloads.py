@@ -1,10 +1,10 @@
-"""Downloads that end with the right file or with one clear line, and never with half a file.
+"""Downloads that end with the right file or one clear error, never with half a file.
 
 What `fetch` guarantees: the file appears under its name only when it is complete and its SHA-256 is right
-(until then it is NAME.part); an interrupted download goes on where it stopped, in this process or a later one
-(HTTP Range); errors of the network and of the server are tried again after growing pauses; two processes that
-want the same file wait for each other (NAME.lock). A checksum that nobody published is recorded at the first
-download in NAME.sha256 and enforced from then on.
+(until then it is NAME.part); an interrupted download resumes where it stopped, in this process or a later one
+(HTTP Range); network and server errors are retried after growing pauses; two processes that want the same
+file wait for each other (NAME.lock). If no checksum is published, that of the first download is recorded in
+NAME.sha256 and enforced from then on.
 """
 
 import logging
@@ -20,16 +20,16 @@ from knowsam_lite.errors import UserError
 from knowsam_lite.files import write_text
 
 PAUSE = 1.0  # seconds before the second attempt; each later one waits twice as long
-TIMEOUT = (10, 60)  # seconds: to connect, and between two pieces of data
-CHUNK = 1 << 16  # bytes; of a broken connection the last piece, if incomplete, is lost
-BUSY = {408, 425, 429, 500, 502, 503, 504}  # answers that may be different next time
+TIMEOUT = (10, 60)  # seconds: to connect, and between two chunks of data
+CHUNK = 1 << 16  # bytes; if the connection breaks, an incomplete last chunk is lost
+BUSY = {408, 425, 429, 500, 502, 503, 504}  # HTTP status codes worth a retry
 
 
 class Resuming:
-    """A downloader for pooch that keeps what it has in `part` and asks for the rest.
+    """A downloader for pooch that keeps partial data in `part` and requests only the rest.
 
-    Where no checksum will be checked, pieces of two versions of a file must not be joined: the rest is asked
-    for with If-Range and the version (ETag or date) that PART.version remembers, else all anew.
+    Without a checksum, pieces of two versions of a file must not be joined: the rest is requested with
+    If-Range and the version (ETag or date) stored in PART.version; without one, the whole file is.
     """
 
     def __init__(self, part: Path, checked: bool):
@@ -49,17 +49,17 @@ class Resuming:
             headers |= {} if self.checked else {"If-Range": known}
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
             complete = answer.headers.get("Content-Range") == f"bytes */{have}"
-            if answer.status_code == 416:  # nothing is left to send, or what is here is no beginning of it
+            if answer.status_code == 416:  # nothing left to send, or `part` is not a beginning of the file
                 if not complete:
                     self.forget()
-                    raise requests.ConnectionError("the server has less than is here already")
+                    raise requests.ConnectionError("the server has less data than was already downloaded")
             else:
                 self.store(answer, have)
         self.part.replace(output_file)
         self.version.unlink(missing_ok=True)
 
     def store(self, answer: Any, have: int) -> None:
-        """Append the answer to the partial file, or begin it anew where the server sends everything."""
+        """Append the response to the partial file, or start it again if the server sends everything."""
         import requests
 
         answer.raise_for_status()
@@ -72,7 +72,7 @@ class Resuming:
         self.resumed = self.resumed or goes_on
         have = have if goes_on else 0
         version = answer.headers.get("ETag", answer.headers.get("Last-Modified", ""))
-        write_text(self.version, "" if version.startswith("W/") else version)  # weak ones compare nothing
+        write_text(self.version, "" if version.startswith("W/") else version)  # weak: no proof
         length = answer.headers.get("Content-Length")
         total = have + int(length) if length else None
         label = self.part.name.removesuffix(".part")
@@ -87,7 +87,7 @@ class Resuming:
             raise requests.ConnectionError("the connection was closed early")
 
     def forget(self) -> None:
-        """Throw the partial file away."""
+        """Delete the partial file."""
         self.part.unlink(missing_ok=True)
         self.version.unlink(missing_ok=True)
 
@@ -100,7 +100,7 @@ def file_sha256(path: Path) -> str:
 
 
 def _attempt(url: str, path: Path, sha256: str | None, downloader: Resuming) -> None:
-    """Download once. Raises UserError for what no further attempt can mend."""
+    """Download once. Raises UserError for errors that a retry cannot fix."""
     import pooch
     import requests
 
@@ -112,15 +112,15 @@ def _attempt(url: str, path: Path, sha256: str | None, downloader: Resuming) -> 
             raise
         found = f"found HTTP {error.response.status_code} ({error.response.reason}) at {url}"
         raise UserError(f"{found}, expected {path.name}: check the address or fetch it by hand") from None
-    except ValueError as error:  # pooch's word for another checksum
+    except ValueError as error:  # what pooch raises for a wrong checksum
         if isinstance(error, requests.RequestException):
             reason = "found no usable address"
             raise UserError(f"{reason} in {url!r}, expected http(s)://...: correct it") from None
         if downloader.resumed:  # the pieces did not belong together
             downloader.resumed = False
-            raise requests.ConnectionError("the joined pieces have another checksum") from None
+            raise requests.ConnectionError("the joined pieces have a wrong checksum") from None
         raise UserError(
-            f"found another file at {url} (its checksum is wrong), expected SHA-256 {sha256}: nothing was "
+            f"found the wrong file at {url} (its checksum is wrong), expected SHA-256 {sha256}: nothing was "
             f"kept; try again later, or put the right file at {path}"
         ) from None
 
@@ -137,17 +137,17 @@ def _with_retries(attempt: Callable[[], None], url: str, path: Path, retries: in
             if number == retries:
                 raise UserError(
                     f"found {url} not reachable after {retries + 1} attempts ({reason}), expected a "
-                    f"download: try again later (it goes on where it stopped), or put the file at {path}"
+                    f"download: try again later (it resumes where it stopped), or put the file at {path}"
                 ) from None
             time.sleep(PAUSE * 2**number)
 
 
 def fetch(url: str, sha256: str | None, name: str, folder: Path, retries: int = 4) -> Path:
-    """The file `name` in `folder`, downloaded from `url` unless it is there and right; returns its path.
+    """Path of the file `name` in `folder`, downloaded from `url` unless it is there and correct.
 
-    `sha256`: None where no checksum is published; then the one in the sidecar file NAME.sha256 counts, which
-    the first download writes. Raises UserError if there is no such file at `url`, if it has another checksum,
-    if the network fails `retries` times again, or if `folder` cannot be written.
+    `sha256`: None if no checksum is published; then the one in the sidecar file NAME.sha256 is used, which
+    the first download writes. Raises UserError if there is no such file at `url`, if its checksum is wrong,
+    if the network still fails after `retries` retries, or if `folder` cannot be written.
     """
     path, record = folder / name, folder / f"{name}.sha256"
     try:

@@ -1,4 +1,4 @@
-"""Scores of every view of a method on one split: each case, an image or a volume, at its own size."""
+"""Scores of every view of a method on one split; each case, an image or a volume, at its native size."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
@@ -12,22 +12,22 @@ from torch import Tensor
 from knowsam_lite.data import Record, SegmentationData
 from knowsam_lite.data.records import cases_of
 from knowsam_lite.data.sampler import load_case
+from knowsam_lite.deprecated import old_names
 from knowsam_lite.errors import UserError
-from knowsam_lite.inference import for_inference
-from knowsam_lite.memory import freed_memory_kept
 from knowsam_lite.methods import Method
 from knowsam_lite.metrics import dice, score_case, summarize
+from knowsam_lite.predict import Predictor
+from knowsam_lite.runs.run import Classes
+
+__getattr__ = old_names(__name__)
 
 Case = dict[str, list[float]]  # metric -> one value per foreground class
 # A record, its image (3, S, S), its mask at native size, and the logits (C, S, S) of every view.
 Predicted = tuple[Record, Tensor, np.ndarray, dict[str, Tensor]]
-# Pixels predicted at once, so that memory does not grow with the image size; on a CPU fewer, so that what one
-# layer hands to the next stays in large caches (measured in docs/speed.md).
-PIXELS = {"cpu": 8 * 128 * 128, "other": 16 * 128 * 128}
 
 
 class Watcher(Protocol):
-    """Sees what `score_split` sees, so that no second pass is needed; it decides what to keep."""
+    """Receives every plane and case from `score_split`, so that no second pass is needed."""
 
     def plane(
         self, record: Record, truth: np.ndarray, labels: dict[str, np.ndarray], views: dict[str, Tensor]
@@ -35,16 +35,11 @@ class Watcher(Protocol):
         """One image or slice: truth and labels (H, W) at native size, and the logits (C, S, S), by view."""
 
     def case(self, scores: dict[str, Case]) -> None:
-        """The scores by view of the case that the planes since the last call make up."""
-
-
-def batch_size(size: int, device: torch.device) -> int:
-    """How many images of `size` x `size` pixels are predicted at once: 1 to 16."""
-    return min(max(PIXELS.get(device.type, PIXELS["other"]) // size**2, 1), 16)
+        """The scores, by view, of the case made up of the planes since the last call."""
 
 
 def at_native_size(z: Tensor, size: tuple[int, int]) -> np.ndarray:
-    """Logits (C, S, S) -> classes uint8 of `size`: resized (bilinear), then the largest taken."""
+    """Logits (C, S, S) -> classes uint8 of `size`: resized (bilinear), then argmax."""
     z = F.interpolate(z.float().unsqueeze(0), size, mode="bilinear", align_corners=False)
     return z.argmax(dim=1)[0].to(torch.uint8).cpu().numpy()
 
@@ -60,23 +55,17 @@ def predicted(
 ) -> Iterator[Predicted]:
     """Yield each record with x (3, S, S), its mask at native size and the logits (C, S, S) of every view.
 
-    Batched, in evaluation mode, without graphs, by a copy made ready for it (`for_inference`); the method is
-    left in the mode in which it came.
+    Predicts as `Predictor` does; the method's train or eval mode is restored afterwards.
     """
     was_training = method.training
     method.eval()
-    count, ready = batch_size(size, device), for_inference(method, device)
+    predictor = Predictor(method, size, Classes.of(dataset), device, bf16)
+    cases = ((record, *load_case(dataset, record, size)) for record in records)
+    items = (((record, truth), x) for record, x, truth in cases)
     try:
-        with freed_memory_kept():
-            for start in range(0, len(records), count):
-                part = records[start : start + count]
-                cases = [load_case(dataset, record, size) for record in part]
-                x = torch.stack([image for image, _ in cases]).to(device)
-                with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                    views = ready.views(x)
-                for i, record in enumerate(part):
-                    yield record, x[i], cases[i][1], {name: z[i] for name, z in views.items()}
-    finally:  # whoever asks may stop early
+        for (record, truth), x, views in predictor.views(items):
+            yield record, x, truth, views
+    finally:  # the caller may stop early
         method.train(was_training)
 
 
@@ -93,7 +82,7 @@ def score_split(
     """Score each view on each case of a split, in the order of `cases_of(dataset.split(split))`.
 
     All slices of a volume are one case. `distances`: also HD95 and ASD (in the unit that `unit_of` gives),
-    not only overlap. `watcher` is shown every plane and every case. Raises UserError if the split is empty
+    not only overlap. `watcher` gets every plane and every case. Raises UserError if the split is empty
     or a volume's slices differ in size.
     """
     cases = cases_of(dataset.split(split))
@@ -119,7 +108,7 @@ def score_split(
 def _labels(
     items: Iterable[Predicted], watcher: Watcher | None
 ) -> tuple[list[np.ndarray], dict[str, list[np.ndarray]]]:
-    """The truths of one case's planes, and by view the labels found, all at native size."""
+    """Ground truth of one case's planes, and the predicted labels by view, all at native size."""
     truths: list[np.ndarray] = []
     labels: dict[str, list[np.ndarray]] = {}
     for record, _, truth, views in items:

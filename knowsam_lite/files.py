@@ -1,4 +1,4 @@
-"""Writing files so that a kill leaves the old one or the new one, never half of either."""
+"""Atomic writes: a kill leaves the old file or the new one, never half of one."""
 
 import os
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from knowsam_lite.errors import UserError
 
 
 def write_aside(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make the file under another name, then rename it. Raises UserError if it cannot."""
+    """Write the file under a temporary name with `write`, then rename it. Raises UserError if that fails."""
     aside = path.with_name(f"{path.name}.part")
     try:
         write(aside)
@@ -19,5 +19,5 @@ def write_aside(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file aside and rename it."""
+    """Write a text file as `write_aside` does."""
     write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8"))

@@ -1,6 +1,4 @@
-"""What the networks learn from: five short functions. All logits are (N, C, H, W); all losses are float32
-scalars.
-"""
+"""The losses of the networks. All logits are (N, C, H, W); all losses are float32 scalars."""
 
 import torch
 import torch.nn.functional as F
@@ -20,8 +18,8 @@ def dice_loss(z: Tensor, y: Tensor, smooth: float = 1e-5) -> Tensor:
     """1 - soft Dice with squared denominator (Milletari et al., 2016), mean over all C classes, background
     included.
 
-    `y` (N, H, W) int64 classes, -1 where unknown (such pixels count for nothing). The sums run over the whole
-    batch, so a class that is absent from one image does not upset the ratio.
+    `y` (N, H, W) int64 classes, -1 where unknown (such pixels are ignored). The sums run over the whole
+    batch, so a class that is absent from one image does not distort the ratio.
     """
     known = (y != UNKNOWN).unsqueeze(1)
     p = z.float().softmax(dim=1) * known
@@ -34,8 +32,8 @@ def dice_loss(z: Tensor, y: Tensor, smooth: float = 1e-5) -> Tensor:
 def consistency_loss(z: Tensor, z_other: Tensor) -> Tensor:
     """Subnet k learns from subnet j: -sum_c sg(p_jc) log p_kc, mean over pixels; sg stops the gradient.
 
-    `z` logits of the learner k, `z_other` those of j. Our formula, where the paper's could not be had: the
-    soft cross-entropy over all classes, which both subnets get in turn.
+    `z` logits of the learner k, `z_other` those of j. Our formula, as the paper's was not available: the soft
+    cross-entropy over all classes, applied to both subnets in turn.
     """
     target = z_other.detach().float().softmax(dim=1)
     return -(target * z.float().log_softmax(dim=1)).sum(dim=1).mean()
@@ -50,8 +48,8 @@ def distillation_loss(z: Tensor, z_teacher: Tensor, temperature: float = 10.0) -
     """SKD: T^2 KL(softmax(z_s / T) || softmax(z / T)) over all C classes, mean over pixels (Hinton et al.,
     2015).
 
-    `z` logits of the student, `z_teacher` those of SAM, of which no gradient is taken. T^2 keeps the
-    gradient's size comparable with that of the other terms whatever T is.
+    `z` logits of the student, `z_teacher` those of SAM, without gradient. T^2 keeps the size of the gradient
+    comparable to that of the other terms for any T.
     """
     log_q = (z.float() / temperature).log_softmax(dim=1)
     log_p = (z_teacher.detach().float() / temperature).log_softmax(dim=1)
@@ -59,5 +57,5 @@ def distillation_loss(z: Tensor, z_teacher: Tensor, temperature: float = 10.0) -
 
 
 def supervised_loss(z: Tensor, y: Tensor) -> Tensor:
-    """Cross-entropy + soft Dice: what every labelled pixel teaches."""
+    """Cross-entropy + soft Dice on the labelled pixels."""
     return cross_entropy(z, y) + dice_loss(z, y)

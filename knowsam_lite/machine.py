@@ -1,4 +1,4 @@
-"""On what a number was measured: the device, its threads, the versions, and the memory held at most."""
+"""Where a number was measured: device, threads, versions and peak memory."""
 
 import platform
 import sys
@@ -8,27 +8,26 @@ from typing import Any
 
 import torch
 
+from knowsam_lite.deprecated import old_names
+
+__getattr__ = old_names(__name__)
+
 PACKAGES = ("knowsam-lite", "numpy", "segment-anything")
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """Bytes that this process has held at most: on the GPU, or of its own memory; None where unknown."""
+    """Peak memory of this process in bytes, on the GPU or else in RAM; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
-        import resource  # not there on Windows
+        import resource  # missing on Windows
     except ImportError:
         return None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def has_avx512() -> bool:
-    """Whether PyTorch computes with AVX-512 here; which of its kernels is the fastest depends on it."""
-    return torch.backends.cpu.get_cpu_capability() == "AVX512"
-
-
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that decide about numbers: name -> version."""
+    """Versions of Python and of the packages that affect results: name -> version."""
     found = {"python": platform.python_version(), "torch": torch.__version__}  # with its CUDA version
     for name in PACKAGES:
         try:
@@ -51,7 +50,7 @@ def describe(device: torch.device) -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """The processor's model; Linux says it in a file alone."""
+    """The processor's model; on Linux only /proc/cpuinfo has it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

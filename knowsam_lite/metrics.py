@@ -1,6 +1,6 @@
-"""How good a segmentation is: Dice, IoU, HD95, ASD per class and case, and what many cases together say.
+"""Segmentation metrics: Dice, IoU, HD95 and ASD per class and case, and statistics over cases.
 
-One rule for empty masks holds everywhere. Both empty: Dice and IoU are 1, the distances 0. One empty: Dice
+One rule for empty masks applies everywhere. Both empty: Dice and IoU are 1, the distances 0. One empty: Dice
 and IoU are 0, and the distances are the image's diagonal, which no distance between two masks exceeds.
 """
 
@@ -66,7 +66,7 @@ def asd(pred: ArrayLike, true: ArrayLike, spacing: Sequence[float] | None = None
 def surface(mask: BoolArray) -> BoolArray:
     """The elements of a boolean mask (H, W) or (D, H, W) that have a neighbour along an axis outside it.
 
-    What lies beyond the image's edge is outside. It is medpy's connectivity 1.
+    Pixels beyond the image's edge are outside. This is medpy's connectivity 1.
     """
     inner: BoolArray = ndimage.binary_erosion(mask, ndimage.generate_binary_structure(mask.ndim, 1))
     return mask & ~inner
@@ -98,7 +98,7 @@ def summarize(values: ArrayLike, seed: int = 0) -> dict[str, float]:
     """Mean, standard deviation (n - 1 in the denominator), n and the bootstrap 95 % interval of the mean.
 
     `values` is one number per case. Returns {"mean", "std", "n", "low", "high"}; the interval is the
-    percentile bootstrap over cases, a function of `seed`. Raises `UserError` for no value or one that is
+    percentile bootstrap over cases, determined by `seed`. Raises `UserError` for no value or one that is
     not finite.
     """
     x = _finite(values, "values").ravel()
@@ -113,9 +113,9 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, seed: int = 0) -> dict[str, Any
     """Mean of a - b and its 95 % interval for two methods scored on the same seeds and images.
 
     `a` and `b` have shape (seeds, images), or (images,) for one seed, with the same seed and image at the
-    same place. Every repetition draws seeds and images anew, both with replacement and each pair kept
-    together, so that the interval covers the luck of either. Returns {"difference", "low", "high", "tie"};
-    a tie is an interval that holds 0. Raises `UserError` when the shapes differ, nothing is given or a
+    same index. Every repetition resamples seeds and images, both with replacement and with pairs kept
+    together, so that the interval covers the variance of both. Returns {"difference", "low", "high", "tie"};
+    a tie is an interval that contains 0. Raises `UserError` when the shapes differ, nothing is given or a
     number is not finite.
     """
     first, second = _finite(a, "a"), _finite(b, "b")
@@ -139,7 +139,7 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, seed: int = 0) -> dict[str, Any
 def drawn_means(delta: FloatArray, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> FloatArray:
     """Mean of `delta` (seeds, images) in each repetition: over the seeds and images drawn in it.
 
-    `rows` (R, seeds) and `columns` (R, images) hold what was drawn; every drawn seed meets every drawn image.
+    `rows` (R, seeds) and `columns` (R, images) hold the drawn indices; every seed is paired with every image.
     Returns (R,).
     """
     means = np.zeros(len(rows))

@@ -1,4 +1,4 @@
-"""UGDA, uncertainty-guided augmentation: regions change places between labelled and unlabelled images."""
+"""UGDA, uncertainty-guided augmentation: exchanges regions between labelled and unlabelled images."""
 
 from typing import Literal, NamedTuple
 
@@ -18,8 +18,7 @@ class Mixed(NamedTuple):
 
 
 def uncertainty_map(z: Tensor, grid: int = 4) -> Tensor:
-    """Mean entropy of softmax(z) in each cell of a grid x grid board: (N, C, H, W) -> (N, grid, grid) in [0,
-    1].
+    """Mean entropy of softmax(z) in each of grid x grid cells: (N, C, H, W) -> (N, grid, grid) in [0, 1].
 
     Raises UserError if the grid does not divide H and W.
     """
@@ -32,16 +31,16 @@ def uncertainty_map(z: Tensor, grid: int = 4) -> Tensor:
 
 
 def choose_regions(u: Tensor, count: int = 5, most: Literal["uncertain", "certain"] = "uncertain") -> Tensor:
-    """Mark the `count` most uncertain (the paper's figure 3) or most certain cells of each board.
+    """Mark the `count` most uncertain (the paper's figure 3) or most certain cells of each image.
 
-    `u` uncertainty (N, grid, grid) -> bool of the same shape, exactly `count` True in each board.
+    `u` uncertainty (N, grid, grid) -> bool of the same shape, exactly `count` True in each image.
     """
     cells = u.flatten(1).topk(count, dim=1, largest=most == "uncertain").indices
     return torch.zeros_like(u.flatten(1), dtype=torch.bool).scatter(1, cells, True).view_as(u)
 
 
 def mix(x_l: Tensor, y_l: Tensor, x_u: Tensor, y_u: Tensor, regions_l: Tensor, regions_u: Tensor) -> Mixed:
-    """Fill the chosen cells of each image, and its labels, from the same place of its partner.
+    """Replace the chosen cells of each image and its labels with the same cells of its partner.
 
     `x_l` (N_l, 3, H, W), `x_u` (N_u, 3, H, W) images; `y_l` labels and `y_u` pseudo-labels (N, H, W);
     `regions_l`, `regions_u` bool (N, grid, grid). Labelled image i pairs with unlabelled image i mod N_u,

@@ -1,4 +1,4 @@
-"""The students: both subnets and their aggregation as one module. It is all that is needed after training."""
+"""The students: both subnets and their aggregation in one module, all that is needed after training."""
 
 from typing import NamedTuple
 

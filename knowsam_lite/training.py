@@ -1,12 +1,8 @@
-"""The one training loop, for every method."""
+"""The training loop, the same for every method."""
 
 import json
-import signal
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -14,96 +10,23 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from knowsam_lite.checkpoints import Progress, load_last, save_best, save_last
+from knowsam_lite import interrupt
 from knowsam_lite.config import Config
-from knowsam_lite.convolution import gradients_by_products
 from knowsam_lite.data import SegmentationData, choose_labeled
 from knowsam_lite.data.sampler import Batch, StepBatches
+from knowsam_lite.deprecated import old_names
 from knowsam_lite.errors import UserError
 from knowsam_lite.evaluation import mean_dice, score_split
+from knowsam_lite.fast.training import speed_up, while_training
 from knowsam_lite.files import write_text
-from knowsam_lite.forwards import restore_forward
-from knowsam_lite.inference import channels_last
-from knowsam_lite.log import read_log
-from knowsam_lite.machine import describe, has_avx512, peak_memory
-from knowsam_lite.memory import freed_memory_kept
+from knowsam_lite.machine import describe, peak_memory
 from knowsam_lite.methods import Method
-from knowsam_lite.recompute import compute_twice
-from knowsam_lite.runs import Classes, Run, build_method, choose_device, use_bf16
-from knowsam_lite.sam.linear import multiply_with_onednn
+from knowsam_lite.runs import log
+from knowsam_lite.runs.checkpoints import Progress, load_last, save_best, save_last
+from knowsam_lite.runs.run import Classes, Run, build_method, choose_device, use_bf16
 from knowsam_lite.subnets import check_size
 
-# Pixels a side from which a CPU's students have their convolutions laid out with the channels innermost: it
-# saves a seventh of a step at 256 px, little at 64; in bf16 it pays at any size. Dropout draws its masks in
-# the order of memory, so such a run is another draw. From the same size on their maps are too large to keep
-# those that are cheap to compute twice, and SAM's products large enough to see to.
-LARGE = 128
-
-
-@dataclass
-class Window:
-    """The loss terms since the last row of the log; they stay on the device until they are read."""
-
-    steps: list[int] = field(default_factory=list)
-    ids: list[list[str]] = field(default_factory=list)
-    terms: list[dict[str, Tensor]] = field(default_factory=list)
-
-    def add(self, step: int, ids: list[str], terms: dict[str, Tensor]) -> None:
-        self.steps.append(step)
-        self.ids.append(ids)
-        self.terms.append({name: term.detach() for name, term in terms.items()})
-
-    def read(self) -> dict[str, float]:
-        """Mean of each term over the window.
-
-        Raises UserError if one was not finite, with its name, steps and samples.
-        """
-        names = list(dict.fromkeys(name for terms in self.terms for name in terms))
-        flat = (
-            torch.stack([term for terms in self.terms for term in terms.values()]).tolist() if names else []
-        )
-        values: dict[str, list[float]] = {name: [] for name in names}
-        at = 0
-        bad: dict[str, list[int]] = {}
-        for i, terms in enumerate(self.terms):
-            for name in terms:
-                value = flat[at]
-                at += 1
-                values[name].append(value)
-                if not abs(value) < float("inf"):
-                    bad.setdefault(name, []).append(i)
-        if bad:
-            name, where = next(iter(bad.items()))
-            samples = sorted({sample for i in where for sample in self.ids[i]})
-            raise UserError(
-                f"found a non-finite loss term {name!r} first at step {self.steps[where[0]]} (window "
-                f"{self.steps[0]} to {self.steps[-1]}; samples {', '.join(samples[:12])}), expected finite "
-                "losses: lower the learning rate or look at these images; nothing non-finite was saved"
-            )
-        return {name: sum(v) / len(v) for name, v in values.items()}
-
-
-class Interrupt:
-    """Ctrl-C asks for a stop after the current step; a second one stops at once."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def ask(self, *_: object) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-
-    @contextmanager
-    def listening(self) -> Iterator["Interrupt"]:
-        if threading.current_thread() is not threading.main_thread():  # signals reach the main thread alone
-            yield self
-            return
-        before = signal.signal(signal.SIGINT, self.ask)
-        try:
-            yield self
-        finally:
-            signal.signal(signal.SIGINT, before)
+__getattr__ = old_names(__name__)
 
 
 class Trainer:
@@ -124,14 +47,7 @@ class Trainer:
         self.method = (build_method(config, dataset.num_classes) if method is None else method).to(
             self.device
         )
-        large = config.image_size >= LARGE
-        if self.device.type == "cpu" and (self.bf16 or large):
-            channels_last(self.method)
-        if self.device.type == "cpu" and large:
-            compute_twice(self.method)
-            multiply_with_onednn(self.method)
-            if not has_avx512():
-                gradients_by_products(self.method)
+        speed_up(self.method, config.image_size, self.device, self.bf16)
         if self.method.uses_unlabeled and config.batch_unlabeled < 1:
             raise UserError(
                 f"found {config.batch_unlabeled} unlabelled images per batch, expected at least 1 for "
@@ -149,7 +65,7 @@ class Trainer:
         )
         self.optimizers = self.method.optimizers()
         self.base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
-        self.step, self.best, self.window = 0, -1.0, Window()
+        self.step, self.best, self.window = 0, -1.0, log.Window()
         self.began = time.perf_counter()  # of this session, see `fit`
 
     def start(self) -> None:
@@ -170,19 +86,19 @@ class Trainer:
         torch.manual_seed(self.config.seed)
 
     def resume(self) -> None:
-        """Go on from `last.pt`, exactly; later rows of the log are dropped, for they come again."""
+        """Resume exactly from `last.pt`; later rows of the log are dropped, as they will be written again."""
         saved = load_last(self.run / "last.pt", self.method, self.optimizers)
         if saved.labeled != self.labeled_ids:
             raise UserError(
                 f"found other labelled images in {self.dataset.name} than {self.run} began with, "
-                "expected the same data: restore it or start anew"
+                "expected the same data: restore it or start again"
             )
         self.step, self.best = saved.step, saved.best
-        kept = [json.dumps(row) for row in read_log(self.run) if row["step"] <= self.step]
+        kept = [json.dumps(row) for row in log.read_log(self.run) if row["step"] <= self.step]
         write_text(self.run / "log.jsonl", "".join(f"{row}\n" for row in kept))
 
     def fit(self, progress: bool = True) -> bool:
-        """Train to the end of the run; returns False if Ctrl-C stopped it before (all is saved then)."""
+        """Train to the end of the run; returns False if Ctrl-C stopped it early (all is saved then)."""
         config = self.config
         self.began = time.perf_counter()
         self.write_row({"kind": "start", "step": self.step, **describe(self.device)})
@@ -198,9 +114,8 @@ class Trainer:
         )
         self.method.train()
         with (
-            self.own_forwards(),
-            freed_memory_kept(),
-            Interrupt().listening() as interrupt,
+            while_training(self.method),
+            interrupt.Interrupt().listening() as stop,
             tqdm(loader, self.method.name, len(steps), disable=not progress, dynamic_ncols=True) as bar,
         ):
             began = time.perf_counter()
@@ -214,25 +129,17 @@ class Trainer:
                     self.validate()
                     self.save()
                     began = time.perf_counter()
-                if interrupt.asked:
+                if stop.asked:
                     self.save()
                     return False
         return True
 
-    @contextmanager
-    def own_forwards(self) -> Iterator[None]:
-        """When this training is over, every module computes as its class says again."""
-        try:
-            yield
-        finally:
-            restore_forward(self.method)
-
     def train_step(self, batch: Batch) -> None:
-        """One step: the losses part by part, each with its backward, then all optimizers.
+        """One step: the losses part by part, each with its backward pass, then all optimizers.
 
         The terms stay on the device.
 
-        After step t = 0, 1, ... each learning rate becomes base x (1 - t / t_max), as the authors do.
+        After step t = 0, 1, ... each learning rate becomes base x (1 - t / t_max), as in the authors' code.
         """
         for optimizer, rates in zip(self.optimizers, self.base_rates, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -258,7 +165,7 @@ class Trainer:
         self.step += 1
 
     def next_part(self, parts: Iterator[dict[str, Tensor]]) -> dict[str, Tensor] | None:
-        """The next terms of a step, computed in bf16 where that was chosen; None after the last."""
+        """The next terms of a step, computed in bf16 if that was chosen; None after the last."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             return next(parts, None)
 
@@ -270,7 +177,7 @@ class Trainer:
         """Read the window, write it to the log and return the mean total loss."""
         count = len(self.window.steps)
         losses = self.window.read()
-        self.window = Window()
+        self.window = log.Window()
         total = sum(losses.values())
         rate = self.optimizers[0].param_groups[0]["lr"]
         row = {
@@ -299,9 +206,9 @@ class Trainer:
             save_best(self.run / "best.safetensors", self.method, self.step)
 
     def save(self) -> None:
-        """Save the state after the last step, having made sure that every loss so far was finite.
+        """Save the state after the last step, once every loss so far is known to be finite.
 
-        The log gets a row with what this session has cost so far.
+        Logs this session's time and peak memory so far.
         """
         self.window.read()
         progress = Progress(self.step, self.best, self.labeled_ids)
@@ -311,7 +218,7 @@ class Trainer:
         self.write_row(row)
 
     def result(self) -> Run:
-        """What evaluation and prediction need of this training."""
+        """This training as a `Run`, for evaluation and prediction."""
         return Run(
             self.run,
             self.config,
@@ -329,7 +236,7 @@ def fit(
 ) -> Method:
     """Train `method` (by default the one that `config` names) on `dataset` and return it, ready to predict.
 
-    The run folder `config.out` is filled as by the command line. Raises UserError as `Trainer` does.
+    Writes the run folder `config.out` as the command line does. Raises UserError as `Trainer` does.
     """
     trainer = Trainer(dataset, config, method)
     trainer.start()

@@ -414,7 +414,9 @@ check("00.3", box_of)
 # islands, so that its Dice is about 0.7. That is how a half-trained network sees it.
 
 # %%
-from knowsam_lite.course.chapters.ch00 import learners, right_box, right_segment
+from knowsam_lite.course.chapters.ch00.e3_a_box_from_a_mask import right_box
+from knowsam_lite.course.chapters.ch00.e4_who_learns import learners
+from knowsam_lite.course.chapters.ch00.e5_the_finished_method_in_use import right_segment
 from knowsam_lite.sam.degrade import spoil_to
 
 

@@ -32,7 +32,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from knowsam_lite import Synthetic, UserError, figures
-from knowsam_lite.course.chapters import ch01
+from knowsam_lite.course.chapters.ch01 import e5_hd95
 from knowsam_lite.data import Record, choose_labeled, split
 from knowsam_lite.data.sampler import StepBatches, Stream
 from knowsam_lite.data.transforms import Augment
@@ -604,7 +604,7 @@ for name, pair in {"masks": (true, pred), "borders": (surface(true), surface(pre
 # truth and misses half of it is near the truth everywhere. (The numbers first; how to get them is the exercise.)
 
 # %% tags=["compare"]
-to_true, to_pred = ch01.border_distances(pred, true)  # one number per border pixel of pred, and of true
+to_true, to_pred = e5_hd95.border_distances(pred, true)  # one number per border pixel of pred, and of true
 print("prediction to truth", np.sort(to_true).round(1).tolist())
 print("truth to prediction", np.sort(to_pred).round(1).tolist())
 print("largest of all", max(to_true.max(), to_pred.max()))

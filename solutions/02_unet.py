@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from knowsam_lite import Synthetic, UNet, UserError, figures, losses, subnets
-from knowsam_lite.course.chapters import ch02
+from knowsam_lite.course.chapters.ch02 import e1_receptive_field
 from knowsam_lite.data import choose_labeled
 from knowsam_lite.data.sampler import StepBatches, load_case
 from knowsam_lite.losses import UNKNOWN
@@ -111,8 +111,8 @@ for level in range(5):
 #
 # | symbol | meaning | in code | shape |
 # |---|---|---|---|
-# | $e_0 = B_0(x), \; e_i = B_i(\mathrm{pool}(e_{i-1}))$ | the way down | `descend(encoder, x)` | (N, $w_i$, H / 2ⁱ, W / 2ⁱ) |
-# | $\hat e_4 = e_4, \; \hat e_i = \hat B_i([\,e_i, \mathrm{up}(\hat e_{i+1})\,])$ | the way up | `climb(up, decoder, features)` | the same |
+# | $e_0 = B_0(x), \; e_i = B_i(\mathrm{pool}(e_{i-1}))$ | the way down | `encode(encoder, x)` | (N, $w_i$, H / 2ⁱ, W / 2ⁱ) |
+# | $\hat e_4 = e_4, \; \hat e_i = \hat B_i([\,e_i, \mathrm{up}(\hat e_{i+1})\,])$ | the way up | `decode(up, decoder, features)` | the same |
 # | $z_a = \mathrm{head}(\hat e_0)$ | logits | `UNet(2)(x)` | (N, C, H, W) |
 # | $r \leftarrow r + (k - 1)\,j, \; j \leftarrow j\,s$ | receptive field | `receptive_field(net)` | pixels |
 # | $L_{CE} = -\overline{\log p_y}$ | cross-entropy, mean over pixels | `cross_entropy(z, y)` | one number |
@@ -165,7 +165,7 @@ for name, k, s in (("conv", 3, 1), ("conv", 3, 1), ("pool", 2, 2), ("conv", 3, 1
 # $$\text{pixel } q \text{ is seen} \iff \frac{\partial\, z_{\text{middle}}}{\partial\, x_q} \neq 0$$
 
 # %% tags=["exercise"]
-# library: knowsam_lite.course.chapters.ch02.receptive_field
+# library: knowsam_lite.course.chapters.ch02.e1_receptive_field.receptive_field
 # blank: receptive_field
 
 # %%
@@ -180,10 +180,12 @@ check("02.1", receptive_field)
 torch.manual_seed(0)
 slim = UNet(2, widths=(4, 4, 4, 4, 4)).eval()
 for level in range(5):
-    side, _ = ch02.receptive_field(lambda x, level=level: subnets.descend(slim.encoder, x)[level], 192)
+    side, _ = e1_receptive_field.receptive_field(
+        lambda x, level=level: subnets.encode(slim.encoder, x)[level], 192
+    )
     print(f"way down, level {level}: {side:>3} pixels")
 for size in (192, 208):
-    print(f"logits, the middle of {size}: {ch02.receptive_field(slim, size)[0]} pixels")
+    print(f"logits, the middle of {size}: {e1_receptive_field.receptive_field(slim, size)[0]} pixels")
 
 # %% [markdown]
 # Compare the first two rows with the arithmetic above, and all of them with the windows: level 4 knows rings
@@ -277,7 +279,7 @@ for name, shrink in (("largest", F.max_pool2d), ("mean", F.avg_pool2d)):
 #
 # Difficulty 2 of 5 · importance 5 of 5 · 8 minutes
 #
-# Write `descend(encoder, x)`: a list of blocks and images in, the list of *all* levels' maps out, full size
+# Write `encode(encoder, x)`: a list of blocks and images in, the list of *all* levels' maps out, full size
 # first. Begin with `as_image(x)`: this helper of the library makes three channels of one and refuses sizes
 # that cannot work (step 7).
 #
@@ -292,11 +294,11 @@ for name, shrink in (("largest", F.max_pool2d), ("mean", F.avg_pool2d)):
 # $$e_0 = B_0(x), \qquad e_i = B_i(\mathrm{pool}(e_{i-1})), \quad i = 1, \dots, 4$$
 
 # %% tags=["exercise"]
-# library: knowsam_lite.subnets.descend
-# blank: descend
+# library: knowsam_lite.subnets.encode
+# blank: encode
 
 # %%
-check("02.3", descend)
+check("02.3", encode)
 
 # %% [markdown]
 # **Look.** The real widths, an image of 256 pixels. Where are the weights, and where is the memory?
@@ -304,7 +306,7 @@ check("02.3", descend)
 # %% tags=["compare"]
 net = UNet(2)
 with torch.no_grad():
-    features = subnets.descend(net.encoder, torch.rand(1, 3, 256, 256))
+    features = subnets.encode(net.encoder, torch.rand(1, 3, 256, 256))
 numbers = [e.numel() for e in features]
 weights = [sum(p.numel() for p in block.parameters()) for block in net.encoder]
 print("level   channels   map         numbers in it   MB, 24 images     weights   dropout")
@@ -368,7 +370,7 @@ for row in enlarged[0, 0].tolist():
 #
 # Difficulty 3 of 5 · importance 5 of 5 · 10 minutes
 #
-# Write `climb(up, decoder, features)`. `features` is what `descend` returns; `up` holds the doubling layers
+# Write `decode(up, decoder, features)`. `features` is what `encode` returns; `up` holds the doubling layers
 # and `decoder` the blocks behind them, deepest first. Return the list of what the blocks return, coarsest
 # first. The list that you are given stays as it is.
 #
@@ -386,11 +388,11 @@ for row in enlarged[0, 0].tolist():
 # $$\hat e_4 = e_4, \qquad \hat e_i = \hat B_i\big([\,e_i,\; \mathrm{up}_i(\hat e_{i+1})\,]\big), \quad i = 3, \dots, 0$$
 
 # %% tags=["exercise"]
-# library: knowsam_lite.subnets.climb
-# blank: climb
+# library: knowsam_lite.subnets.decode
+# blank: decode
 
 # %%
-check("02.4", climb)
+check("02.4", decode)
 
 # %% [markdown]
 # **Look.** Both ways, drawn from the shapes that the network returns. Boxes are as wide as they have channels
@@ -398,7 +400,7 @@ check("02.4", climb)
 
 # %%
 with torch.no_grad():
-    found = subnets.climb(net.up, net.decoder, features)
+    found = subnets.decode(net.up, net.decoder, features)
 u = show(
     figures.ladder,
     [tuple(e.shape[1:]) for e in features],
@@ -422,8 +424,8 @@ class WithoutSkips(UNet):
     """A U-Net of the library whose skips carry zeros."""
 
     def features(self, x: Tensor) -> list[Tensor]:
-        *skips, deepest = subnets.descend(self.encoder, x)
-        return subnets.climb(self.up, self.decoder, [*map(torch.zeros_like, skips), deepest])
+        *skips, deepest = subnets.encode(self.encoder, x)
+        return subnets.decode(self.up, self.decoder, [*map(torch.zeros_like, skips), deepest])
 
 
 def influence(net: Callable[[Tensor], Tensor]) -> Tensor:
@@ -452,7 +454,7 @@ spread = show(
 for name, strength in seen.items():
     near = strength[120:136, 120:136].square().sum() / strength.square().sum()
     print(f"{name:<14} more than half of the influence from the 16 × 16 pixels around: {bool(near > 0.5)}")
-fields = [ch02.receptive_field(net, 192)[0] for net in (small_net, closed)]
+fields = [e1_receptive_field.receptive_field(net, 192)[0] for net in (small_net, closed)]
 print("receptive field:", fields[0], "pixels with skips,", fields[1], "without")
 
 # %% [markdown]
@@ -577,7 +579,7 @@ for mode in ("train", "eval"):
     with torch.no_grad():
         alone, together = asked(company[:1]), asked(company)[:1]
     moved = not torch.equal(asked.encoder[0][1].running_mean, unet.encoder[0][1].running_mean)
-    side, _ = ch02.receptive_field(asked, 224)
+    side, _ = e1_receptive_field.receptive_field(asked, 224)
     print(f"{mode:<5}  same answer: {torch.allclose(alone, together, atol=1e-4)!s:<5}", end="  ")
     print(f"asking changes the network: {moved!s:<5}  a pixel sees {side} of 224")
 
@@ -599,7 +601,7 @@ for level in (3, 2, 1, 0):
     up, skip = 2 * side[level + 1], side[level]
     print(f"level {level}: {up} comes up, the skip has {skip}:", "fits" if up == skip else "does not fit")
 try:
-    as_image(torch.rand(1, 3, 50, 64))  # the first thing that `descend` does
+    as_image(torch.rand(1, 3, 50, 64))  # the first thing that `encode` does
 except UserError as error:
     print("UserError:", error)
 print("missing to the next multiple:", -50 % STRIDE)
@@ -628,7 +630,7 @@ print("missing to the next multiple:", -50 % STRIDE)
 # $$z = F_a(\mathrm{pad}(x))_{\,:H,\,:W}$$
 
 # %% tags=["exercise"]
-# library: knowsam_lite.course.chapters.ch02.any_size
+# library: knowsam_lite.course.chapters.ch02.e6_any_size.any_size
 # blank: any_size
 
 # %%

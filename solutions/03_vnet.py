@@ -30,7 +30,8 @@ import torch
 from torch import Tensor, nn
 
 from knowsam_lite import Synthetic, UNet, figures, losses, subnets
-from knowsam_lite.course.chapters import ch02, ch03
+from knowsam_lite.course.chapters.ch02 import e1_receptive_field
+from knowsam_lite.course.chapters.ch03 import e2_the_instrument, e5_shared_errors
 from knowsam_lite.data import choose_labeled
 from knowsam_lite.data.sampler import StepBatches, load_case
 from knowsam_lite.losses import UNKNOWN
@@ -100,7 +101,7 @@ for name, (first, second) in pairs.items():
 # | $s_i = S_i(v_i), \; s_0 = S_0(x)$ | what leaves it | `stage(x)` | the same |
 # | $\hat s_i = \hat S_i(\mathrm{up}(\hat s_{i+1}) + v_i)$ | the way up | `stage(up(x) + skip)` | the same |
 # | $z_b = \mathrm{head}(\hat s_0)$ | logits | `VNet(2)(x)` | (N, C, H, W) |
-# | $\mathrm{Var}(W) = 2 / n_{in}$ | the Kaiming start | `start_kaiming(net)` | |
+# | $\mathrm{Var}(W) = 2 / n_{in}$ | the Kaiming start | `init_kaiming(net)` | |
 # | $\lvert E_1 \cap E_2 \rvert \, / \, \lvert E_1 \cup E_2 \rvert$ | shared errors | `shared_errors(z_1, z_2, y)` | one number |
 #
 # $E_1$ and $E_2$ are the sets of pixels at which the two networks are wrong.
@@ -237,7 +238,7 @@ with torch.no_grad():
 # $$\mathrm{signal} = \frac{1}{w\,|\Omega|} \sum_{c=1}^{w} \sum_{q \in \Omega} \mathrm{std}_{\text{images}}\big(a_{c,q}\big) \quad \text{for the output } a \text{ of each convolution, of } w \text{ channels, at the pixels } q$$
 
 # %% tags=["exercise"]
-# library: knowsam_lite.course.chapters.ch03.signal
+# library: knowsam_lite.course.chapters.ch03.e2_the_instrument.signal
 # blank: signal
 
 # %%
@@ -251,7 +252,7 @@ check("03.2", signal)
 #
 # Difficulty 2 of 5 · importance 4 of 5 · 8 minutes
 #
-# Write `start_kaiming(net)`: give every convolution and every transposed convolution in `net` new weights,
+# Write `init_kaiming(net)`: give every convolution and every transposed convolution in `net` new weights,
 # from a normal distribution of mean 0 and variance 2 / fan-in. Biases, and layers of other kinds, stay as
 # they are. The fan-in is the number of weights in `module.weight[0]`. The network itself is changed, so
 # nothing is returned.
@@ -268,23 +269,23 @@ check("03.2", signal)
 # $$W \sim \mathcal{N}\Big(0, \frac{2}{n_{in}}\Big)$$
 
 # %% tags=["exercise"]
-# library: knowsam_lite.subnets.start_kaiming
-# blank: start_kaiming
+# library: knowsam_lite.subnets.init_kaiming
+# blank: init_kaiming
 
 # %%
-check("03.3", start_kaiming)
+check("03.3", init_kaiming)
 
 # %% [markdown]
 # **Look.** The twelve convolutions again. From here on the cells use the finished functions of `ch03` and of
 # the library, so an unfinished exercise never stops you. (The next cell imports two of them under their own
-# names. If you go back to your `conv_stage` or `start_kaiming` later, run its cell again before its check.)
+# names. If you go back to your `conv_stage` or `init_kaiming` later, run its cell again before its check.)
 
 # %% tags=["compare"]
-from knowsam_lite.subnets import conv_stage, start_kaiming
+from knowsam_lite.subnets import conv_stage, init_kaiming
 
 torch.manual_seed(0)
 stack, x = conv_stage(32, 12), torch.randn(4, 32, 32, 32)
-start_kaiming(stack)
+init_kaiming(stack)
 with torch.no_grad():
     for i, layer in enumerate(stack):
         x = layer(x)
@@ -311,7 +312,7 @@ x_t = torch.stack([load_case(dataset, record, 64)[0] for record in test])
 y_t = torch.stack([torch.from_numpy(dataset.mask(record).astype("int64")) for record in test])
 torch.manual_seed(0)
 starts = {"V-Net": subnets.VNet(2), "V-Net, default start": default_start(subnets.VNet(2)), "U-Net": UNet(2)}
-signals = {name: ch03.signal(net.train(), x_t) for name, net in starts.items()}
+signals = {name: e2_the_instrument.signal(net.train(), x_t) for name, net in starts.items()}
 
 # %% tags=["compare"]
 survival = show(
@@ -339,7 +340,7 @@ for name, values in signals.items():
 
 # %% tags=["compare"]
 up = nn.ConvTranspose2d(64, 32, 2, stride=2)
-subnets.start_kaiming(up)
+subnets.init_kaiming(up)
 print("weight", tuple(up.weight.shape), "  weights in weight[0]:", up.weight[0].numel())
 with torch.no_grad():
     x = torch.randn(8, 64, 32, 32).relu()
@@ -399,10 +400,12 @@ def entering(x: Tensor, level: int) -> Tensor:
 
 
 for level in range(4):
-    enters = ch02.receptive_field(lambda x, level=level: entering(x, level), 128)[0]
+    enters = e1_receptive_field.receptive_field(lambda x, level=level: entering(x, level), 128)[0]
     leaves = enters
     if level:
-        leaves = ch02.receptive_field(lambda x, i=level: narrow.encoder[i](entering(x, i)), 128)[0]
+        leaves = e1_receptive_field.receptive_field(
+            lambda x, i=level: narrow.encoder[i](entering(x, i)), 128
+        )[0]
     print(f"level {level}: what enters sees {enters:>2} pixels, what leaves sees {leaves:>2}")
 
 # %% [markdown]
@@ -446,7 +449,7 @@ torch.manual_seed(0)
 slim = {"U-Net": UNet(2, (4, 4, 4, 4, 4)).eval(), "V-Net": subnets.VNet(2, (4, 4, 4, 4, 4))}
 for name, net in slim.items():
     sizes = (192, 208) if name == "U-Net" else (304, 320)
-    fields = sorted(ch02.receptive_field(net, size)[0] for size in sizes)
+    fields = sorted(e1_receptive_field.receptive_field(net, size)[0] for size in sizes)
     weights = sum(p.numel() for p in full[name].parameters())
     layers = [m for m in full[name].modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
     norms = [m for m in full[name].modules() if isinstance(m, nn.BatchNorm2d)]
@@ -487,7 +490,7 @@ for name, net in slim.items():
 # $$\frac{|E_1 \cap E_2|}{|E_1 \cup E_2|}, \qquad E_{1,2} = \{\, q : \arg\max_c z_{1,2}(c, q) \neq y(q) \neq -1 \,\}$$
 
 # %% tags=["exercise"]
-# library: knowsam_lite.course.chapters.ch03.shared_errors
+# library: knowsam_lite.course.chapters.ch03.e5_shared_errors.shared_errors
 # blank: shared_errors
 
 # %%
@@ -501,7 +504,7 @@ truth = torch.from_numpy(disc)[None].long()
 truth[0, 0] = UNKNOWN  # nobody has said what the first row is: it counts for nothing
 for name, answers in pairs.items():
     z_1, z_2 = (torch.from_numpy(np.stack([~a, a])[None]).float() for a in answers)
-    print(f"{name:<9}  shared errors {ch03.shared_errors(z_1, z_2, truth):.1f}")
+    print(f"{name:<9}  shared errors {e5_shared_errors.shared_errors(z_1, z_2, truth):.1f}")
 
 # %% [markdown]
 # Now train, with the loop of chapter 02: eight labelled images of skin lesions, narrow networks, 100 steps, and
@@ -577,7 +580,7 @@ print("pair                  shared   by chance   at most")
 for first, second in combinations(p, 2):
     r_1, r_2 = ((p[key].argmax(dim=1) != y_t).float().mean() for key in (first, second))
     chance, most = r_1 * r_2 / (r_1 + r_2 - r_1 * r_2), min(r_1, r_2) / max(r_1, r_2)
-    share = ch03.shared_errors(p[first], p[second], y_t)
+    share = e5_shared_errors.shared_errors(p[first], p[second], y_t)
     print(f"{told((first, second))} {share:>9.2f} {chance:>11.2f} {most:>9.2f}")
 
 # %% [markdown]

@@ -31,7 +31,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from knowsam_lite import Config, Synthetic, UNet, VNet, figures, losses
-from knowsam_lite.course.chapters.ch00 import learners
+from knowsam_lite.course.chapters.ch00.e4_who_learns import learners
+from knowsam_lite.course.chapters.ch04 import e4_the_moving_average
 from knowsam_lite.data import choose_labeled
 from knowsam_lite.data.sampler import Batch, StepBatches, load_case
 from knowsam_lite.losses import supervised_loss
@@ -568,13 +569,15 @@ print(f"half of the teacher is from the last {math.log(0.5) / math.log(DECAY):.0
 # </details>
 
 # %% tags=["exercise"]
-# library: knowsam_lite.methods.mean_teacher.follow
+# library: knowsam_lite.course.chapters.ch04.e4_the_moving_average.follow
 # blank: follow
 
 # %%
 check("04.4", follow)
 
 # %% [markdown]
+# (The library: `update_ema`, with or without buffers.)
+#
 # **Look.** One weight of a student that climbs from 0 to 1, restlessly, and two teachers that follow it from
 # 0: yours (the library's), and one that uses 0.99 from the start.
 
@@ -587,7 +590,7 @@ path: dict[str, list[float]] = {"student": walk, "teacher": [], "0.99 throughout
 late = 0.0
 for step, value in enumerate(walk):
     nn.init.constant_(student.weight, value)
-    mean_teacher.follow(follower, student, step)
+    e4_the_moving_average.follow(follower, student, step)
     late = DECAY * late + (1 - DECAY) * value
     path["teacher"].append(follower.weight.item())
     path["0.99 throughout"].append(late)

@@ -658,7 +658,7 @@ check("05.5", ablate)
 # twenty seconds.
 
 # %%
-from knowsam_lite.course.chapters.ch05 import silenced
+from knowsam_lite.course.chapters.ch05.e5_an_ablation import silenced
 
 
 def trained_without(names: tuple[str, ...], seed: int) -> float:

@@ -34,7 +34,7 @@ from segment_anything.modeling.image_encoder import Block, window_partition, win
 from torch import Tensor, nn
 
 from knowsam_lite import Synthetic, figures
-from knowsam_lite.course.chapters import ch06
+from knowsam_lite.course.chapters.ch06 import e2_freezing, e6_all_prompts_at_once
 from knowsam_lite.course.explorers import prompts
 from knowsam_lite.data.transforms import to_tensor
 from knowsam_lite.metrics import dice
@@ -345,7 +345,7 @@ for name, module in {"first": first, "middle": middle, "last": last}.items():
 
 # %% tags=["compare"]
 frozen_sam = copy.deepcopy(sam)
-choices = {"everything": list(sam.parameters()), "the adapters": ch06.only_adapters(frozen_sam)}
+choices = {"everything": list(sam.parameters()), "the adapters": e2_freezing.only_adapters(frozen_sam)}
 for name, weights in choices.items():
     count = sum(p.numel() for p in weights)
     print(f"{name:<13} {count / 1e6:5.2f} million learn: gradients and AdamW take {12 * count / 1e6:5.1f} MB")
@@ -400,8 +400,8 @@ print("what learns             activations kept")
 for name in ("everything", "all adapters", "the decoder's adapters", "nothing"):
     net = copy.deepcopy(sam).requires_grad_(name == "everything")
     if "adapters" in name:
-        ch06.only_adapters(net.mask_decoder if "decoder" in name else net)
-    kept = ch06.saved_bytes(net, lambda net=net: ask_boxes(net, tissues[0], tissues[2]))
+        e2_freezing.only_adapters(net.mask_decoder if "decoder" in name else net)
+    kept = e6_all_prompts_at_once.saved_bytes(net, lambda net=net: ask_boxes(net, tissues[0], tissues[2]))
     print(f"{name:<23} {kept / 1e6:>10.0f} MB")
 
 # %% [markdown]
@@ -474,7 +474,7 @@ counts = {}
 for name in ("sam_mini", "sam_vit_b", "sam_vit_l", "sam_vit_h"):
     with torch.device("meta"):
         large = PromptedSam(BACKBONES[name], 256)
-    new = sum(p.numel() for p in ch06.only_adapters(large))
+    new = sum(p.numel() for p in e2_freezing.only_adapters(large))
     counts[name] = new, sum(p.numel() for p in large.parameters()) - new
     print(
         f"{name:<10} pretrained {counts[name][1] / 1e6:6.1f} million   adapters {new / 1e6:5.2f} million",
@@ -805,7 +805,7 @@ def adapt(net: PromptedSam, weights: list[nn.Parameter], rate: float, seed: int 
 
 # %% tags=["training"]
 adapted, tuned = copy.deepcopy(sam), copy.deepcopy(sam)
-adapt(adapted, ch06.only_adapters(adapted), 3e-3)
+adapt(adapted, e2_freezing.only_adapters(adapted), 3e-3)
 adapt(tuned, list(tuned.parameters()), 5e-4)
 print("                learned weights   glands   shapes")
 for name, net in {"SAM as it was": sam, "adapters": adapted, "all weights": tuned}.items():
@@ -849,7 +849,7 @@ print("pretrained tensors that moved:", sum("adapter" not in name for name in mo
 def trained_part(part: str, seed: int) -> float:
     """Dice on the glands after only the adapters of `part` of SAM have learned; "" is all of it."""
     net = fresh_sam(seed).requires_grad_(False)
-    adapt(net, ch06.only_adapters(net.get_submodule(part)), 3e-3, seed)
+    adapt(net, e2_freezing.only_adapters(net.get_submodule(part)), 3e-3, seed)
     return score(net, *tissues)
 
 

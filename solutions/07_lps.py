@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from knowsam_lite import Synthetic, UNet, figures, losses
-from knowsam_lite.course.chapters import ch07
+from knowsam_lite.course.chapters.ch07 import shared
 from knowsam_lite.data import choose_labeled
 from knowsam_lite.data.sampler import load_case
 from knowsam_lite.metrics import dice
@@ -515,7 +515,7 @@ ways = {
 with torch.no_grad():
     reference = ways["one pass, N x C rows"]()
     for name, way in ways.items():
-        work, close = ch07.counted(heart, way), torch.allclose(way(), reference, rtol=1e-5, atol=1e-5)
+        work, close = shared.counted(heart, way), torch.allclose(way(), reference, rtol=1e-5, atol=1e-5)
         print(f"{name:<26}", "  ".join(f"{what} {count:>2}" for what, count in work.items()), "  same", close)
 
 # %% [markdown]

@@ -551,7 +551,7 @@ for most in ("uncertain", "certain"):
 #   the ramp $w(t)$.
 #
 # Consistency and low entropy join in, as on the plain batch (chapter 04). The subnets' terms are averaged: one
-# half for each. In the library this is `KnowSam.mixed_losses`.
+# half for each. In the library this is `KnowSAM.mixed_losses`.
 #
 # $$L_{mixed} = L_{sup}(z_f, \tilde y) + \sum_{k \in \{a, b\}} \tfrac12 \Big[ L_{sup}(z_k, \tilde y) + w(t)\, L_{sup}\big(z_{k,u},\ \arg\max_c z_{f,u,c}\big) \Big] + \dots$$
 #

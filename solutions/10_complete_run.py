@@ -38,10 +38,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from knowsam_lite import METHODS, Config, KnowSam, Method, Record, UNet, VNet, figures, open_dataset
-from knowsam_lite.checkpoints import load_best, load_last
+from knowsam_lite import METHODS, Config, KnowSAM, Method, Record, UNet, VNet, figures, open_dataset
 from knowsam_lite.config import RECIPES
-from knowsam_lite.course.chapters.ch00 import learners
+from knowsam_lite.course.chapters.ch00.e4_who_learns import learners
 from knowsam_lite.course.live import WatchedTrainer
 from knowsam_lite.data import choose_labeled
 from knowsam_lite.data.sampler import Batch, StepBatches
@@ -49,8 +48,9 @@ from knowsam_lite.evaluation import at_native_size, case_dice, predicted, score_
 from knowsam_lite.losses import consistency_loss, distillation_loss, entropy_loss, supervised_loss
 from knowsam_lite.methods.base import ramp
 from knowsam_lite.metrics import paired_bootstrap
-from knowsam_lite.report import score_run, sheet_cases, table
-from knowsam_lite.runs import choose_device, use_bf16
+from knowsam_lite.report.write import score_run, sheet_cases, table
+from knowsam_lite.runs.checkpoints import load_best, load_last
+from knowsam_lite.runs.run import choose_device, use_bf16
 from knowsam_lite.sam.prompts import roughen
 from knowsam_lite.training import Trainer
 
@@ -154,7 +154,7 @@ tiny = Config(
 
 def tiny_method() -> Method:
     """The whole method, small."""
-    return KnowSam(tiny, 2, *narrow_students(2))
+    return KnowSAM(tiny, 2, *narrow_students(2))
 
 
 method = tiny_method()
@@ -258,7 +258,7 @@ def joint_losses(
 check("10.1", joint_losses)
 
 # %% [markdown]
-# The last line of the check puts real networks in, SAM included: you wrote the library's `KnowSam.losses`. From
+# The last line of the check puts real networks in, SAM included: you wrote the library's `KnowSAM.losses`. From
 # 24 % of the run on, nine `mixed` terms join in: the students' own on UGDA's mixed batch, and the pseudo terms
 # of exercise 09.5.
 #

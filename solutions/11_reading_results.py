@@ -33,7 +33,7 @@ from scipy.stats import t
 
 from knowsam_lite import figures, open_dataset
 from knowsam_lite.calibration import calibration_error
-from knowsam_lite.course.chapters.ch11 import half_and_half
+from knowsam_lite.course.chapters.ch11.e5_risk_and_coverage import half_and_half
 from knowsam_lite.course.recorded import load_grid, load_margins
 from knowsam_lite.metrics import BoolArray, FloatArray, dice, hd95, paired_bootstrap
 from knowsam_lite.uncertainty import entropy_map
@@ -422,7 +422,7 @@ check("11.3", failure_kind)
 # each method:
 
 # %% tags=["compare"]
-from knowsam_lite.course.chapters.ch11 import right_kind
+from knowsam_lite.course.chapters.ch11.e3_kinds_of_failure import right_kind
 
 kinds = {
     name: [right_kind(p, t) for p, t in zip(masks[name], truths["test"], strict=True)] for name in METHODS

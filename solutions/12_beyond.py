@@ -26,6 +26,7 @@ import importlib.util
 import inspect
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,7 +49,7 @@ from knowsam_lite import (
     figures,
     fit,
 )
-from knowsam_lite.course.chapters.ch00 import learners
+from knowsam_lite.course.chapters.ch00.e4_who_learns import learners
 from knowsam_lite.data import choose_labeled
 from knowsam_lite.data.check import check_dataset
 from knowsam_lite.data.sampler import Batch, StepBatches, load_case
@@ -81,7 +82,7 @@ drawn = show(
 # had to write itself:
 
 # %% tags=["compare"]
-CONTRACT = ("losses", "predict", "optimizers", "after_step", "views")
+CONTRACT = ("parts", "predict", "optimizers", "after_step", "views")
 plain = [name for name, kind in METHODS.items() if f"{name}+skd" in METHODS]
 for name in plain:
     own = [part for part in CONTRACT if getattr(METHODS[name], part) is not getattr(Method, part)]
@@ -97,7 +98,7 @@ print(f"{len(plain)} methods, and each once more as NAME+skd: {len(METHODS)} nam
 #
 # | symbol | meaning | in code | shape |
 # |---|---|---|---|
-# | $L = \sum_i L_i$ | what a method returns: its terms, already weighted | `losses(batch, step)` | a dictionary |
+# | $L = \sum_i L_i$ | what a method returns: its terms, already weighted | `parts(batch, step)` | dictionaries |
 # | $w(t) = e^{-5 (1 - t / t_{max})^2}$ | the ramp, chapter 04 | `ramp(self.progress(step))` | a number |
 # | $z = F(x)$ | the method's own prediction | `predict(x)` | (N, C, H, W) |
 # | $z_s$ | SAM's answer, prompted with $z$ | `ask_teacher(batch, z)` | (n, C, H, W) labelled, (N − n, C, H, W) unlabelled |
@@ -134,9 +135,10 @@ print("labels of the unlabelled half:", batch.y[batch.n_labeled :].unique().toli
 # %% [markdown]
 # ## Step 1: a method of your own
 #
-# **Idea.** `Method` is an `nn.Module` with two holes. `losses(batch, step)` gets the images of one step, the
-# labelled ones first, and returns terms by name, each already multiplied by its weight. `predict(x)` says
-# what is tested. The loop adds the terms, goes backward once, lets the optimizers step, calls
+# **Idea.** `Method` is an `nn.Module` with two holes. `parts(batch, step)` gets the images of one step, the
+# labelled ones first, and *yields* terms by name, each already multiplied by its weight. The loop goes
+# backward after each part, most methods yield one, and `losses(batch, step)` is all of them. `predict(x)` says
+# what is tested. The loop lets the optimizers step, calls
 # `after_step(step)`, and never asks which method it runs. Nor does a method ask how long the run is: it asks
 # for its *progress*, a number from 0 to 1. `views(x)` names every map worth scoring; by default it is the
 # prediction alone, under the name `prediction_view`.
@@ -156,9 +158,9 @@ class OnePixel(Method):
         super().__init__(config, num_classes)
         self.net = nn.Conv2d(3, num_classes, 1)
 
-    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+    def parts(self, batch: Batch, step: int) -> Iterator[dict[str, Tensor]]:
         n = batch.n_labeled
-        return {"supervised": supervised_loss(self.net(batch.x[:n]), batch.y[:n])}
+        yield {"supervised": supervised_loss(self.net(batch.x[:n]), batch.y[:n])}
 
     def predict(self, x: Tensor) -> Tensor:
         return self.net(x)
@@ -174,8 +176,8 @@ print("optimizers, by default:", [type(optimizer).__name__ for optimizer in tiny
 # Difficulty 2 of 5 · importance 5 of 5 · 12 minutes
 #
 # Chapter 04 asked a finished network about each image and its mirror image. Now the same question becomes a
-# loss. Write `losses` and `predict` of
-# `Mirror`. Two terms: `"supervised"`, cross-entropy and Dice on the labelled half with weight 1, and
+# loss. Write `parts` and `predict` of
+# `Mirror`. One part with two terms: `"supervised"`, cross-entropy and Dice on the labelled half with weight 1, and
 # `"consistency"`: on the unlabelled half the mean squared error between the probabilities for the image
 # and those for its mirror image, *mirrored back*. The latter are the target and get no gradient; the
 # term's weight is the ramp $w(t)$.
@@ -201,7 +203,7 @@ print("optimizers, by default:", [type(optimizer).__name__ for optimizer in tiny
 
 
 # %% tags=["exercise"]
-# blank: Mirror.losses
+# blank: Mirror.parts
 # blank: Mirror.predict
 class Mirror(Method):
     """CE + Dice on labels; on unlabelled images agreement with the mirrored answer to the mirrored image."""
@@ -213,13 +215,13 @@ class Mirror(Method):
         super().__init__(config, num_classes)
         self.net = UNet(num_classes) if net is None else net
 
-    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        """The weighted terms "supervised" and "consistency"."""
+    def parts(self, batch: Batch, step: int) -> Iterator[dict[str, Tensor]]:
+        """Yield the weighted terms "supervised" and "consistency" in one part."""
         n, z = batch.n_labeled, self.net(batch.x)
         with torch.no_grad():
             mirrored = self.net(batch.x.flip(-1)).flip(-1)
         distance = F.mse_loss(z[n:].softmax(dim=1), mirrored[n:].softmax(dim=1))
-        return {
+        yield {
             "supervised": supervised_loss(z[:n], batch.y[:n]),
             "consistency": ramp(self.progress(step)) * distance,
         }
@@ -283,8 +285,8 @@ class Decided(Method):
         super().__init__(method.config, method.num_classes)
         self.method = method
 
-    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        return {**self.method.losses(batch, step), "timid": -0.01 * self.method.predict(batch.x).abs().mean()}
+    def parts(self, batch: Batch, step: int) -> Iterator[dict[str, Tensor]]:
+        yield {**self.method.losses(batch, step), "timid": -0.01 * self.method.predict(batch.x).abs().mean()}
 
 
 outer = Decided(tiny)
@@ -303,7 +305,7 @@ for part in ("optimizers", "after_step"):
 #
 # Difficulty 3 of 5 · importance 5 of 5 · 15 minutes
 #
-# Write `losses`, `optimizers` and `after_step` of `SamDistillation`. `losses` returns the inner method's terms,
+# Write `parts`, `optimizers` and `after_step` of `SamDistillation`. `parts` yields the inner method's terms,
 # untouched, and two more: `"sam/supervised"`, CE + Dice of SAM's answer on the labelled half, and
 # `"distillation"`, $\lambda_{SKD}\, L_{SKD}$ on *all* images. $\lambda_{SKD}$ and $T$ are in the
 # configuration: `self.config.distillation_weight` and `self.config.temperature`. `optimizers` returns the inner
@@ -327,7 +329,7 @@ for part in ("optimizers", "after_step"):
 
 # %% tags=["exercise"]
 # library: knowsam_lite.methods.distillation.SamDistillation
-# blank: SamDistillation.losses
+# blank: SamDistillation.parts
 # blank: SamDistillation.optimizers
 # blank: SamDistillation.after_step
 

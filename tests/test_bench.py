@@ -131,7 +131,7 @@ def test_a_table_has_a_row_a_change_and_shows_the_growth(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--variant nothing", "found variant 'nothing'"),
+        ("--variant nothing", "found method 'nothing'"),
         ("--batch 1", "found batch 1"),
         ("--image-size 50", "found"),
         ("--teacher sam_vit_z", "sam_vit_z"),

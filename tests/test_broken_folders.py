@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_folders import change_row, make_folder, picture, read_index, square, write_index
+from helpers.data_folders import change_row, make_folder, picture, read_index, square, write_index
+from helpers.volume_folders import make_h5, make_nifti, save_h5, save_nifti, volume
 from PIL import Image
-from volume_folders import make_h5, make_nifti, save_h5, save_nifti, volume
 
 from knowsam_lite.cli import main
 from knowsam_lite.data import Synthetic
@@ -247,7 +247,7 @@ PICTURES = {
     mask_without_row: ("warning", "masks/Änderung 1.PNG", "no valid row", "add a row"),
     image_without_mask: ("error", "images/i00.png", "no mask for it", "add the mask"),
     mask_without_image: ("error", "masks/i00.png", "no image for it", "add the image"),
-    two_files_of_one_name: ("error", "images/i00.png", "of one name", "rename one"),
+    two_files_of_one_name: ("error", "images/i00.png", "with the same name", "rename one"),
     other_size: ("error", "masks/i00.png", "30x24 px for an image of 32x24 px", "resize"),
     mask_of_one_pixel: ("error", "masks/i00.png", "1x1 px for an image of 32x24 px", "replace"),
     object_of_one_pixel: ("warning", "masks/i00.png", "1 foreground pixels", "look at the mask"),
@@ -286,7 +286,7 @@ PICTURES = {
     look_alike_in_two_splits: ("warning", "images/i00.png", "near-duplicates i00 (train) and i11", "--fix"),
 }
 NIFTI = {
-    picture_for_a_volume: ("error", "index.csv line 2", "expected two pictures or two volumes", "one way"),
+    picture_for_a_volume: ("error", "index.csv line 2", "expected two pictures or two volumes", "same kind"),
     cut_volume: ("error", "images/v0.nii.gz", "no readable volume", "replace"),
     volume_of_other_length: ("error", "masks/v0.nii.gz", "3 slices of 32x24 px for", "replace"),
 }

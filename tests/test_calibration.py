@@ -41,7 +41,7 @@ def test_a_calibrated_network_has_no_error_and_a_sure_and_wrong_one_has_all():
     right = rng.random(confidence.shape) < confidence
     assert calibration_error(*reliability(confidence, right)) < 0.01
     assert calibration_error(*reliability(np.ones(9), np.zeros(9, bool))) == 1
-    with pytest.raises(UserError, match="found no answer in any part, expected at least one"):
+    with pytest.raises(UserError, match="found no prediction in any bin, expected at least one"):
         calibration_error(np.zeros(4), np.zeros(4), np.zeros(4))
 
 

@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from data_folders import change_row, make_folder, square
+from helpers.data_folders import change_row, make_folder, square
 from PIL import Image
 
 from knowsam_lite.data import SegmentationFolder, Synthetic, choose_labeled

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from data_folders import change_row, make_folder, read_index, square, write_index
+from helpers.data_folders import change_row, make_folder, read_index, square, write_index
 from PIL import Image
 
 from knowsam_lite.cli import COMMANDS, main

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import torch
-from base import small_net, tiny_teacher, two_stream_batch
+from helpers.base import small_net, tiny_teacher, two_stream_batch
 
 from knowsam_lite.cli import main
 from knowsam_lite.commands.ablate import LADDER
@@ -17,9 +17,9 @@ from knowsam_lite.compare.leaderboard import csv_text, html
 from knowsam_lite.config import Config
 from knowsam_lite.data import Synthetic
 from knowsam_lite.errors import UserError
-from knowsam_lite.log import read_log
-from knowsam_lite.methods import METHODS, KnowSam, MultiViewMean
-from knowsam_lite.runs import load_run
+from knowsam_lite.methods import METHODS, KnowSAM, MultiViewMean
+from knowsam_lite.runs.log import read_log
+from knowsam_lite.runs.run import load_run
 from knowsam_lite.training import Trainer
 
 DATA = "synthetic:dermoscopy:32"
@@ -158,7 +158,7 @@ def rung(name: str) -> torch.nn.Module:
     config = replace(Config(), image_size=32, steps=300, **LADDER[name])
     nets = (small_net(2), small_net(2))
     kind = METHODS[config.method]
-    return kind(config, 2, *nets, tiny_teacher(2)) if issubclass(kind, KnowSam) else kind(config, 2, *nets)
+    return kind(config, 2, *nets, tiny_teacher(2)) if issubclass(kind, KnowSAM) else kind(config, 2, *nets)
 
 
 @pytest.mark.parametrize("name", LADDER)

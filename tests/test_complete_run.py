@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from base import small_net
-from chapters import answer, chapter, code_cells, environment, nbval
+from helpers.base import small_net
+from helpers.chapters import answer, chapter, code_cells, environment, nbval
 
 from knowsam_lite.config import Config
 from knowsam_lite.course import live
 from knowsam_lite.course.builder import ROOT
-from knowsam_lite.course.chapters import ch10
+from knowsam_lite.course.chapters.ch10 import e5_which_checkpoint
 from knowsam_lite.data import Synthetic
 from knowsam_lite.methods import SupervisedPair
 from knowsam_lite.training import Trainer
@@ -56,7 +56,7 @@ def test_the_choice_is_the_one_of_the_loop(tmp_path):
     t.start()
     t.fit(progress=False)
     rows = [json.loads(line) for line in (t.run / "log.jsonl").read_text().splitlines()]
-    best = ch10.right_choice(rows, "fused")
+    best = e5_which_checkpoint.right_choice(rows, "fused")
     assert t.best == next(r["dice"]["fused"] for r in rows if r["kind"] == "val" and r["step"] == best)
 
 
@@ -136,7 +136,7 @@ def test_without_weights_the_chapter_goes_on_with_sam_mini(code, found, capsys, 
 def test_a_run_that_is_not_exact_goes_red_under_nbval(tmp_path):
     """The compared cell of the resume sees it when the random state is not put back."""
     shutil.copytree(ROOT / "knowsam_lite", tmp_path / "knowsam_lite")
-    path = tmp_path / "knowsam_lite" / "checkpoints.py"
+    path = tmp_path / "knowsam_lite" / "runs" / "checkpoints.py"
     text = path.read_text("utf8")
     before = 'torch.set_rng_state(content["random"])'
     assert before in text

@@ -4,12 +4,13 @@ from collections.abc import Iterable
 
 import pytest
 import torch
-from behavior import BEHAVIOR
-from chapters import NAMES, answer, exercise_cells
-from mutations import mutants
+from helpers.chapters import NAMES, answer, exercise_cells
+from helpers.mutations import mutants
 
 from knowsam_lite.course.checks import failures, find_exercise
+from knowsam_lite.course.hidden import behavior
 
+BEHAVIOR = behavior()
 EXERCISES = [(name, number) for name in NAMES for number in exercise_cells(name)]
 COUNT, SEED, WANTED = 60, 0, 0.9  # mutants tried per exercise, their choice, and the part that must fail
 

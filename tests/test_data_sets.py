@@ -12,11 +12,11 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-import archives
 import numpy as np
 import pytest
-from archive_server import ArchiveServer
-from archives import encoded, image, mask, nifti, zip_of
+from helpers import archives
+from helpers.archive_server import ArchiveServer
+from helpers.archives import encoded, image, mask, nifti, zip_of
 from PIL import Image
 
 from knowsam_lite import downloads
@@ -390,8 +390,8 @@ def coded_as_one(images: Path, masks: Path) -> None:
     [
         (missing_mask, "found no mask for"),
         (missing_image, "found no image for"),
-        (two_of_one_name, "of one name"),
-        (ids_that_collide, "more different ones"),
+        (two_of_one_name, "with the same name"),
+        (ids_that_collide, "names that differ more"),
         (coded_as_one, "found mask values 0, 1, expected 0 and 255"),
     ],
 )

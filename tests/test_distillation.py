@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from base import check_method, small_net, tiny_teacher, two_stream_batch
+from helpers.base import check_method, small_net, tiny_teacher, two_stream_batch
 
 from knowsam_lite.config import Config
 from knowsam_lite.losses import distillation_loss

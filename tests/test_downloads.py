@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from bad_server import CONTENT, HALF, SHA256, Server, running
+from helpers.bad_server import CONTENT, HALF, SHA256, Server, running
 
 from knowsam_lite import downloads
 from knowsam_lite.downloads import fetch
@@ -37,7 +37,7 @@ def test_what_passes_is_survived_and_the_file_is_right(server, tmp_path, faults,
 
 def test_a_later_process_goes_on_where_the_first_stopped(server, tmp_path):
     server.faults = ["truncated", "truncated"]
-    with pytest.raises(UserError, match=r"not reachable after 2 attempts.*goes on where it stopped"):
+    with pytest.raises(UserError, match=r"not reachable after 2 attempts.*resumes where it stopped"):
         fetch(server.url, SHA256, "f.zip", tmp_path, retries=1)
     assert (tmp_path / "f.zip.part").stat().st_size == HALF + HALF // 2
     assert not (tmp_path / "f.zip").exists()

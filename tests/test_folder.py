@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_folders import change_row, make_folder, picture, read_index, square, write_index
+from helpers.data_folders import change_row, make_folder, picture, read_index, square, write_index
 from PIL import Image
 
 from knowsam_lite.data import SegmentationFolder, open_dataset

@@ -10,24 +10,31 @@ from functools import cache
 import nbformat
 import pytest
 import torch
-from behavior import BEHAVIOR
-from chapters import NAMES, answer, chapter, code_cells, committed, environment, exercise_cells, surroundings
+from helpers.chapters import (
+    NAMES,
+    answer,
+    chapter,
+    code_cells,
+    committed,
+    environment,
+    exercise_cells,
+    surroundings,
+)
 from torch import Tensor, nn
 
-from knowsam_lite.course import builder, instructor
+from knowsam_lite.course import builder, hidden, instructor
 from knowsam_lite.course.blanks import blanked, solved
 from knowsam_lite.course.checks import failures, find_exercise
 from knowsam_lite.course.marking import page, tasks
 from knowsam_lite.errors import UserError
 
 ROOT = builder.ROOT
-PROBES = (ROOT / "tests" / "behavior.py").read_text("utf8")
 EXERCISES = [(name, number) for name in NAMES for number in exercise_cells(name)]
 
 
 @cache
 def assignment(name, seed=1):
-    return instructor.assignment(chapter(name), PROBES, seed)
+    return instructor.assignment(chapter(name), hidden.source(name[:2]), seed)
 
 
 def graded(name, seed=1):
@@ -36,7 +43,7 @@ def graded(name, seed=1):
     return {cell.metadata.nbgrader.grade_id: cell for cell in cells}
 
 
-def hidden(name, number, thing, seed=1):
+def complaint(name, number, thing, seed=1):
     """Run the hidden tests of an exercise on an answer: what they complain about, or ""."""
     namespace = {"__name__": "__main__"}
     exec(surroundings(name), namespace)
@@ -65,7 +72,7 @@ def released(source):
 @pytest.mark.parametrize(("name", "number"), EXERCISES)
 def test_the_solution_passes_the_hidden_tests_of_any_seed(name, number):
     before = torch.get_rng_state()
-    assert [hidden(name, number, answer(name, number), seed) for seed in (1, 4)] == ["", ""]
+    assert [complaint(name, number, answer(name, number), seed) for seed in (1, 4)] == ["", ""]
     assert torch.equal(torch.get_rng_state(), before), "later cells would see other random numbers"
 
 
@@ -73,13 +80,13 @@ def test_the_solution_passes_the_hidden_tests_of_any_seed(name, number):
 def test_an_untouched_stub_fails_them(name, number):
     _, source = exercise_cells(name)[number]
     blanks = next(c.metadata.blank for c in code_cells(chapter(name)) if c.source == source)
-    assert "NotImplementedError" in hidden(name, number, answer(name, number, blanked(source, blanks)))
+    assert "NotImplementedError" in complaint(name, number, answer(name, number, blanked(source, blanks)))
 
 
 def test_the_librarys_own_object_fails_them():
     from knowsam_lite.uncertainty import entropy_map
 
-    assert "is the library's own" in hidden("05_uncertainty_and_ham", "05.1", entropy_map)
+    assert "is the library's own" in complaint("05_uncertainty_and_ham", "05.1", entropy_map)
 
 
 @pytest.mark.parametrize(("name", "number"), EXERCISES)
@@ -87,7 +94,7 @@ def test_most_catalogued_mistakes_fail_them(name, number, monkeypatch):
     """All fail the check. A wrong type alone, or a file written unsafely, costs the check's points only."""
     monkeypatch.setattr("knowsam_lite.course.checks.is_librarys", lambda _: False)  # they are made of it
     mistakes = find_exercise(number).mistakes
-    passing = [m.name for m in mistakes if not hidden(name, number, m.answer)]
+    passing = [m.name for m in mistakes if not complaint(name, number, m.answer)]
     assert len(passing) <= len(mistakes) / 3, passing
 
 
@@ -137,20 +144,20 @@ def by_hand(log_p: Tensor, log_q: Tensor) -> Tensor:
 def test_another_right_answer_passes_check_and_hidden_tests(number, other):
     name = next(name for name in NAMES if name.startswith(number[:2]))
     assert failures(find_exercise(number), other) == {}
-    assert hidden(name, number, other) == ""
+    assert complaint(name, number, other) == ""
 
 
 def test_every_exercise_has_probes_and_a_missing_one_is_named():
-    assert {number for _, number in EXERCISES} <= set(BEHAVIOR)
-    with pytest.raises(UserError, match=r"found no probes of exercise 77[.]1 in tests/behavior.py"):
-        instructor.probing("77.1", PROBES, 1)
+    assert {number for _, number in EXERCISES} <= set(hidden.behavior())
+    with pytest.raises(UserError, match=r"found no probes of exercise 77[.]1 in course/hidden"):
+        instructor.probing("77.1", hidden.source("77"), 1)
 
 
 def test_the_seed_changes_the_numbers_of_the_hidden_tests_alone():
     one, other = graded(NAMES[0], 1), graded(NAMES[0], 2)
     changed = {key for key in one if one[key].source != other[key].source}
     assert changed and all(key.startswith("hidden-") for key in changed)
-    first = instructor.probing("05.1", PROBES, 3)[1]
+    first = instructor.probing("05.1", hidden.source("05"), 3)[1]
     assert "FIRST_SEED = 30000" in first and "manual_seed(FIRST_SEED + seed)" in first
 
 
@@ -258,9 +265,46 @@ def test_a_folder_inside_the_repository_or_not_empty_is_refused(tmp_path):
     assert not (ROOT / "build" / "course").exists()
 
 
-def test_without_the_probes_it_says_so(tmp_path):
+def test_without_the_probes_it_says_so(tmp_path, monkeypatch):
+    monkeypatch.delattr("knowsam_lite.course.hidden")
+    monkeypatch.setitem(sys.modules, "knowsam_lite.course.hidden", None)
     with pytest.raises(UserError, match="expected the whole repository"):
-        instructor.build(tmp_path / "course", tmp_path / "elsewhere")
+        instructor.build(tmp_path / "course", ROOT)
+    assert not (tmp_path / "course").exists()
+
+
+ALL_HIDDEN = """
+import ast
+import sys
+from pathlib import Path
+assert not [p for p in sys.path if Path(p or ".").resolve().name == "tests"]
+import nbformat
+from knowsam_lite.course import instructor
+for file in Path(sys.argv[1]).rglob("*.ipynb"):
+    space = {"__name__": "__main__"}
+    for cell in nbformat.read(file, as_version=4).cells:
+        kind = cell.metadata.get("nbgrader", {}).get("grade_id", "").split("-")[0]
+        if kind in ("exercise", "hidden"):
+            exec(cell.source, space)
+        elif cell.cell_type == "code" and "setup" not in cell.source and not kind:  # trainings are left out
+            kept = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
+            tree = ast.parse(cell.source)
+            tree.body = [node for node in tree.body if isinstance(node, kept)]
+            exec(compile(tree, file.stem, "exec"), space)
+        if kind == "hidden":
+            print(file.stem, cell.metadata.nbgrader.grade_id)
+"""
+
+
+@pytest.mark.slow
+def test_every_hidden_cell_runs_where_the_tests_of_this_repository_are_not(tmp_path):
+    made = instructor.build(tmp_path / "course", ROOT)
+    assert len(made) == 1 + len(NAMES)
+    command = [sys.executable, "-c", ALL_HIDDEN, str(tmp_path / "course")]
+    outcome = subprocess.run(command, env=environment("smoke"), cwd=tmp_path, capture_output=True, text=True)
+    assert outcome.returncode == 0, outcome.stderr[-2000:]
+    wanted = {f"{name} hidden-{number.replace('.', '-')}" for name, number in EXERCISES}
+    assert wanted <= set(outcome.stdout.splitlines())
 
 
 def test_an_unknown_chapter_is_one_line(tmp_path):

@@ -10,7 +10,7 @@ import types
 import numpy as np
 import pytest
 import torch
-from data_folders import make_folder
+from helpers.data_folders import make_folder
 from safetensors.torch import load_file
 from torch import nn
 

@@ -7,9 +7,9 @@ import shutil
 
 import numpy as np
 import pytest
-from data_folders import change_row, make_folder, picture, square
+from helpers.data_folders import change_row, make_folder, picture, square
+from helpers.volume_folders import make_nifti
 from PIL import Image, ImageEnhance
-from volume_folders import make_nifti
 
 from knowsam_lite.cli import main
 from knowsam_lite.data import SegmentationFolder, Synthetic

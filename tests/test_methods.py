@@ -1,19 +1,31 @@
 """Each method: the base test, who learns from whom, and that no named term is there in name only."""
 
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
-from base import check_method, check_parts, gradient_reach, small_net, tiny_teacher, two_stream_batch
+from helpers.base import check_method, check_parts, gradient_reach, small_net, tiny_teacher, two_stream_batch
 
+from knowsam_lite.cli import main
 from knowsam_lite.config import Config
 from knowsam_lite.data import Synthetic, choose_labeled
 from knowsam_lite.data.sampler import StepBatches
 from knowsam_lite.losses import consistency_loss, entropy_loss
-from knowsam_lite.methods import METHODS, KnowSam, MultiView, Supervised, SupervisedPair
+from knowsam_lite.methods import (
+    METHODS,
+    KnowSAM,
+    MultiView,
+    SamDistillation,
+    Supervised,
+    SupervisedPair,
+    list_methods,
+    method_named,
+)
 from knowsam_lite.methods.base import ramp
 from knowsam_lite.methods.mean_teacher import MeanTeacher
 from knowsam_lite.methods.multi_view import mutual_terms
+from knowsam_lite.predict import Predictor
 
 CONFIG = replace(Config(), image_size=32, steps=300, learning_rate=1e-2)
 
@@ -24,7 +36,7 @@ def pair(cls):
 
 def knowsam(config, classes):
     nets = small_net(classes), small_net(classes)
-    return KnowSam(config, classes, *nets, teacher=tiny_teacher(classes))
+    return KnowSAM(config, classes, *nets, teacher=tiny_teacher(classes))
 
 
 BUILDERS = {
@@ -91,30 +103,67 @@ def test_who_learns_from_whom():
     assert check_parts(method, two_stream_batch(3), step=290) == 3  # SAM's, the students', the mixed batch's
 
 
-class Heir(KnowSam):
-    """KnowSAM with a term of one's own."""
+class Heir(KnowSAM):
+    """KnowSAM with a term of one's own, as a part of its own."""
 
     name = "heir"
-
-    def losses(self, batch, step):
-        return {**super().losses(batch, step), "own": self.students(batch.x).logits_f.square().mean()}
-
-
-class PartedHeir(KnowSam):
-    """The same as a part of its own."""
-
-    name = "parted_heir"
 
     def parts(self, batch, step):
         yield from super().parts(batch, step)
         yield {"own": self.students(batch.x).logits_f.square().mean()}
 
 
-@pytest.mark.parametrize(("kind", "count"), [(Heir, 1), (PartedHeir, 4)])
-def test_losses_and_parts_of_an_heir_agree(kind, count):
-    method = kind(CONFIG, 3, small_net(3), small_net(3), tiny_teacher(3)).train()
+def test_losses_and_parts_of_an_heir_agree():
+    method = Heir(CONFIG, 3, small_net(3), small_net(3), tiny_teacher(3)).train()
     assert "own" in method.losses(two_stream_batch(3), 290)
-    assert check_parts(method, two_stream_batch(3), 290, exact=False) == count
+    assert check_parts(method, two_stream_batch(3), 290, exact=False) == 4
+
+
+def test_a_method_that_overrides_losses_is_refused_with_the_way_out():
+    with pytest.raises(TypeError, match=r"found Old.losses, expected Old.parts: rename it, and yield"):
+
+        class Old(KnowSAM):
+            def losses(self, batch, step):
+                return {}
+
+
+OWN = """
+from knowsam_lite.methods import Supervised
+
+class Mine(Supervised):
+    name = "mine"
+
+nothing = 3
+"""
+
+
+def test_a_method_of_ones_own_is_named_by_module_and_class(tmp_path, monkeypatch, capsys):
+    """Also in the processes of a grid, and again when its run is opened."""
+    (tmp_path / "my_methods.py").write_text(OWN, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(sys.path))
+    data, methods = ["--data", "synthetic:dermoscopy:30", "--labeled", "4"], ["supervised", "my_methods:Mine"]
+    small = ["--seeds", "1", "--budget", "ci", "--steps", "2", "--workers", "1", "--out", "grid"]
+    assert main(["compare", *data, "--methods", *methods, "--baselines", "supervised", *small]) == 0
+    assert "| my_methods:Mine |" in capsys.readouterr().out
+    (run,) = tmp_path.glob("grid/*/my_methods-Mine/0")
+    assert main(["evaluate", str(run), "--device", "cpu"]) == 0
+    assert type(Predictor.from_run(run).method).__name__ == "Mine"
+    plugged = method_named("my_methods:Mine+skd")
+    assert issubclass(plugged, SamDistillation) and plugged.name == "mine+skd"
+    for name, said in (
+        ("nobody", "found method 'nobody', expected one of supervised, "),
+        ("no_such_module:Mine", "No module named 'no_such_module'"),
+        ("my_methods:Yours", "has no attribute 'Yours'"),
+        ("my_methods:nothing", "which is not a Method, expected a subclass of knowsam_lite.Method"),
+    ):
+        assert main(["train", "--method", name, "--out", str(tmp_path / "run")]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_every_listed_method_is_found():
+    assert list_methods() == list(METHODS)
+    assert all(method_named(name) is METHODS[name] for name in list_methods())
 
 
 def test_ugda_waits_for_its_fraction_of_the_run():

@@ -9,8 +9,8 @@ import subprocess
 import nbformat
 import pytest
 import torch
-from chapters import NAMES, chapter, code_cells, committed, environment, exercise_cells, nbval
-from guard import faults, looks, prose_words
+from helpers.chapters import NAMES, chapter, code_cells, committed, environment, exercise_cells, nbval
+from helpers.guard import faults, looks, prose_words
 
 from knowsam_lite.course.builder import ROOT, execute
 

@@ -240,16 +240,15 @@ def imports_of(path: Path) -> set[str]:
     return found
 
 
-def test_only_three_modules_import_official():
-    allowed = {PACKAGE / "parity.py", PACKAGE / "checkpoints.py", PACKAGE / "methods" / "official.py"}
+def test_two_modules_import_official():
+    allowed = {PACKAGE / "commands" / "parity.py", PACKAGE / "methods" / "official.py"}
     importers = {
         path
         for path in PACKAGE.rglob("*.py")
         if any(name.startswith("knowsam_lite.official") for name in imports_of(path))
     }
     outside = {path for path in importers if PACKAGE / "official" not in path.parents}
-    assert outside <= allowed
-    assert PACKAGE / "parity.py" in outside
+    assert outside == allowed
 
 
 def test_no_taught_module_has_a_switch_for_official():

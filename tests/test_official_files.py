@@ -84,7 +84,7 @@ def test_what_is_loaded_computes_what_was_saved(tmp_path):
         (lambda t: t.pop("UNet.up1.up.bias"), r"1 faults: missing UNet.up1.up.bias"),
         (lambda t: t.update(epoch=torch.tensor(3)), r"1 faults: unexpected epoch"),
         (lambda t: t.update({"VNet.out_conv.bias": torch.zeros(5)}), r"has shape \(5,\) instead of \(2,\)"),
-        (lambda t: t.update(best=0.9), r"unreadable checkpoint .*'best' is no tensor"),
+        (lambda t: t.update(best=0.9), r"unreadable checkpoint .*'best' is not a tensor"),
         (lambda t: t.clear(), r"another checkpoint at .*expected the authors' SGDL_best_model.pth"),
     ],
 )

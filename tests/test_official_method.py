@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from base import TINY_SAM, check_parts, two_stream_batch
+from helpers.base import TINY_SAM, check_parts, two_stream_batch
 from safetensors.torch import save_file
 
 from knowsam_lite.config import Config
-from knowsam_lite.methods import METHODS, KnowSam, Official
+from knowsam_lite.methods import METHODS, KnowSAM, Official
 from knowsam_lite.methods.official import UNMENDED
 from knowsam_lite.sam import BACKBONES, PromptedSam
 from knowsam_lite.sam.weights import pretrained_names
@@ -50,7 +50,7 @@ def test_one_defect_back_differs_from_the_mended_method_where_it_should(kind):
     """Same weights, same batch, 4 classes: only the terms that the defect touches have another value."""
     config = replace(Config(), image_size=32, steps=10, mix_start=1.0)
     torch.manual_seed(0)
-    mended = KnowSam(config, 4).eval()
+    mended = KnowSAM(config, 4).eval()
     torch.manual_seed(0)
     defect = kind(config, 4).eval()
     own = defect.state_dict()

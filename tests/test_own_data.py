@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_folders import picture, square
+from helpers.data_folders import picture, square
+from helpers.volume_folders import make_nifti
 from PIL import Image
-from volume_folders import make_nifti
 
 from knowsam_lite.cli import main
 from knowsam_lite.data import open_dataset

@@ -8,19 +8,19 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from base import small_net, tiny_teacher
+from helpers.base import small_net, tiny_teacher
 from PIL import Image
 
 from knowsam_lite.cli import main
 from knowsam_lite.config import Config
 from knowsam_lite.data import Synthetic
 from knowsam_lite.data.volumes import write_labels
-from knowsam_lite.evaluation import batch_size, predicted, score_split
+from knowsam_lite.evaluation import predicted, score_split
 from knowsam_lite.methods import METHODS, WITHOUT_SAM
 from knowsam_lite.metrics import dice
 from knowsam_lite.predict.files import as_picture, find_images, overlay
-from knowsam_lite.predict.predictor import Predictor, over_flips
-from knowsam_lite.runs import Classes, load_run
+from knowsam_lite.predict.predictor import Predictor, batch_size, over_flips
+from knowsam_lite.runs.run import Classes, load_run
 from knowsam_lite.training import Trainer
 
 SIZES = [(40, 64), (33, 47), (80, 52), (64, 64), (20, 90)]
@@ -103,7 +103,7 @@ def test_sam_is_neither_made_nor_read(run, monkeypatch):
     for name in ("SamTeacher.__init__", "SamTeacher.encode"):
         monkeypatch.setattr(f"knowsam_lite.sam.teacher.{name}", never)
     monkeypatch.setattr("knowsam_lite.methods.with_sam.load_pretrained", never)
-    monkeypatch.setattr("knowsam_lite.runs.open_dataset", never)  # nor is the training data
+    monkeypatch.setattr("knowsam_lite.runs.run.open_dataset", never)  # nor is the training data
     predictor = Predictor.from_run(run)
     assert len(predictor([np.zeros((20, 30, 3), np.uint8)])) == 1
 

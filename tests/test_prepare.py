@@ -16,8 +16,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from archive_server import ArchiveServer
-from archives import encoded, image, kvasir, mask, zip_of
+from helpers.archive_server import ArchiveServer
+from helpers.archives import encoded, image, kvasir, mask, zip_of
 from PIL import Image
 
 from knowsam_lite import downloads

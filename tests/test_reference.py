@@ -5,13 +5,15 @@ import re
 from pathlib import Path
 
 import pytest
-from base import small_net, tiny_teacher, two_stream_batch
-from chapters import NAMES, chapter
+from helpers.base import small_net, tiny_teacher, two_stream_batch
+from helpers.chapters import NAMES, chapter
+from test_layers import LAYERS
 
 from knowsam_lite.config import Config
+from knowsam_lite.course.map import GROUPS, MANY, library_map, with_map
 from knowsam_lite.course.pages import pages
 from knowsam_lite.course.reference import CHAPTERS, EQUATIONS, GLOSSARY, SYMBOLS
-from knowsam_lite.methods import KnowSam
+from knowsam_lite.methods import KnowSAM
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -27,7 +29,7 @@ def test_what_an_equation_names_exists(equation):
 
 def test_every_loss_term_of_the_method_has_one_equation():
     config = Config(image_size=32)
-    method = KnowSam(config, 2, small_net(2), small_net(2), teacher=tiny_teacher(2)).train()
+    method = KnowSAM(config, 2, small_net(2), small_net(2), teacher=tiny_teacher(2)).train()
     terms = {name.removeprefix("mixed/") for name in method.losses(two_stream_batch(2), config.steps - 1)}
     claimed = [term for equation in EQUATIONS for term in equation.terms]
     assert sorted(claimed) == sorted(terms)
@@ -65,8 +67,23 @@ def test_terms_and_symbols_are_unique_and_defined_in_a_sentence():
 
 def test_pages_link_to_files_that_exist():
     made = pages(ROOT)
-    names = {"equations.md", "notation.md", "glossary.md", "methods.md", "marking.md"}
+    names = {"README.md", "equations.md", "notation.md", "glossary.md", "methods.md", "marking.md"}
     assert {path.name for path in made} == names
     for path, text in made.items():
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
             assert (path.parent / target).resolve().exists(), target
+
+
+def test_the_map_names_every_file_of_the_library_with_what_it_is():
+    package = ROOT / "knowsam_lite"
+    text = library_map(package)
+    assert {name for names in GROUPS.values() for name in names} == set(LAYERS) - {"__main__"}
+    for path in package.rglob("*.py"):
+        place = path.relative_to(package).as_posix()
+        if path.name not in ("__init__.py", "__main__.py") and not place.startswith(tuple(MANY)):
+            assert f"| `{place}` | " in text, place
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    assert all(len(row.split("` | ")[1]) > 10 for row in rows)
+    readme = (ROOT / "README.md").read_text("utf8")
+    assert with_map(readme, package) == readme, "run python -m knowsam_lite.course build"
+    assert with_map("no marks", package) == "no marks"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from data_folders import make_folder, picture, square
+from helpers.data_folders import make_folder, picture, square
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader

@@ -72,22 +72,6 @@ def test_importing_the_library_leaves_the_heavy_packages_alone():
     assert outcome.stdout.strip() == "[]"
 
 
-def test_sam_loads_the_networks_of_segment_anything_and_the_rest_only_when_asked():
-    program = """
-import sys
-import knowsam_lite.bench, knowsam_lite.report
-import segment_anything.modeling
-assert "torchvision" not in sys.modules
-from segment_anything import sam_model_registry
-assert "torchvision" in sys.modules and "vit_b" in sam_model_registry
-from knowsam_lite.sam.modeling import MaskDecoder
-theirs = sam_model_registry["vit_b"].__globals__["MaskDecoder"]
-assert MaskDecoder is theirs is segment_anything.modeling.MaskDecoder
-"""
-    outcome = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
-    assert outcome.returncode == 0, outcome.stderr
-
-
 def test_no_file_names_a_path_of_one_machine():
     listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     try:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from knowsam_lite.errors import UserError
-from knowsam_lite.subnets import UNet, VNet, as_image, conv_stage, start_kaiming
+from knowsam_lite.subnets import UNet, VNet, as_image, conv_stage, init_kaiming
 
 
 @pytest.mark.parametrize(("net", "parameters"), [(UNet, 1_944_322), (VNet, 3_265_986)])
@@ -71,11 +71,11 @@ def test_the_start_keeps_the_size_of_a_signal_and_the_biases():
     biases = [p.clone() for p in stack.parameters() if p.ndim == 1]
     with torch.no_grad():
         assert stack(x).square().mean() < 0.01
-        start_kaiming(stack)
+        init_kaiming(stack)
         assert 0.1 < stack(x).square().mean() < 1
     assert all(map(torch.equal, biases, [p for p in stack.parameters() if p.ndim == 1]))
     up = torch.nn.ConvTranspose2d(64, 32, 2)
-    start_kaiming(up)
+    init_kaiming(up)
     assert abs(up.weight.var() * 128 - 2) < 0.1
 
 

@@ -10,16 +10,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from base import small_net, tiny_teacher
+from helpers.base import small_net, tiny_teacher
 from safetensors.torch import save_file
 
-from knowsam_lite.checkpoints import load_best, load_last, save_best
 from knowsam_lite.config import RECIPES, Config
 from knowsam_lite.data import Synthetic
 from knowsam_lite.errors import UserError
-from knowsam_lite.log import read_log
-from knowsam_lite.methods import KnowSam, SupervisedPair
-from knowsam_lite.runs import choose_device, load_run, use_bf16
+from knowsam_lite.methods import KnowSAM, SupervisedPair
+from knowsam_lite.runs.checkpoints import load_best, load_last, save_best
+from knowsam_lite.runs.log import read_log
+from knowsam_lite.runs.run import choose_device, load_run, use_bf16
 from knowsam_lite.training import Trainer
 
 DATA = Synthetic("dermoscopy", n=32, size=32)
@@ -40,7 +40,7 @@ def config(tmp_path, **changes):
 def trainer(c):
     torch.manual_seed(0)
     nets = small_net(2), small_net(2)
-    return Trainer(DATA, c, KnowSam(c, 2, *nets, teacher=tiny_teacher(2)))
+    return Trainer(DATA, c, KnowSAM(c, 2, *nets, teacher=tiny_teacher(2)))
 
 
 def last_state(run):
@@ -156,13 +156,13 @@ def test_a_non_finite_loss_names_term_steps_and_samples_and_saves_nothing(tmp_pa
     c = config(tmp_path)
     t = Trainer(DATA, c, SupervisedPair(c, 2, small_net(2), small_net(2)))
     t.start()
-    honest = t.method.losses
+    honest = t.method.parts
 
     def poisoned(batch, step):
-        terms = honest(batch, step)
-        return {**terms, "b/supervised": terms["b/supervised"] * float("nan")} if step == 5 else terms
+        for terms in honest(batch, step):
+            yield {**terms, "b/supervised": terms["b/supervised"] * float("nan")} if step == 5 else terms
 
-    t.method.losses = poisoned
+    t.method.parts = poisoned
     with pytest.raises(
         UserError, match=r"'b/supervised' first at step 5 \(window 4 to 7; samples dermoscopy_"
     ):

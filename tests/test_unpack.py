@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from archives import encrypted, tar_entry, tar_of, zip_link, zip_of
+from helpers.archives import encrypted, tar_entry, tar_of, zip_link, zip_of
 
 from knowsam_lite.data import unpack as module
 from knowsam_lite.data.unpack import Limits, unpack

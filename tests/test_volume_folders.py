@@ -6,9 +6,9 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from data_folders import COLUMNS, change_row, make_folder, read_index, write_index
+from helpers.data_folders import COLUMNS, change_row, make_folder, read_index, write_index
+from helpers.volume_folders import SHAPE, SPACING, make_h5, make_nifti, save_h5, save_nifti, volume
 from PIL import Image
-from volume_folders import SHAPE, SPACING, make_h5, make_nifti, save_h5, save_nifti, volume
 
 from knowsam_lite.cli import main
 from knowsam_lite.data import SegmentationFolder, choose_labeled, open_dataset

@@ -4,13 +4,13 @@ import dataclasses
 
 import pytest
 import torch
-from bad_server import SHA256, running
+from helpers.bad_server import SHA256, running
 
 from knowsam_lite import downloads
 from knowsam_lite.cli import main
 from knowsam_lite.config import Config
 from knowsam_lite.errors import UserError
-from knowsam_lite.runs import build_method
+from knowsam_lite.runs.run import build_method
 from knowsam_lite.sam import BACKBONES
 from knowsam_lite.sam.sources import Installed, Packaged, Published
 

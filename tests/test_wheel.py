@@ -12,7 +12,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from chapters import NAMES
+from helpers.chapters import NAMES
+
+from knowsam_lite.course import hidden
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = """
@@ -72,7 +74,7 @@ def empty(tmp_path_factory) -> Path:
 def test_the_wheel_holds_the_course_and_the_weights(wheel):
     listing = run([sys.executable, "-m", "zipfile", "-l", wheel])
     assert "knowsam_lite/weights/sam_mini.safetensors" in listing
-    assert f"knowsam_lite/course/chapters/ch{NAMES[0][:2]}.py" in listing
+    assert f"knowsam_lite/course/chapters/ch{NAMES[0][:2]}/__init__.py" in listing
     assert "tests/" not in listing and "solutions/" not in listing
 
 
@@ -85,11 +87,10 @@ def test_neither_wheel_nor_sdist_holds_a_hidden_test(wheel, source, tmp_path):
     with zipfile.ZipFile(wheel) as archive:
         carried |= {f"wheel: {name}": archive.read(name) for name in archive.namelist()}
     assert any("wheel: " in name for name in carried) and any(name.endswith("PKG-INFO") for name in carried)
-    assert [name for name in carried if "behavior.py" in name] == []
-    probes = (ROOT / "tests" / "behavior.py").read_text("utf8")
+    assert [name for name in carried if "course/hidden" in name] == []
     # Long lines, of which one may be found elsewhere by chance; and the names in the teacher's notebooks.
-    body = probes[probes.index("def dice_per_class") : probes.index("BEHAVIOR:")]
-    lines = {line.strip() for line in body.splitlines() if len(line.strip()) > 60}
+    probes = [hidden.source(name[:2]).split("BEHAVIOR:")[0].split("\ndef ", 1)[1] for name in NAMES]
+    lines = {line.strip() for text in probes for line in text.splitlines() if len(line.strip()) > 60}
     names = {f"hidden_{name[:2]}_{number}" for name in NAMES for number in range(1, 10)}
     assert len(lines) > 50
     texts = {name: data.decode("utf8", "ignore") for name, data in carried.items() if name.endswith(".py")}

@@ -1,1 +1,1 @@
-"""The commands that are more than a few lines, one a file."""
+"""The commands that take more than a few lines, one per file."""

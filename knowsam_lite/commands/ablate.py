@@ -11,8 +11,8 @@ from knowsam_lite.commands.compare import GridOptions, run
 
 NO_MIX: dict[str, Any] = {"method": "knowsam", "mix_start": 1.0}
 
-# The paper adds SKD after LPS and adapter. Without SKD nothing of SAM reaches the students, so here it comes
-# first, from a SAM of which nothing is trained, and what is trained in SAM comes after it.
+# The paper adds SKD after LPS and adapter. Without SKD, SAM does not affect the students, so here SKD comes
+# first, with an untrained SAM, followed by the trained parts of SAM.
 LADDER: dict[str, dict[str, Any]] = {
     "MC": {"method": "mc_mean"},
     "+ HAM": {"method": "mc"},
@@ -22,7 +22,7 @@ LADDER: dict[str, dict[str, Any]] = {
     "+ UGDA": {"method": "knowsam"},
 }
 
-# What the authors' code does and this library mends, one defect back at a time.
+# Defects of the authors' code that this library fixes, restored one at a time.
 DEFECTS: dict[str, dict[str, Any]] = {
     "mended": {"method": "knowsam"},
     "consistency": {"method": "unmended_consistency"},
@@ -37,7 +37,7 @@ DEFECTS: dict[str, dict[str, Any]] = {
 class AblateOptions(GridOptions):
     """Add one part of KnowSAM at a time: MC, HAM, SKD, LPS, adapter, UGDA; differences against MC and all."""
 
-    defects: bool = False  # instead give the whole method one defect of the authors' code back at a time
+    defects: bool = False  # instead restore defects of the authors' code in the whole method, one at a time
     out: Path = Path("runs/ablation")
 
 

@@ -13,17 +13,17 @@ import tyro
 
 @dataclass(frozen=True)
 class Options:
-    """Time a training step, a prediction or the reading of data; prints one JSON object a line."""
+    """Time a training step, a prediction or the reading of data; prints one JSON object per line."""
 
     what: Annotated[Literal["step", "predict", "data"], tyro.conf.Positional]
     variant: str = "knowsam"  # a method; knowsam is the taught variant, official the authors'
     teacher: str = "sam_mini"  # its weights are random, which costs the same
-    classes: int = 2  # with the background
+    classes: int = 2  # background included
     batch: int = 4  # images, half of them labelled
     image_size: int = 64  # pixels a side
     ugda: bool = False  # a step after UGDA has begun
-    rounds: int = 5  # how often; the median counts
-    threads: int | None = None  # of PyTorch; default: its own choice
+    rounds: int = 5  # repetitions; the median is reported
+    threads: int | None = None  # of PyTorch; default: PyTorch's choice
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # of `step`; auto: bf16 only where the GPU has it
     device: str = "auto"
     data: str | None = None  # of `data`: a data set's address; default: PNGs drawn for it
@@ -61,12 +61,14 @@ def bench(arguments: Sequence[str]) -> int:
         result = timing.bench_predict(shape, options.rounds, options.device)
     else:
         result = timing.bench_data(shape, options.data, options.workers)
+    for note in timing.notes():
+        print(f"note: {note}", file=sys.stderr)
     print(json.dumps(result))
     return 0
 
 
 def table(options: Options) -> int:
-    """How the cost of a step grows: each row in a process of its own, so that its peak memory is its own."""
+    """How the cost of a step grows: each row runs in its own process, so that it has its own peak memory."""
     rows: list[dict[str, Any]] = []
     changes: list[dict[str, Any]] = [
         {},
@@ -92,7 +94,7 @@ def table(options: Options) -> int:
 
 
 def command(options: Options) -> list[str]:
-    """The command line that these options stand for."""
+    """The command line for these options."""
     words = [sys.executable, "-m", "knowsam_lite", "bench", options.what]
     for name, value in asdict(options).items():
         if name == "what" or value is None or value is False:

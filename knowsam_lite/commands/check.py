@@ -10,7 +10,7 @@ import tyro
 
 @dataclass(frozen=True)
 class Options:
-    """Look through a whole data folder and list every fault; nothing in it is changed."""
+    """Check a whole data folder and list every fault; the folder is not changed."""
 
     root: Annotated[
         Path,
@@ -18,7 +18,7 @@ class Options:
         tyro.conf.arg(help="folder with index.csv, with images/ and masks/, or with h5 lists"),
     ]
     find_duplicates: bool = False  # also list pictures that look alike within a split
-    fix: Path | None = None  # new folder for a copy in which what can be mended is mended
+    fix: Path | None = None  # new folder for a copy with mendable faults mended
     json: bool = False  # print the findings as one JSON object, last
 
 

@@ -11,7 +11,7 @@ import tyro
 
 @dataclass(frozen=True)
 class GridOptions:
-    """What every grid takes."""
+    """The options of every grid."""
 
     data: tuple[str, ...]  # folders or synthetic:KIND[:N[:SEED]]
     labeled: tuple[str, ...]  # labelled images, one entry for each data set
@@ -22,12 +22,12 @@ class GridOptions:
     teacher: str | None = None  # a name in BACKBONES instead of the budget's
     precision: Literal["auto", "fp32", "bf16"] | None = None  # instead of the budget's; bf16 on CPUs with AMX
     workers: int = 2  # one-thread processes
-    report: bool = False  # train nothing, only report what is done
+    report: bool = False  # train nothing, only report finished runs
 
 
 @dataclass(frozen=True)
 class CompareOptions(GridOptions):
-    """Train several methods on several data sets with several seeds; a stopped grid goes on where it was.
+    """Train several methods on several data sets with several seeds; a stopped grid resumes where it was.
 
     NAME+skd is method NAME with SAM distillation plugged in.
     """
@@ -47,7 +47,7 @@ def compare(arguments: Sequence[str]) -> int:
 def run(
     options: GridOptions, variants: Mapping[str, Mapping[str, Any]], baselines: Sequence[str], out: Path
 ) -> int:
-    """Run a grid of variants and write what it says; exit code 2 if a run failed."""
+    """Run a grid of variants and write its results; exit code 2 if a run failed."""
     from knowsam_lite.compare import grid, markdown, read_blocks, run_grid, write_leaderboard
     from knowsam_lite.config import BUDGETS
 

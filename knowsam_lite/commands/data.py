@@ -1,4 +1,4 @@
-"""`knowsam-lite data NAME`: a published data set, or one's own images, in the one folder layout."""
+"""`knowsam-lite data NAME`: a published data set, or your own images, in the folder layout."""
 
 import json
 import os
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """What every data set takes."""
+    """The options of every data set."""
 
     out: Path | None = None  # new folder; default data/NAME
     size: int | None = None  # pixels; default: the published size
     fit: Literal["keep", "pad", "squash"] = "keep"  # longer side = size; square with black; square, distorted
     labeled: str = ""  # a preset of the set's page or any value of train --labeled; recorded in dataset.json
-    seed: int = 0  # of the splits that are not official, and of the labeled images
+    seed: int = 0  # for splits that are not official, and for the choice of labeled images
     val: float | None = None  # share of the groups for validation; default: the set's
-    test: float | None = None  # share for the test, where there is no official one
+    test: float | None = None  # share for the test, if there is no official one
     find_duplicates: bool = False  # pictures that look alike stay in one split
     workers: int | None = None  # processes; default: one for each core
     dry_run: bool = False  # only say what would be done
@@ -37,19 +37,19 @@ class PublishedOptions(Options):
     """Download, verify, unpack and convert a published data set."""
 
     variant: str = ""  # which part or split of the set; default: the first
-    archive: tuple[Path, ...] = ()  # files (or unpacked folders) that are here already: nothing is downloaded
+    archive: tuple[Path, ...] = ()  # files (or unpacked folders) that you have: nothing is downloaded
     cache: Path | None = None  # where downloads are kept; default: KNOWSAM_LITE_CACHE or the user's cache
 
 
 @dataclass(frozen=True)
 class OwnOptions(Options):
-    """Convert images and masks of one's own."""
+    """Convert your own images and masks."""
 
     images: Annotated[Path, tyro.conf.arg(help="folder or archive of images, or of images and masks")] = (
         Path()
     )
-    masks: Path | None = None  # folder or archive of masks; default: they lie beside the images
-    mask_suffix: str = "_mask"  # what a mask's name has after its image's
+    masks: Path | None = None  # folder or archive of masks; default: beside the images
+    mask_suffix: str = "_mask"  # follows the image's name in its mask's name
     classes: tuple[str, ...] = ("background", "object")  # the background first
     values: tuple[str, ...] = ()  # mask value of each class, or #rrggbb; default: dark and bright
     group: str = ""  # regular expression that finds the patient (the video, ...) in a file's name

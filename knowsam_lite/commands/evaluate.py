@@ -14,7 +14,7 @@ class Options:
     """Score a run on a split and write its metrics and pictures."""
 
     run: Annotated[Path, tyro.conf.Positional]  # folder that `train` wrote
-    data: str | None = None  # another data set than the run's own
+    data: str | None = None  # a different data set from the run's own
     split: Literal["train", "val", "test"] = "test"
     which: Literal["last", "best"] = "last"  # last checkpoint, or the best on val
     device: str = "auto"
@@ -24,8 +24,8 @@ class Options:
 def evaluate(arguments: Sequence[str]) -> int:
     """score a run on a split"""
     options = tyro.cli(Options, args=arguments, prog="knowsam-lite evaluate")
-    from knowsam_lite.report import table, write_report
-    from knowsam_lite.runs import load_run
+    from knowsam_lite.report.write import table, write_report
+    from knowsam_lite.runs.run import load_run
 
     run = load_run(options.run, options.data, options.which, options.device)
     result, paths = write_report(run, options.split, options.which)

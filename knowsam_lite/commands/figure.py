@@ -12,7 +12,7 @@ from knowsam_lite.errors import UserError
 
 @dataclass(frozen=True)
 class Options:
-    """Draw a figure for a lecture, computed anew. Without a name it lists them."""
+    """Compute and draw a figure for a lecture. Without a name, lists them."""
 
     name: Annotated[str, tyro.conf.Positional] = ""
     out: Path | None = None  # file ending in .png, .svg or .pdf; default: NAME.png in this folder

@@ -18,6 +18,6 @@ class Options:
 def parity(arguments: Sequence[str]) -> int:
     """compare the official variant with recorded cases of the authors' code"""
     options = tyro.cli(Options, args=arguments, prog="knowsam-lite parity")
-    from knowsam_lite.parity import run_parity
+    from knowsam_lite.official.parity import run_parity
 
     return run_parity(options.cases)

@@ -1,4 +1,4 @@
-"""`knowsam-lite predict RUN IMAGES OUT`: masks for pictures and volumes, each as large as its image."""
+"""`knowsam-lite predict RUN IMAGES OUT`: masks for pictures and volumes, each at its image's size."""
 
 import json
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ import tyro
 
 @dataclass(frozen=True)
 class Options:
-    """Predict masks; of KnowSAM the two subnets and HAM are enough, SAM is not loaded."""
+    """Predict masks; KnowSAM needs only its two subnets and HAM for this, SAM is not loaded."""
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(help="folder that `train` wrote")]
     images: Annotated[
         Path, tyro.conf.Positional, tyro.conf.arg(help="picture, volume, folder of them, or data set")
     ]
-    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(help="folder for masks/ and what else is asked")]
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(help="folder for masks/ and other outputs")]
     split: Literal["train", "val", "test"] | None = None  # of a data set: only these images
     which: Literal["last", "best"] = "last"  # last checkpoint, or the best on val
     flips: bool = False  # mean over four mirrored views; four times the cost

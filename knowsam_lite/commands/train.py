@@ -29,7 +29,7 @@ def train(arguments: Sequence[str]) -> int:
             default=RECIPES[chosen.recipe],
             prog="knowsam-lite train",
             description="Train a method and score it on the test images. Before all others: --recipe "
-            f"{'|'.join(RECIPES)} chooses the defaults below; --resume RUN goes on with an interrupted run.",
+            f"{'|'.join(RECIPES)} chooses the defaults below; --resume RUN resumes an interrupted run.",
         )
         return _train(config, resume=False)
     if rest:
@@ -45,7 +45,7 @@ def train(arguments: Sequence[str]) -> int:
 def _train(config: "Config", resume: bool) -> int:
     from knowsam_lite.data import open_dataset
     from knowsam_lite.data.check import check_for_training
-    from knowsam_lite.report import table, write_report
+    from knowsam_lite.report.write import table, write_report
     from knowsam_lite.training import Trainer
 
     dataset = open_dataset(config.data, config.image_size, config.val, config.test)

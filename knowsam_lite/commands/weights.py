@@ -20,7 +20,7 @@ def weights(arguments: Sequence[str]) -> int:
     from knowsam_lite.sam.backbones import backbone_named
 
     backbone = backbone_named(options.teacher)
-    assert backbone.weights is not None  # every backbone with a name has published weights
+    assert backbone.weights is not None  # every named backbone has published weights
     path = backbone.weights.get(options.teacher)
     print(f"{options.teacher}: {path}, {path.stat().st_size / 1e6:.1f} MB")
     if backbone.note:

@@ -1,4 +1,4 @@
-"""Methods x data sets x seeds: a grid of runs that goes on where it stopped, and what it says."""
+"""Methods x data sets x seeds: a resumable grid of runs, and its results."""
 
 from knowsam_lite.compare.grid import Cell, grid, run_grid
 from knowsam_lite.compare.leaderboard import markdown, write_leaderboard

@@ -7,19 +7,19 @@ from statistics import median
 
 import torch
 
-from knowsam_lite.checkpoints import load_best
 from knowsam_lite.config import Config
 from knowsam_lite.data import open_dataset
 from knowsam_lite.errors import UserError
 from knowsam_lite.files import write_text
-from knowsam_lite.log import read_log
 from knowsam_lite.machine import peak_memory
-from knowsam_lite.report import score_run
+from knowsam_lite.report.write import score_run
+from knowsam_lite.runs.checkpoints import load_best
+from knowsam_lite.runs.log import read_log
 from knowsam_lite.training import Trainer
 
 
 def run(config: Config) -> bool:
-    """Train, or go on, and write scores.json; False if Ctrl-C stopped it before. Raises UserError."""
+    """Train, or resume, and write scores.json; False if Ctrl-C stopped it before. Raises UserError."""
     torch.set_num_threads(1)
     trainer = Trainer(open_dataset(config.data, config.image_size, config.val, config.test), config)
     if (config.out / "last.pt").exists():
@@ -50,7 +50,7 @@ def run(config: Config) -> bool:
 
 
 def main() -> int:
-    """Read the configuration and run; a user's mistake becomes one line and exit code 2."""
+    """Read the configuration and run; a UserError is printed on one line and gives exit code 2."""
     try:
         done = run(Config.from_json(sys.stdin.read()))
     except UserError as error:

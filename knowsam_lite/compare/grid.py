@@ -1,4 +1,4 @@
-"""The grid of runs, each in a one-thread process of its own; what is done is not done again."""
+"""The grid of runs, each in its own one-thread process; finished runs are not repeated."""
 
 import os
 import re
@@ -14,19 +14,19 @@ from tqdm.auto import tqdm
 
 from knowsam_lite.config import Config
 from knowsam_lite.errors import UserError
-from knowsam_lite.methods import METHODS
+from knowsam_lite.methods import method_named
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One training of the grid: the row of the table to which it belongs, and its configuration."""
+    """One training of the grid: the table row it belongs to, and its configuration."""
 
     variant: str
     config: Config
 
     @property
     def scores(self) -> Path:
-        """Where its scores lie once it is done."""
+        """The path of its scores, written when it is done."""
         return self.config.out / "scores.json"
 
 
@@ -38,12 +38,10 @@ def grid(
     seeds: Sequence[int],
 ) -> list[Cell]:
     """All cells, seed by seed. `labeled` has one entry per data set; a variant is a name and what it changes
-    in `base`. Raises UserError for unknown methods and unlike lengths.
+    in `base`. Raises UserError for unknown methods and different lengths.
     """
-    asked = {str(changes.get("method", base.method)) for changes in variants.values()}
-    unknown = sorted(asked - set(METHODS))
-    if unknown:
-        raise UserError(f"found methods {unknown}, expected some of {', '.join(METHODS)}")
+    for changes in variants.values():
+        method_named(str(changes.get("method", base.method)))  # fails before anything is trained
     if len(labeled) != len(data):
         raise UserError(
             f"found {len(labeled)} labelled sizes for {len(data)} data sets, expected one for each"
@@ -64,7 +62,7 @@ def slug(name: str) -> str:
 
 
 def run_cell(cell: Cell) -> str:
-    """Train and score one cell in a process of its own, or go on with it; returns its error, "" if none."""
+    """Train and score one cell in its own process, or resume it; returns its error, "" if none."""
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "knowsam_lite.compare.cell"],
@@ -80,7 +78,7 @@ def run_cell(cell: Cell) -> str:
 
 
 def run_grid(cells: Sequence[Cell], workers: int) -> list[str]:
-    """Run the cells that are not done, `workers` at a time; one failed cell stops no other.
+    """Run the cells that are not done, `workers` at a time; a failed cell does not stop the others.
 
     Returns a line for each failure.
     """
@@ -92,9 +90,7 @@ def run_grid(cells: Sequence[Cell], workers: int) -> list[str]:
             for cell, failure in zip(waiting, bar, strict=True):
                 if failure:
                     failures.append(f"{cell.config.out}: {failure}")
-        except KeyboardInterrupt:  # the running cells have heard it, too, and save; begin no other
+        except KeyboardInterrupt:  # the running cells receive it, too, and save; start no others
             pool.shutdown(cancel_futures=True)
-            raise UserError(
-                "found Ctrl-C, expected the grid to end: the same command goes on with it"
-            ) from None
+            raise UserError("found Ctrl-C, expected the grid to end: the same command resumes it") from None
     return failures

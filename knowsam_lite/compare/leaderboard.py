@@ -41,7 +41,7 @@ def rows(block: Block, baselines: Sequence[str]) -> list[dict[str, str]]:
 
 
 def cost(entry: Entry, unit: Entry) -> dict[str, str]:
-    """Trained parameters, time a step and peak memory, the last two also as multiples of `unit`'s."""
+    """Trained parameters, time per step and peak memory, the last two also as multiples of `unit`'s."""
     seconds, memory = entry.cost("seconds_per_step"), entry.cost("peak_memory_bytes")
     return {
         "parameters": f"{entry.cost('parameters') / 1e6:.1f} M",
@@ -51,14 +51,14 @@ def cost(entry: Entry, unit: Entry) -> dict[str, str]:
 
 
 def heading(block: Block) -> str:
-    """What a block's numbers are about, in one line."""
+    """A block's labels, test cases and seeds, in one line."""
     text = f"{block.labeled} labels, {block.images} test {block.case}s, seeds "
     text += ", ".join(map(str, block.seeds))
     return text + (f"; {block.waiting} runs are not done" if block.waiting else "")
 
 
 def markdown(blocks: Sequence[Block], baselines: Sequence[str]) -> str:
-    """One table a data set."""
+    """One table per data set."""
     lines = []
     for block in blocks:
         table = rows(block, baselines)
@@ -69,7 +69,7 @@ def markdown(blocks: Sequence[Block], baselines: Sequence[str]) -> str:
 
 
 def html(blocks: Sequence[Block], baselines: Sequence[str], pictures: Mapping[str, Path]) -> str:
-    """One page that holds everything: tables and pictures (what they show -> file)."""
+    """A self-contained page: tables and pictures (caption -> file)."""
     parts = []
     for block in blocks:
         table = rows(block, baselines)
@@ -95,7 +95,7 @@ def html(blocks: Sequence[Block], baselines: Sequence[str], pictures: Mapping[st
 
 
 def csv_text(blocks: Sequence[Block]) -> str:
-    """Every number: a line for each cell and checkpoint, metrics averaged over cases and classes."""
+    """All numbers: a line for each cell and checkpoint, metrics averaged over cases and classes."""
     out = io.StringIO()
     names = ["dice", "iou", "hd95", "asd"]
     kept = ["seconds_per_step", "peak_memory_bytes", "parameters"]
@@ -116,7 +116,7 @@ def csv_text(blocks: Sequence[Block]) -> str:
 
 
 def write_leaderboard(blocks: Sequence[Block], baselines: Sequence[str], folder: Path) -> list[Path]:
-    """Write results.csv, table.md, leaderboard.html and, of the data sets whose runs are there, the pictures;
+    """Write results.csv, table.md, leaderboard.html and pictures of the data sets whose runs still exist;
     returns the paths.
     """
     from knowsam_lite.compare.pictures import (  # matplotlib is not needed to train
@@ -134,7 +134,7 @@ def write_leaderboard(blocks: Sequence[Block], baselines: Sequence[str], folder:
     if shown:
         sheet = folder / "predictions.png"
         draw_sheet(shown, sheet)
-        pictures["Predictions: one test image a data set (rows), one method a column"] = sheet
+        pictures["Predictions: one test image per data set (rows), one method per column"] = sheet
     texts = {
         "results.csv": csv_text(blocks),
         "table.md": markdown(blocks, baselines),

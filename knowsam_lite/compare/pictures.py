@@ -11,11 +11,11 @@ from knowsam_lite.compare.results import Block, Entry
 from knowsam_lite.data.records import cases_of
 from knowsam_lite.evaluation import at_native_size, predicted
 from knowsam_lite.figures import prediction_sheet, trends
-from knowsam_lite.runs import load_run
+from knowsam_lite.runs.run import load_run
 
 
 def has_runs(block: Block) -> bool:
-    """Whether the runs themselves are still there; scores.json alone is enough for the tables."""
+    """True if the runs themselves still exist; scores.json alone is enough for the tables."""
     cells = [cell for entry in block.entries.values() for cell in entry.cells]
     return all((cell.config.out / "last.pt").exists() for cell in cells)
 
@@ -32,16 +32,16 @@ def val_curve(entry: Entry) -> tuple[list[int], list[float]]:
 
 
 def draw_curves(block: Block, path: Path) -> dict[str, list[float]]:
-    """Dice on val over the steps, a curve a variant; returns what is drawn."""
+    """Dice on val over the steps, one curve per variant; returns the curves."""
     curves = {name: val_curve(entry) for name, entry in block.entries.items()}
     shown = {name: curve for name, curve in curves.items() if curve[0]}
     return trends(shown, path, f"{block.title}: Dice on val", "step") if shown else {}
 
 
 def draw_sheet(blocks: Sequence[Block], path: Path) -> dict[str, list[str]]:
-    """A row a data set: its median test case, and each variant's prediction with the first seed.
+    """One row per data set: its median test case, and each variant's prediction with the first seed.
 
-    The median is that of the mean Dice of all variants; a volume shows its middle slice.
+    The median is by the mean Dice of all variants; a volume shows its middle slice.
     """
     names = [name for name in blocks[0].entries if all(name in block.entries for block in blocks)]
     return prediction_sheet([sheet_row(block, names) for block in blocks], path)

@@ -1,4 +1,4 @@
-"""What the cells of a grid found, gathered: one block a data set, one entry a row."""
+"""The results of a grid's cells, gathered: one block per data set, one entry per row."""
 
 import json
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ class Entry:
     """One variant on one data set. Dice is the mean over foreground classes, of the method's prediction."""
 
     variant: str
-    cells: list[Cell]  # one a seed
-    scores: list[dict[str, Any]]  # what scores.json of each holds
+    cells: list[Cell]  # one per seed
+    scores: list[dict[str, Any]]  # the content of each scores.json
     last: NDArray[np.float64]  # Dice (seeds, cases) of the last checkpoint
     best: NDArray[np.float64] | None  # of the one that is best on val; None without val masks
 
@@ -38,7 +38,7 @@ class Block:
     images: int  # test cases
     case: str  # "image" or "volume"
     val: int  # val images
-    seeds: list[int]  # those that are done for every variant
+    seeds: list[int]  # those done for every variant
     waiting: int  # cells that are not done
     entries: dict[str, Entry]
 

@@ -13,12 +13,10 @@ def main() -> int:
     """Build all notebooks, or with --check list those that are out of date; 1 if there are any."""
     parser = argparse.ArgumentParser("python -m knowsam_lite.course", description=__doc__)
     parser.add_argument("command", choices=["build"])
-    parser.add_argument("chapters", nargs="*", metavar="CHAPTER", help='such as "05"; without, all of them')
-    parser.add_argument("--check", action="store_true", help="compare, build and execute nothing")
-    parser.add_argument("--force", action="store_true", help="execute chapters that have not changed, too")
-    parser.add_argument(
-        "--instructor", metavar="DIR", type=Path, help="make an nbgrader course there, and nothing else"
-    )
+    parser.add_argument("chapters", nargs="*", metavar="CHAPTER", help='such as "05"; default: all')
+    parser.add_argument("--check", action="store_true", help="only compare: build and execute nothing")
+    parser.add_argument("--force", action="store_true", help="also execute unchanged chapters")
+    parser.add_argument("--instructor", metavar="DIR", type=Path, help="only make an nbgrader course there")
     parser.add_argument("--seed", type=int, default=1, help="of the instructor's hidden tests (default: 1)")
     options = parser.parse_args()
     try:

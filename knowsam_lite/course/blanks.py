@@ -1,4 +1,4 @@
-"""What a learner writes in an exercise: emptied for the notebooks, between marks for the teacher's."""
+"""The bodies that learners write in an exercise: emptied for the notebooks, marked for the instructor's."""
 
 import ast
 from collections.abc import Iterable
@@ -7,8 +7,8 @@ from knowsam_lite.errors import UserError
 
 
 def bodies(source: str, names: Iterable[str]) -> list[tuple[int, int, str]]:
-    """Where the bodies of functions `f` and methods `C.m` stand, docstrings not counted, from the last one
-    up: the lines from, up to, and their indentation. Raises UserError for a name that is not there.
+    """The bodies of functions `f` and methods `C.m` without their docstrings, last one first: first line,
+    last line, indentation. Raises UserError for an unknown name.
     """
     found: dict[str, list[ast.stmt]] = {}
     for node in ast.parse(source).body:
@@ -38,7 +38,7 @@ def blanked(source: str, names: Iterable[str]) -> str:
 
 
 def solved(source: str, names: Iterable[str]) -> str:
-    """A solution with the bodies that learners write between nbgrader's marks."""
+    """A solution in which nbgrader's marks enclose the bodies that learners write."""
     lines = source.splitlines()
     for start, stop, gap in bodies(source, names):
         lines[start:stop] = [f"{gap}### BEGIN SOLUTION", *lines[start:stop], f"{gap}### END SOLUTION"]

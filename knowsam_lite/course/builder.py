@@ -28,16 +28,19 @@ ROOT = Path(__file__).resolve().parents[2]
 MARKER = re.compile(r"^# (library|blank): (\S+)\n?", re.MULTILINE)
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 SETUP = """\
-import importlib.util, os, subprocess, sys; URL = "{url}"
-if not importlib.util.find_spec("knowsam_lite"): subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", os.getenv("KNOWSAM_LITE_WHEEL", URL)], check=True)
-from knowsam_lite.course import budget, check, quiz, setup, show; setup()"""  # noqa: E501
+import importlib.util, os, subprocess, sys
+if not importlib.util.find_spec("knowsam_lite"):
+    package = os.getenv("KNOWSAM_LITE_WHEEL", "{url}")
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", package], check=True)
+from knowsam_lite.course import budget, check, quiz, setup, show
+setup()"""
 BADGES = """\
 [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab}/notebooks/{name}.ipynb)
 [![Solution](https://img.shields.io/badge/solution-executed-0072B2)]({repository}/blob/v{version}/solutions/{name}.ipynb)"""
 
 
 def repository(root: Path) -> str:
-    """The address under [project.urls], of which every other address is made."""
+    """The address under [project.urls], from which all other addresses are made."""
     found = re.search(r'^Repository = "(\S+)"', (root / "pyproject.toml").read_text("utf8"), re.MULTILINE)
     if found is None:
         raise UserError("found no Repository in pyproject.toml, expected one under [project.urls]: add it")
@@ -45,12 +48,12 @@ def repository(root: Path) -> str:
 
 
 def first_cell(root: Path) -> str:
-    """The three lines with which every notebook begins."""
+    """The six lines with which every notebook begins."""
     return SETUP.format(url=f"{repository(root)}/archive/refs/tags/v{__version__}.tar.gz")
 
 
 def library_source(address: str) -> str:
-    """The source of a function or class of the library, as it stands there."""
+    """The source of a function or class of the library."""
     module, _, name = address.rpartition(".")
     return inspect.getsource(getattr(importlib.import_module(module), name)).rstrip()
 
@@ -112,18 +115,18 @@ def execute(notebook: NotebookNode, folder: Path, budget: str = "laptop") -> Not
         timeout=600,
         resources={"metadata": {"path": str(folder)}},
         record_timing=False,
-        coalesce_streams=True,  # else what a cell prints is cut where the kernel happened to send it
+        coalesce_streams=True,  # otherwise printed text is split wherever the kernel happened to send it
     )
     client.execute(env=environment)
     loud = [o.text for cell in notebook.cells for o in cell.get("outputs", []) if o.get("name") == "stderr"]
     if loud:
-        raise UserError(f"found {loud[0].strip()!r} on stderr, expected a quiet notebook: mend the cell")
+        raise UserError(f"found {loud[0].strip()!r} on stderr, expected no output there: fix the cell")
     notebook.metadata = nbformat.from_dict({"kernelspec": KERNEL, "language_info": {"name": "python"}})
     return notebook
 
 
 def paths(source: Path, root: Path) -> tuple[Path, Path]:
-    """Where a source's two notebooks lie."""
+    """The paths of a source's two notebooks."""
     return source.with_suffix(".ipynb"), root / "notebooks" / f"{source.stem}.ipynb"
 
 
@@ -140,7 +143,7 @@ def sources(root: Path, chapters: Sequence[str] = ()) -> list[Path]:
 
 
 def without_outputs(notebook: NotebookNode) -> list[tuple[str, str, str, dict]]:
-    """What of a notebook comes from its source."""
+    """The part of a notebook that comes from its source."""
     return [(cell.cell_type, cell.id, cell.source, dict(cell.metadata)) for cell in notebook.cells]
 
 
@@ -159,7 +162,7 @@ def current(source: Path, root: Path) -> NotebookNode | None:
 
 
 def old_pages(root: Path) -> dict[Path, str]:
-    """The reference pages that are not as they should be: file -> text."""
+    """The reference pages that are out of date: file -> new text."""
     return {p: words for p, words in pages(root).items() if not p.is_file() or p.read_text("utf8") != words}
 
 
@@ -187,7 +190,7 @@ def build(root: Path = ROOT, force: bool = False, chapters: Sequence[str] = ()) 
 
 
 def stale(root: Path = ROOT, chapters: Sequence[str] = ()) -> list[Path]:
-    """The notebooks and pages that such a build would write anew; executes nothing."""
+    """The notebooks and pages that such a build would rewrite; executes nothing."""
     old = []
     for source in sources(root, chapters):
         complete, open_ = paths(source, root)

@@ -4,6 +4,7 @@ An exercise's own numbers never appear in what is printed, so the text is the sa
 """
 
 import inspect
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -14,14 +15,16 @@ from knowsam_lite.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-SHOWN = 4  # mistakes at most that are offered where none fits exactly
-# Of the library, but made to be inherited from: they leave to their heirs what an exercise asks for.
+# The place of a hint: numbered hints, or the text, table or equation of the exercise or above it.
+PLACE = re.compile(r"^(hints? \d(?: and \d)?|the (?:equation|text|table))(?: (above))?(?=[ :,.])(?! of )")
+SHOWN = 4  # largest number of mistakes offered when none fits exactly
+# Library classes made to be inherited from: what an exercise asks for is left to their subclasses.
 CONTRACTS = ("knowsam_lite.methods.base.Method", "knowsam_lite.methods.with_sam.WithSam")
 
 
 @dataclass(frozen=True)
 class Property:
-    """Something that a right answer has: `says` is printed, `holds(answer)` decides; an exception is a no."""
+    """A property of a right answer: `says` is printed, `holds(answer)` decides; an exception is a no."""
 
     name: str
     says: str
@@ -30,7 +33,11 @@ class Property:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A wrong answer that learners give: what it is, which hint helps, and the answer itself."""
+    """A wrong answer that learners give: what it is, which hint helps, and the answer itself.
+
+    A hint begins with its place ("hint 2: ...", "the equation above: ..."); `Exercise.help_for` adds
+    the exercise's number.
+    """
 
     name: str
     says: str
@@ -48,6 +55,12 @@ class Exercise:
     properties: tuple[Property, ...]
     mistakes: tuple[Mistake, ...]
 
+    def help_for(self, mistake: Mistake) -> str:
+        """The mistake's hint as it is printed: "hint 2: ..." becomes "hint 2 of exercise 05.1: ..."."""
+        return PLACE.sub(
+            lambda place: f"{place[1]} {place[2] or 'of'} exercise {self.number}", mistake.hint, count=1
+        )
+
 
 def find_exercise(number: str) -> Exercise:
     """The exercise of this number. Raises UserError if there is none."""
@@ -60,7 +73,7 @@ def find_exercise(number: str) -> Exercise:
 
 
 def is_librarys(answer: Any) -> bool:
-    """Whether the answer is an object of this library, or a class that inherits from one that does the work
+    """True if the answer is an object of this library, or a class that inherits from one that does the work
     (not from one of `CONTRACTS` alone).
     """
     kinds = inspect.getmro(answer) if inspect.isclass(answer) else (answer,)
@@ -89,7 +102,7 @@ def described(error: Exception) -> str:
 
 
 def raised_by(answer: Any, error: Exception) -> bool:
-    """Whether the error came up in the answer's module or below it, not in the check that uses its result."""
+    """True if the error was raised in the answer's module or below it, not in the check that uses it."""
     home, trace = getattr(answer, "__module__", None), error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_globals.get("__name__") == home:
@@ -99,7 +112,7 @@ def raised_by(answer: Any, error: Exception) -> bool:
 
 
 def alike(a: "list[Tensor] | str", b: "list[Tensor] | str") -> bool:
-    """Whether two fingerprints are the same: shapes, types, and values within rounding."""
+    """True if two fingerprints are the same: shapes, types, and values within rounding."""
     import torch
 
     if isinstance(a, str) or isinstance(b, str):
@@ -143,10 +156,10 @@ def failures(exercise: Exercise, answer: Any) -> dict[str, str]:
 
 
 def suspects(exercise: Exercise, failed: set[str]) -> list[Mistake]:
-    """Catalogued mistakes that break some of these properties and no other: first those that together break
-    most of them, each adding what the ones before leave, then the rest.
+    """Catalogued mistakes that break some of these properties and no others. In greedy order: each breaks as
+    many as possible of those that the ones before leave.
 
-    None if every property failed: then anything would fit.
+    Empty if every property failed: then anything would fit.
     """
     if len(failed) == len(exercise.properties):
         return []
@@ -162,7 +175,7 @@ def suspects(exercise: Exercise, failed: set[str]) -> list[Mistake]:
 
 
 class Checker:
-    """`check("05.1", entropy_map)` checks an answer; `check.report()` tells how far you are."""
+    """`check("05.1", entropy_map)` checks an answer; `check.report()` shows your progress."""
 
     def __init__(self) -> None:
         self.results: dict[str, str] = {}
@@ -193,7 +206,7 @@ class Checker:
         mistake = diagnose(exercise, answer)
         if mistake is not None:
             print(f"  What happened: {mistake.says}")
-            print(f"  What helps: {mistake.hint}")
+            print(f"  What helps: {exercise.help_for(mistake)}")
             return
         for error in dict.fromkeys(filter(None, failed.values())):
             print(f"  {error}")

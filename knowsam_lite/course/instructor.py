@@ -1,7 +1,7 @@
 """The notebooks for a teacher: an nbgrader course with points and hidden tests, outside the repository.
 
-The hidden tests are the probes of tests/behavior.py, drawn from other seeds, in which an answer is compared
-with the solution. Neither the notebooks nor the package carry them.
+The hidden tests are the probes of course/hidden, drawn from other seeds, in which an answer is compared
+with the solution. The learners' notebooks do not contain them.
 """
 
 import ast
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from textwrap import indent
+from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
@@ -76,12 +77,13 @@ def build(folder: Path, root: Path, chapters: Sequence[str] = (), seed: int = 1)
         raise UserError(f"found {folder} inside the repository, expected a folder outside: name another")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"found {folder} not empty, expected a new or empty folder: name another")
-    behavior = root / "tests" / "behavior.py"
-    if not behavior.is_file():
-        raise UserError(f"found no {behavior}, expected the whole repository: clone it")
+    try:
+        from knowsam_lite.course import hidden
+    except ImportError:  # an installed package does not have them
+        raise UserError("found no hidden tests here, expected the whole repository: clone it") from None
     made = {
         folder / "source" / source.stem / f"{source.stem}.ipynb": text(
-            assignment(solution(source, root), behavior.read_text("utf8"), seed)
+            assignment(solution(source, root), hidden.source(source.stem[:2]), seed)
         )
         for source in sources(root, chapters)
     }
@@ -91,7 +93,7 @@ def build(folder: Path, root: Path, chapters: Sequence[str] = (), seed: int = 1)
     return [folder / "nbgrader_config.py", *made]
 
 
-def assignment(complete: NotebookNode, behavior: str, seed: int) -> NotebookNode:
+def assignment(complete: NotebookNode, probes: str, seed: int) -> NotebookNode:
     """A chapter's solution as nbgrader's source notebook: answers marked, checks locked and worth points."""
     worth = {task.number: task for cell in complete.cells for task in tasks(cell.source)}
     cells, task = [], None
@@ -104,7 +106,7 @@ def assignment(complete: NotebookNode, behavior: str, seed: int) -> NotebookNode
             task = worth[number]
             made.source = solved(cell.source, blanks)
             made.metadata = _graded("exercise", task)
-            hidden = hidden_tests(task.number, answer, cell.source, behavior, seed)
+            hidden = hidden_tests(task.number, answer, cell.source, probes, seed)
         elif task is not None:
             made.source += "\n" + DONE.format(number=task.number)
             made.metadata = _graded("check", task, task.check_points)
@@ -125,7 +127,7 @@ def _checked(source: str) -> tuple[str, str]:
 
 
 def _graded(kind: str, task: Task, points: int | None = None) -> NotebookNode:
-    """nbgrader's metadata, version 3, of a cell; without points it is for the learner to fill in."""
+    """nbgrader's metadata, version 3, of a cell; without points, the learner fills it in."""
     graded = points is not None
     worth = {"points": points} if graded else {}
     return nbformat.from_dict(
@@ -143,30 +145,32 @@ def _graded(kind: str, task: Task, points: int | None = None) -> NotebookNode:
     )
 
 
-def hidden_tests(number: str, answer: str, solution: str, behavior: str, seed: int) -> str:
+def hidden_tests(number: str, answer: str, solution: str, probes: str, seed: int) -> str:
     """The cell that compares `answer` with `solution`, a source, on the probes of this exercise."""
-    name, probes = probing(number, behavior, seed)
+    name, needed = probing(number, probes, seed)
     return HIDDEN.format(
         number=number,
         name=number.replace(".", "_"),
         answer=answer,
         solution=indent(solution, "    "),
-        probes=indent(probes, "    "),
+        probes=indent(needed, "    "),
         behavior=name,
     )
 
 
-def probing(number: str, behavior: str, seed: int) -> tuple[str, str]:
-    """The function of tests/behavior.py that probes this exercise: its name, and the source of all it needs.
+def probing(number: str, probes: str, seed: int) -> tuple[str, str]:
+    """The function of `hidden` that probes this exercise: its name, and the source of all it needs. `probes`:
+    the source of its chapter.
 
     Raises UserError if there is none.
     """
-    body = ast.parse(behavior).body
+    own = "knowsam_lite.course.hidden.shared"  # stands in the same source
+    body = [node for node in ast.parse(probes).body if getattr(node, "module", None) != own]
     made = {name: node for node in body for name in _names(node)}
-    table = made["BEHAVIOR"].value  # type: ignore[attr-defined]
+    table: Any = getattr(made.get("BEHAVIOR"), "value", ast.Dict([], []))
     known = {key.value: value.id for key, value in zip(table.keys, table.values, strict=True)}
     if number not in known:
-        raise UserError(f"found no probes of exercise {number} in tests/behavior.py, expected some: add them")
+        raise UserError(f"found no probes of exercise {number} in course/hidden, expected some: add them")
     wanted, open_ = set(), [known[number]]
     while open_:
         node = made[open_.pop()]
@@ -180,7 +184,7 @@ def probing(number: str, behavior: str, seed: int) -> tuple[str, str]:
             node.names = [alias for alias in node.names if _bound(alias) in used]
             parts.append(ast.unparse(node))
         elif node in wanted and not isinstance(node, ast.Import | ast.ImportFrom):
-            parts.append(("\n" if isinstance(node, ast.FunctionDef) else "") + _segment(behavior, node))
+            parts.append(("\n" if isinstance(node, ast.FunctionDef) else "") + _segment(probes, node))
     words = "\n".join(parts)
     return known[number], re.sub(
         r"^FIRST_SEED = \d+", f"FIRST_SEED = {10_000 * seed}", words, flags=re.MULTILINE

@@ -1,6 +1,6 @@
-"""A training that can be watched below a notebook's cell: a bar and curves, replaced in place.
+"""Live progress of a training below a notebook's cell: a bar and curves, replaced in place.
 
-No widget is used: each is one ordinary output, so what a notebook keeps is its last state and nothing else.
+No widget is used: each is one ordinary output, so a notebook keeps only its last state.
 """
 
 import json
@@ -30,7 +30,7 @@ class Spot:
 
 
 def bar(name: str, step: int, steps: int, seconds: float) -> str:
-    """One line: how far a run is, and at `seconds` a step, how long it still takes."""
+    """One line: how far a run is, and how long it still takes at `seconds` per step."""
     full = WIDTH * step // steps
     left = seconds * (steps - step)
     blocks = "\u2588" * full + "\u2591" * (WIDTH - full)
@@ -46,7 +46,7 @@ class WatchedTrainer(Trainer):
         """Train as `Trainer.fit` does; `progress`: whether to show anything."""
         if progress:
             self.spots = Spot(), Spot()
-            self.draw()  # what a resumed run has done before
+            self.draw()  # what was done before resuming
         return super().fit(progress=False)
 
     def write_row(self, row: dict) -> None:
@@ -59,7 +59,7 @@ class WatchedTrainer(Trainer):
         self.draw()
 
     def count(self, row: dict) -> None:
-        """Show how far a row of the log has come."""
+        """Show the progress at a row of the log."""
         if self.spots:
             line = bar(self.method.name, row["step"], self.config.steps, row["seconds"])
             self.spots[0].put({"text/plain": line})

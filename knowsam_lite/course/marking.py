@@ -19,13 +19,13 @@ What each exercise is worth, and what goes wrong in it. [Teaching](teaching.md) 
 
 An exercise is worth its difficulty plus its importance. The first number of points is for the check that the
 learner sees, the second for the hidden tests of `build --instructor`, which ask the same of other random
-numbers, sizes and numbers of classes. The tables list the mistakes that `check` knows: what it calls what
-happened, and where it sends the learner."""
+numbers, sizes and numbers of classes. The tables list the mistakes that `check` knows: its description of
+what happened, and the hint it points to."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """An exercise as its heading in the source says; `minutes` is the time that a learner should need."""
+    """An exercise as described by its heading in the source; `minutes` is the time a learner should need."""
 
     number: str
     title: str
@@ -52,7 +52,7 @@ def tasks(text: str) -> list[Task]:
 
 
 def page(sources: Sequence[Path]) -> str:
-    """The page of points and mistakes, over all chapters that exist."""
+    """The page of points and mistakes of all chapters."""
     chapters = {source.stem: tasks(source.read_text("utf8")) for source in sources}
     parts = [f"# Marking\n\n{NOTE}\n\n{INTRO}\n\n{_sums(chapters)}"]
     for name, found in chapters.items():
@@ -72,7 +72,8 @@ def _sums(chapters: dict[str, list[Task]]) -> str:
 
 def _notes(task: Task) -> str:
     """One exercise: its points, and its catalogued mistakes with the hint that helps."""
-    mistakes = [(m.name, m.says, m.hint) for m in find_exercise(task.number).mistakes]
+    exercise = find_exercise(task.number)
+    mistakes = [(m.name, m.says, exercise.help_for(m)) for m in exercise.mistakes]
     rows = [[" ".join(cell.split()).replace("|", r"\|") for cell in row] for row in mistakes]
     return "\n".join(
         [

@@ -1,12 +1,14 @@
-"""The reference pages under docs/, generated from `reference`, the methods and the chapters that exist."""
+"""The reference pages under docs/ and the README's map, generated from the code and the chapters."""
 
 import inspect
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from knowsam_lite.course import marking
+from knowsam_lite.course.map import with_map
 from knowsam_lite.course.reference import CHAPTERS, EQUATIONS, GLOSSARY, SYMBOLS
 
+PACKAGE = Path(__file__).resolve().parents[1]
 NOTE = "<!-- Made by `python -m knowsam_lite.course build` from knowsam_lite/course/reference.py. -->"
 
 
@@ -65,7 +67,7 @@ def glossary() -> str:
 
 
 def methods() -> str:
-    """What each method does and where it comes from, as its class says."""
+    """What each method does and where it comes from, from its class's docstring."""
     from knowsam_lite.methods import METHODS, SamDistillation
 
     single = {name: method for name, method in METHODS.items() if not issubclass(method, SamDistillation)}
@@ -73,7 +75,7 @@ def methods() -> str:
     parts = [
         "# Methods\n\n<!-- Made by `python -m knowsam_lite.course build` from the classes' docstrings. -->\n",
         "`knowsam-lite train --method NAME` trains one, `knowsam-lite compare --methods NAME NAME ...`\n"
-        "several. All run in one loop on the same networks, so that a difference is the method's. r is the\n"
+        "several. All run in one loop on the same networks, so differences are due to the method. r is the\n"
         "ramp exp(-5 (1 - t/t_max)^2); warm-ups and starts are fractions of the run. Unless said, labelled\n"
         "images are augmented weakly and unlabelled ones strongly.\n",
     ]
@@ -86,11 +88,13 @@ def methods() -> str:
 
 
 def pages(root: Path) -> dict[Path, str]:
-    """The reference pages of a checkout: file -> text."""
+    """The reference pages of a checkout, and the README with its map of the library: file -> text."""
     sources = sorted((root / "solutions").glob("[0-9][0-9]_*.py"))
     names = [path.stem for path in sources]
-    docs = root / "docs"
+    docs, readme = root / "docs", root / "README.md"
+    mapped = {readme: with_map(readme.read_text("utf8"), PACKAGE)} if readme.is_file() else {}
     return {
+        **mapped,
         docs / "equations.md": equations(names),
         docs / "notation.md": notation(),
         docs / "glossary.md": glossary(),

@@ -1,4 +1,4 @@
-"""What the properties of all chapters are made of: fixed inputs, gradients, and "is it the same"."""
+"""Building blocks of the properties of all chapters: fixed inputs, gradients, and comparisons."""
 
 import inspect
 from collections.abc import Callable
@@ -11,12 +11,12 @@ from knowsam_lite.course.checks import alike
 
 
 def noise(*shape: int, seed: int = 0, scale: float = 2.0) -> Tensor:
-    """The same logits every time, large enough for networks that are sure of themselves in places."""
+    """The same logits every time, large enough to stand for networks that are confident in places."""
     return scale * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two tensors, or two sequences of tensors, are alike."""
+    """True if two tensors, or two sequences of tensors, are alike."""
     return alike([a] if isinstance(a, Tensor) else list(a), [b] if isinstance(b, Tensor) else list(b))
 
 
@@ -31,7 +31,7 @@ def gradients(f: Callable[..., Tensor], *inputs: Tensor) -> list[Tensor]:
 
 
 def takes(answer: Any, count: int) -> bool:
-    """Whether something can be called with `count` positional arguments."""
+    """True if something can be called with `count` positional arguments."""
     try:
         inspect.signature(answer).bind(*range(count))
     except TypeError:

@@ -11,7 +11,7 @@ OPEN = "?"  # an answer that has not been given
 
 @dataclass(frozen=True)
 class Answer:
-    """The right letter, why it is right, and where to read again."""
+    """The right letter, why it is right, and where to read up on it."""
 
     letter: str
     because: str

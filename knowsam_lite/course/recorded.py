@@ -1,6 +1,4 @@
-"""Results that chapter 11 reads: scores and maps of trainings too dear for a notebook, small and with their
-commands (`grids/README.md`).
-"""
+"""Stored results of long trainings for chapter 11; their commands are in `grids/README.md`."""
 
 import json
 import sys
@@ -45,7 +43,7 @@ def load_grid(name: str) -> Grid:
 
 
 def load_margins(method: str, split: str) -> NDArray[np.float32]:
-    """What a trained method says of each pixel: z_1 - z_0, float32 (images of the split, 64, 64), in eighths.
+    """A trained method's margin at each pixel: z_1 - z_0, float32 (images of the split, 64, 64), in eighths.
 
     Images as in `open_dataset("synthetic:dermoscopy:160:1", 64).split(split)`. `method` is one of `MAPS`.
     """
@@ -81,7 +79,7 @@ def record_grid(name: str, folder: Path, variants: Sequence[str]) -> Path:
 def record_maps(folder: Path) -> Path:
     """Keep the margins of both runs, FOLDER/METHOD/0, on the val and test images in grids/maps.npz."""
     from knowsam_lite.evaluation import predicted
-    from knowsam_lite.runs import load_run
+    from knowsam_lite.runs.run import load_run
 
     kept = {}
     for method in MAPS:

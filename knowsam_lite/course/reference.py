@@ -23,7 +23,7 @@ CHAPTERS = {
 class Equation:
     """One formula, the addresses of the code that computes it, and the loss terms of KnowSAM that it makes.
 
-    `terms` are names in `KnowSam.losses`, without the prefix "mixed/": on the mixed batch the formulas are
+    `terms` are names in `KnowSAM.losses`, without the prefix "mixed/": on the mixed batch the formulas are
     the same.
     """
 
@@ -46,7 +46,7 @@ class Symbol:
 
 
 PAPER = "KnowSAM"
-OURS = "ours, where the paper's formula could not be had"
+OURS = "ours, where the paper's formula was not available"
 
 EQUATIONS = (
     Equation(
@@ -73,7 +73,7 @@ EQUATIONS = (
     Equation(
         "subnet F_a",
         r"e_0 = B_0(x), \ e_i = B_i(\mathrm{pool}(e_{i-1})), \quad \hat e_4 = e_4, \ \hat e_i = \hat B_i([e_i, \mathrm{up}_i(\hat e_{i+1})]), \quad z_a = \mathrm{head}(\hat e_0)",
-        ("knowsam_lite.subnets.descend", "knowsam_lite.subnets.climb", "knowsam_lite.subnets.UNet"),
+        ("knowsam_lite.subnets.encode", "knowsam_lite.subnets.decode", "knowsam_lite.subnets.UNet"),
         "02",
         "Ronneberger et al., 2015, in the widths of KnowSAM",
     ),
@@ -111,12 +111,12 @@ EQUATIONS = (
         r"s_0 = S_0(x), \ v_i = \mathrm{down}_i(s_{i-1}), \ s_i = S_i(v_i), \quad \hat s_4 = s_4, \ \hat s_i = \hat S_i(\mathrm{up}_i(\hat s_{i+1}) + v_i), \ v_0 := s_0, \quad z_b = \mathrm{head}(\hat s_0)",
         ("knowsam_lite.subnets.conv_stage", "knowsam_lite.subnets.VNet"),
         "03",
-        "Milletari et al., 2016, in two dimensions; which maps are skipped is the authors'",
+        "Milletari et al., 2016, in two dimensions; the choice of skipped maps is the authors'",
     ),
     Equation(
         "Kaiming start",
         r"w \sim \mathcal{N}\big(0, \tfrac{2}{n_{in}}\big)",
-        ("knowsam_lite.subnets.start_kaiming",),
+        ("knowsam_lite.subnets.init_kaiming",),
         "03",
         "He et al., 2015",
     ),
@@ -153,7 +153,7 @@ EQUATIONS = (
     Equation(
         "moving average",
         r"\theta' \leftarrow \alpha\, \theta' + (1 - \alpha)\, \theta, \quad \alpha = \min\big(1 - \tfrac{1}{t + 1},\ 0.99\big)",
-        ("knowsam_lite.methods.mean_teacher.follow",),
+        ("knowsam_lite.methods.ema.update_ema",),
         "04",
         "Mean Teacher (Tarvainen and Valpola, 2017), a baseline; no part of KnowSAM",
     ),
@@ -197,7 +197,7 @@ EQUATIONS = (
         r"m_c = \mathrm{sg}\Big(z_{f,c} - \log \sum_{k \neq c} e^{z_{f,k}}\Big)",
         ("knowsam_lite.sam.prompts.mask_prompts",),
         "07",
-        "ours; the authors hand over the raw channel",
+        "ours; the authors pass the raw channel",
     ),
     Equation(
         "SAM's answer",
@@ -238,7 +238,7 @@ EQUATIONS = (
     Equation(
         "own pseudo-labels",
         r"L_{ps}^{k} = L_{sup}\big(z_k,\ \arg\max_c z_{f,c}\big) \text{ on the mixed unlabelled half}",
-        ("knowsam_lite.methods.knowsam.KnowSam",),
+        ("knowsam_lite.methods.knowsam.KnowSAM",),
         "09",
         PAPER,
         ("a/pseudo", "b/pseudo"),
@@ -246,7 +246,7 @@ EQUATIONS = (
     Equation(
         "the whole loss",
         r"L = \sum_{\text{terms}} L_{\text{term}}, \quad \text{each subnet's terms halved; SAM and the students do not reach into each other}",
-        ("knowsam_lite.methods.knowsam.KnowSam", "knowsam_lite.training.Trainer"),
+        ("knowsam_lite.methods.knowsam.KnowSAM", "knowsam_lite.training.Trainer"),
         "10",
         PAPER,
     ),
@@ -313,16 +313,16 @@ SYMBOLS = (
     Symbol(
         "p_a, p_b, p_f, p_s", "p_a, p_b, p_f, p_s", "(N, C, H, W)", "softmax of the logits over the classes"
     ),
-    Symbol("h_a, h_b, h_f", "h_a, h_b, h_f", "(N, H, W)", "entropy divided by log C: 0 certain, 1 no idea"),
+    Symbol("h_a, h_b, h_f", "h_a, h_b, h_f", "(N, H, W)", "entropy divided by log C: 0 certain, 1 uniform"),
     Symbol("d", "d", "(N, C, H, W)", "disagreement of the subnets, 0 or 1 for each class"),
     Symbol("l, u", "l, u", "", "index of the labelled and of the unlabelled half of a batch"),
     Symbol(r"\psi", "learnable_prompts", "", "the learnable prompt module"),
     Symbol("t_c", "tokens", "(N, C, 2, D)", "prompt tokens of class c"),
-    Symbol("E(x)", "embedding", "(N, D, g, g)", "what SAM's encoder makes of an image"),
+    Symbol("E(x)", "embedding", "(N, D, g, g)", "SAM's image embedding, the encoder's output"),
     Symbol("m_c", "mask_prompts", "(N, C, 4g, 4g)", "mask prompt of class c"),
     Symbol("T", "temperature", "", "temperature of the distillation, 10"),
     Symbol("t, t_{max}", "step, steps", "", "number of the step, length of the run"),
-    Symbol("w(t)", "ramp", "", "ramp, in [0, 1]: a factor times it weighs what is learned without labels"),
+    Symbol("w(t)", "ramp", "", "ramp, in [0, 1]: scales the weight of the losses that need no labels"),
     Symbol(r"\theta, \theta'", "student, teacher", "", "parameters of Mean Teacher's student and teacher"),
     Symbol(
         "u_r, R, M", "u, regions, paste", "(N, 4, 4)", "uncertainty of a region, chosen regions, their mask"
@@ -349,25 +349,25 @@ GLOSSARY = {
     "calibration": "whether answers given with confidence c are right in a share c of all cases",
     "certainty": "1 minus the entropy divided by log C",
     "confirmation bias": "learning one's own mistakes: a network that takes its answers for the truth grows surer of them",
-    "connected component": "pixels of one class that hang together by their edges",
-    "consistency": "a loss that asks two views of the same image for the same answer",
-    "contract": "what the training loop asks of a method: its loss terms and its prediction, and a few things with defaults",
+    "connected component": "pixels of one class that are connected by their edges",
+    "consistency": "a loss that makes two views of the same image give the same answer",
+    "contract": "what the training loop requires of a method: its loss terms and its prediction, and a few things with defaults",
     "confidence": "the largest probability that a network gives at a pixel",
-    "coverage": "the share of cases that is kept when the most doubtful ones are handed to someone else",
-    "decoder": "the part of a network that makes large maps of small ones, on the way up",
+    "coverage": "the share of cases that is kept when the most uncertain ones are passed to someone else",
+    "decoder": "the part of a network that turns small maps into large ones, on the way up",
     "Dice": "twice the overlap of two masks over the sum of their areas: 1 identical, 0 disjoint",
     "disagreement": "where exactly one of the two subnets gives a class more than half of the probability",
     "distillation": "training a small network, the student, on the soft answers of a large one, the teacher",
     "dropout": "sets random numbers to 0 while a network trains, so that it cannot rely on any single one",
     "ECE": "expected calibration error: mean gap between confidence and the share of right answers",
-    "encoder": "the part of a network that makes small maps of large ones, on the way down",
+    "encoder": "the part of a network that turns large maps into small ones, on the way down",
     "ensemble": "several networks whose probabilities are averaged; it needs no unlabelled image",
-    "entropy": "how open a guess is: 0 when one class has all the probability, largest when all are equal",
+    "entropy": "how uncertain a prediction is: 0 when one class has all the probability, largest when all are equal",
     "fan-in": "how many products are summed to make one number of a layer's output",
-    "frozen": "not trained: without gradient and without a place in an optimizer",
+    "frozen": "not trained: without gradient and not in any optimizer",
     "fused map": "HAM's answer, one map made of the subnets' two",
     "GELU": "an activation: x times the probability that a standard normal number is smaller than x; a soft ReLU",
-    "group": "images that belong together (a patient, a video) and never stand in two splits",
+    "group": "images that belong together (a patient, a video) and are never in two splits",
     "HAM": "hybrid aggregation module: reads both logits, their entropies and their disagreement",
     "Hausdorff distance": "the largest distance from a pixel of one mask's border to the other's border",
     "HD95": "95th percentile of the distances between two masks' borders",
@@ -376,29 +376,29 @@ GLOSSARY = {
     "Kaiming start": "random first weights of variance 2 / fan-in, which keep the signal's size behind a ReLU",
     "labelled half": "the first part of a batch: images whose masks are known",
     "LayerNorm": "brings the numbers of one token to mean 0 and variance 1, whatever the rest of the batch is",
-    "leak": "what training knew of the test set: a slice of the same patient, a copy of an image, a label",
+    "leak": "information about the test set that reaches training: a slice of the same patient, a copy of an image, a label",
     "log-odds": "logarithm of a class's probability over that of all others: above 0 where it has the majority",
     "logits": "a network's answer before the softmax, any real numbers",
     "LPS": "learnable prompt strategy: prompt tokens made from SAM's own features",
-    "mask prompt": "a rough mask, as logits, handed to SAM as a question",
+    "mask prompt": "a rough mask, as logits, given to SAM as a prompt",
     "max-pooling": "keeps the largest of each 2 x 2 pixels: half the height and width",
     "MC": "multi-view co-training: the two subnets teach each other",
     "Mean Teacher": "a baseline: the student learns the answers that the moving average of its weights gives to noisy images",
     "MLP": "multilayer perceptron: two linear layers with an activation between, applied to each token alone",
-    "prompt": "what SAM is asked: points, a box, a mask, or learned tokens",
+    "prompt": "what tells SAM which object is meant: points, a box, a mask, or learned tokens",
     "pseudo-label": "a network's own answer, used as if it were the truth",
     "ramp": "a weight that rises during the run, so that early guesses teach little",
     "receptive field": "the part of the image that an output pixel depends on",
-    "region": "one cell of the board that UGDA lays over an image; it changes place as a whole",
+    "region": "one cell of the grid that UGDA lays over an image; it is exchanged as a whole",
     "SAM": "Segment Anything Model: an image encoder, a prompt encoder and a mask decoder",
     "semi-supervised": "learning from few labelled and many unlabelled images",
-    "skip": "a connection that hands a map of the way down to the way up at the same size",
+    "skip": "a connection that passes a map from the way down to the way up at the same size",
     "SKD": "SAM-induced knowledge distillation: SAM's answer teaches both subnets",
-    "tie": "a difference whose interval holds 0: these seeds and images do not decide",
+    "tie": "a difference whose interval contains 0: these seeds and images do not decide",
     "stream": "an endless walk through images, one seeded shuffle after another",
     "soft Dice loss": "1 minus Dice with probabilities in place of a mask, so that it has a gradient",
     "stage": "the convolutions of one level of the V-Net, each with a ReLU",
-    "strong augmentation": "changes of place and of look: colour, blur, noise; for the unlabelled half",
+    "strong augmentation": "geometric changes and changes of appearance (colour, blur, noise); for the unlabelled half",
     "student": "one of the two small networks that are kept in the end",
     "subnet": "the U-Net F_a or the V-Net F_b",
     "teacher": "the network whose answer another one learns; here SAM, with adapters",
@@ -406,9 +406,9 @@ GLOSSARY = {
     "token": "one vector of a transformer: made from a patch of the image, or from a prompt",
     "transposed convolution": "each pixel becomes several by learned weights: with 2 x 2 and stride 2 it doubles a map",
     "strided convolution": "a convolution that moves by more than one pixel: with 2 x 2 and stride 2 it halves a map",
-    "UGDA": "uncertainty-guided data augmentation: uncertain regions change places between images",
+    "UGDA": "uncertainty-guided data augmentation: uncertain regions are exchanged between images",
     "unlabelled half": "the second part of a batch: images whose masks are never opened",
     "view": "one of two networks that look at the same image and are meant to err in different places",
     "volume": "a scan, a stack of slices: one case, scored as a whole in mm",
-    "weak augmentation": "changes of place alone: flips, turns, small shifts; for the labelled half",
+    "weak augmentation": "geometric changes alone: flips, rotations, small shifts; for the labelled half",
 }

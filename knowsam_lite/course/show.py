@@ -1,4 +1,4 @@
-"""Putting a figure of the library into a notebook, with its alternative text."""
+"""Shows a figure of the library in a notebook, with its alternative text."""
 
 import tempfile
 from collections.abc import Callable
@@ -14,8 +14,8 @@ Data = TypeVar("Data")
 def show(draw: Callable[..., Data], *arguments: Any, alt: str, **options: Any) -> Data:
     """Display what `draw(*arguments, path=..., **options)` draws and return the data that it returns.
 
-    `draw` is a function of `knowsam_lite.figures`. `alt` says in words what the picture shows: it is read
-    aloud to those who do not see it, and stands for the picture where only text can be shown.
+    `draw` is a function of `knowsam_lite.figures`. `alt` says in words what the picture shows, for screen
+    readers and for places where only text can be shown.
     """
     from IPython.display import display
 
@@ -27,7 +27,7 @@ def show(draw: Callable[..., Data], *arguments: Any, alt: str, **options: Any) -
 def picture(
     draw: Callable[..., Data], *arguments: Any, alt: str, **options: Any
 ) -> tuple[Data, dict[str, Any], dict[str, Any]]:
-    """What `draw` returns, and its picture as a notebook takes it: content by type, and metadata."""
+    """What `draw` returns, and its picture in a notebook's form: content by type, and metadata."""
     from PIL import Image
 
     with tempfile.TemporaryDirectory() as folder:
@@ -41,7 +41,7 @@ def picture(
 
 
 def small(picture: "Image.Image") -> "Image.Image":
-    """The picture in 256 colours, a third of the size: the library's own exactly, the rest chosen to fit."""
+    """The picture in 256 colours, a third of the size: the library's own exact, the rest chosen to fit."""
     from matplotlib.colors import to_rgb
     from PIL import Image
 

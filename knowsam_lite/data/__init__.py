@@ -1,4 +1,4 @@
-"""Data sets: folders and synthetic ones, who is labelled, augmentation, batches and checks."""
+"""Data sets (folders and synthetic), labelled subsets, augmentation, batches and checks."""
 
 from pathlib import Path
 
@@ -25,9 +25,9 @@ def open_dataset(
 ) -> SegmentationFolder | Synthetic:
     """The data set at `address`: "synthetic:KIND", "synthetic:KIND:N", "synthetic:KIND:N:SEED" or a folder.
 
-    A folder may hold pictures, NIfTI volumes or the h5 layout; of a volume each slice is a record. `size` is
+    A folder may hold pictures, NIfTI volumes or the h5 layout; each slice of a volume is a record. `size` is
     the side of synthetic images in pixels; `val` and `test` are the fractions held out of a plain pair of
-    folders. UserError if the address is malformed or nothing usable is there.
+    folders. UserError if the address is malformed or holds nothing usable.
     """
     if not str(address).startswith("synthetic:"):
         return SegmentationFolder(address, val=val, test=test)

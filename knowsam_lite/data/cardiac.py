@@ -23,15 +23,15 @@ class Patient:
     muscle: float
     fat: float
     liver: float
-    coil: float  # how fast the brightness falls from the front of the chest
+    coil: float  # how fast the brightness falls off from the front of the chest
     noise: float  # standard deviation
-    anatomy: int  # seed of the organs around
+    anatomy: int  # seed of the surrounding organs
 
 
 def draw(rng: Rng, size: int, position: float) -> tuple[np.ndarray, np.ndarray]:
     """Image uint8 (S, S, 3), grey, and mask uint8 (S, S): 1 right ventricle, 2 muscle, 3 left ventricle.
 
-    `rng` is the patient's; `position` goes from 0 at the base to 1 at the apex.
+    `rng` is the patient's generator; `position` goes from 0 at the base to 1 at the apex.
     """
     patient = _patient(rng)
     local = np.random.default_rng([int(rng.integers(2**31)), round(position * 1000)])
@@ -87,7 +87,7 @@ def _organs(patient: Patient, size: int, position: float) -> np.ndarray:
     image += inside(spine, 0.2) * (rng.uniform(0.3, 0.55) - image)
     for _ in range(
         rng.integers(1, 4)
-    ):  # aorta, caval vein and others: as bright and round as the left ventricle
+    ):  # aorta, vena cava and others: as bright and round as the left ventricle
         vessel = blob(
             rng,
             size,
@@ -101,13 +101,13 @@ def _organs(patient: Patient, size: int, position: float) -> np.ndarray:
 
 
 def _heart(patient: Patient, rng: Rng, size: int, position: float, image: np.ndarray) -> np.ndarray:
-    """Paints fat, right ventricle, muscle ring and left cavity into `image`; the mask (S, S)."""
+    """Paints fat, right ventricle, muscle ring and left cavity into `image`; returns the mask (S, S)."""
     shape = np.random.default_rng(patient.anatomy + 1)  # the same outline in every slice
     shrink = float(np.sqrt(max(0.04, 1 - 0.93 * position**1.6)))
     radius = patient.radius * shrink
     cx, cy = (
         np.array(patient.center) + 0.05 * (position - 0.5) + rng.normal(0, 0.006, 2)
-    )  # a breath between slices
+    )  # breathing between slices
     wall = 1 + patient.wall / max(shrink, 0.45)
     left = blob(shape, size, (cx, cy), radius, shape.uniform(1, 1.25), 0.04)
     axis = np.array([np.cos(patient.turn), np.sin(patient.turn)])

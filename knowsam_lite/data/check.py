@@ -1,4 +1,4 @@
-"""All that is wrong with a data set, before a training finds out."""
+"""Finds what is wrong with a data set before training starts."""
 
 import json
 import sys
@@ -14,17 +14,17 @@ from knowsam_lite.data.images import SUFFIXES
 from knowsam_lite.data.layout import read_layout, straddling
 from knowsam_lite.data.records import SPLITS, Record, SegmentationData
 from knowsam_lite.data.slices import SUFFIXES as VOLUME_SUFFIXES
-from knowsam_lite.data.tally import Tally
+from knowsam_lite.data.statistics import Tally
 from knowsam_lite.errors import UserError
 
 
 def check_dataset(
     root: str | Path, only: Collection[str] | None = None, find_duplicates: bool = False
 ) -> list[Finding]:
-    """Every fault of the folder `root`, all pictures read; then, as findings of severity "info", a summary.
+    """Reads all pictures of the folder `root`; returns every fault, then a summary (severity "info").
 
     `only` names the splits whose pictures are read (None: all). `find_duplicates` also lists the pictures
-    that look alike within a split. Nothing is raised: what cannot be read is a finding.
+    that look alike within a split. Nothing is raised: an unreadable file is a finding.
     """
     root = Path(root)
     layout = read_layout(root, val=0.2, test=0.2, seed=0)
@@ -37,13 +37,13 @@ def check_dataset(
     leaks = tally.copied() + tally.alike()
     findings += leaks + tally.doubts()
     proofs = _proofs(layout, tally, leaks) + (_listed(tally) if find_duplicates else [])
-    found = list(dict.fromkeys(findings))  # the slices of one bad volume all say the same
+    found = list(dict.fromkeys(findings))  # all slices of a bad volume give the same finding
     summary = tally.summary() if layout.records else []
     return [_relative(root, finding) for finding in found] + summary + proofs
 
 
 def _proofs(layout: Layout, tally: Tally, leaks: list[Finding]) -> list[Finding]:
-    """What was looked for and not found."""
+    """What was checked and found in order."""
     splits = {record.split for record in tally.read_records}
     if len(splits) < 2:
         return []
@@ -56,17 +56,17 @@ def _proofs(layout: Layout, tally: Tally, leaks: list[Finding]) -> list[Finding]
 
 
 def _listed(tally: Tally) -> list[Finding]:
-    """The near-duplicates, a line for each group."""
+    """The near-duplicates, one line per group."""
     groups = tally.groups()
-    count = f"{len(groups)} groups of pictures look alike and have not one group in common"
+    count = f"{len(groups)} groups of pictures look alike but do not share a group"
     lines = [count, *(f"alike: {', '.join(record.id for record in group)}" for group in groups)]
     return [Finding("info", tally.folder.name, line) for line in lines]
 
 
 def _unlisted(root: Path, records: list[Record]) -> list[Finding]:
-    """Pictures in images/ and masks/ that index.csv does not name; they would be passed over in silence."""
+    """Pictures in images/ and masks/ that index.csv does not name; they would be silently ignored."""
     if not (root / "index.csv").exists():
-        return []  # without an index each unpaired file is a fault of the layout already
+        return []  # without an index, unpaired files are already faults of the layout
     listed = {record.image for record in records} | {record.mask for record in records}
     found = [path for name in ("images", "masks") for path in sorted((root / name).rglob("*"))]
     endings = (*SUFFIXES, *VOLUME_SUFFIXES)
@@ -89,9 +89,9 @@ def _relative(root: Path, finding: Finding) -> Finding:
 
 
 def check_for_training(dataset: SegmentationData, labeled_ids: Collection[str]) -> None:
-    """Stops with a UserError if an image, or a mask that training or evaluation needs, is bad.
+    """Raises UserError if an image, or a mask needed for training or evaluation, is bad.
 
-    Reads the labelled, val and test masks and every image's size (for a folder from its header alone), and
+    Reads the labelled, val and test masks and every image's size (for a folder from the header alone), and
     never opens the mask of an unlabelled image.
     """
     if not labeled_ids:
@@ -131,7 +131,7 @@ def _check_mask(dataset: SegmentationData, record: Record, size: tuple[int, ...]
 
 
 def report(findings: list[Finding], as_json: bool) -> int:
-    """Prints the findings, one a line, then, if asked, one JSON object; returns exit code 2 on an error."""
+    """Prints the findings, one per line, then a JSON object if `as_json`; returns 2 if there is an error."""
     for finding in findings:
         print(f"{finding.severity}: {finding}")
     counts = Counter(finding.severity for finding in findings)

@@ -74,7 +74,7 @@ def _lesion(rng: Rng, size: int, image: np.ndarray, tone: np.ndarray) -> np.ndar
     color = plain(size, base)
     second = hsv(rng.uniform(0, 30), rng.uniform(0.2, 0.7), rng.uniform(0.15, 0.8))
     paint(color, second, np.clip(rng.uniform(0, 0.8) * fractal(rng, size, 3, 3), 0, 1))
-    if rng.random() < 0.3:  # regression: a scar in the colour of skin
+    if rng.random() < 0.3:  # regression: a skin-coloured scar
         paint(color, tone, np.clip(fractal(rng, size, 2.5, 2) - 0.3, 0, 0.9))
     color *= 1 + rng.uniform(0.05, 0.2) * fractal(rng, size, rng.uniform(10, 20), 2)[..., None]
     paint(image, color, body * rng.uniform(0.55, 1.0))
@@ -82,7 +82,7 @@ def _lesion(rng: Rng, size: int, image: np.ndarray, tone: np.ndarray) -> np.ndar
 
 
 def _marks(rng: Rng, size: int, image: np.ndarray) -> None:
-    """What people add: a ruler's ticks, violet ink, a coloured sticker at the border."""
+    """Man-made marks: a ruler's ticks, violet ink, a coloured sticker at the border."""
     what = rng.random()
     if what < 0.2:
         edge, tick = int(rng.uniform(0.02, 0.12) * size), max(1, size // 64)

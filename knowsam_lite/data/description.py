@@ -1,4 +1,4 @@
-"""What dataset.json declares, and the layout that it begins."""
+"""Reads dataset.json into a `Layout`."""
 
 import json
 from dataclasses import dataclass, field
@@ -15,10 +15,10 @@ EXAMPLE = (
 
 @dataclass
 class Layout:
-    """Declared classes, their values in mask files, the pixel size in mm, the records, and what is wrong.
+    """Declared classes, their values in mask files, the pixel size in mm, the records, and the findings.
 
-    With `painted` masks a value is 65536 red + 256 green + blue. `voxel_mm` (slice, row, column) serves
-    volumes whose files do not say their spacing.
+    With `painted` masks a value is 65536 red + 256 green + blue. `voxel_mm` (slice, row, column) is used for
+    volumes whose files do not give their spacing.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Layout:
     painted: bool = False
     spacing_mm: tuple[float, float] | None = None
     voxel_mm: tuple[float, float, float] | None = None
-    declared: bool = False  # a dataset.json says so
+    declared: bool = False  # the classes come from a dataset.json
     records: list[Record] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
@@ -36,7 +36,7 @@ class Layout:
 
 
 def read_description(root: Path, layout: Layout) -> None:
-    """Takes over what ROOT/dataset.json says, if it is there; adds what is wrong with it to the findings."""
+    """Reads ROOT/dataset.json into `layout`, if it exists; adds its faults to the findings."""
     path = root / "dataset.json"
     if not path.exists():
         return
@@ -74,7 +74,7 @@ def _take_classes(found: Any, layout: Layout) -> None:
 
 
 def _color_code(color: Any) -> int | None:
-    """65536 red + 256 green + blue of [red, green, blue]; None if it is no such list."""
+    """65536 red + 256 green + blue of [red, green, blue]; None if it is not such a list."""
     bytes_ = isinstance(color, list) and len(color) == 3
     if not bytes_ or not all(type(part) is int and 0 <= part <= 255 for part in color):
         return None
@@ -100,7 +100,7 @@ def _is_length(mm: Any) -> bool:
 
 
 def _is_list_of(found: Any, kind: type) -> bool:
-    """A list of distinct entries of one type (bool does not pass for int)."""
+    """A list of distinct entries of one type (bool does not count as int)."""
     return (
         isinstance(found, list)
         and all(type(entry) is kind for entry in found)

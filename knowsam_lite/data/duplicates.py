@@ -1,4 +1,4 @@
-"""Pictures that look alike: perceptual hashes, and who is a near-duplicate of whom."""
+"""Near-duplicate pictures, found with perceptual hashes."""
 
 import numpy as np
 from PIL import Image
@@ -8,14 +8,14 @@ SIDE = 16  # a hash has SIDE x SIDE bits
 # changed at most 28 of the 256 in 99.6 % of 2,529 cases; two pictures of different patients differed in 50 or
 # more, and two frames of different colonoscopy videos in 32 or more.
 NEAR = 28
-FLAT = 2.0  # standard deviation of the grey values below which a picture shows nothing to compare
+FLAT = 2.0  # standard deviation of the grey values below which a picture is too uniform to compare
 ROWS = 1024  # pictures compared with all others at once
 
 
 def fingerprint(image: np.ndarray) -> np.ndarray | None:
     """The perceptual hash (pHash, from the lowest frequencies) of a picture uint8 (H, W, 3): bool (256,).
 
-    None for a picture of one gray, which looks like every other.
+    None for a uniform picture, which would match every other.
     """
     import imagehash
 
@@ -38,7 +38,7 @@ def near_pairs(prints: np.ndarray) -> list[tuple[int, int, int]]:
 
 
 def groups_of(pairs: list[tuple[int, int, int]], count: int) -> list[list[int]]:
-    """The numbers 0 .. count - 1 that the pairs connect, by group of two and more."""
+    """The connected groups, of two or more, of the numbers 0 .. count - 1 that the pairs link."""
     parent = list(range(count))
 
     def root(i: int) -> int:

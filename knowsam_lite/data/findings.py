@@ -7,7 +7,7 @@ from knowsam_lite.errors import UserError
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with one file: `message` says found and expected, `fix` what to do about it.
+    """What is wrong with one file: `message` says what was found and expected, `fix` what to do.
 
     `severity` is "error" (training would stop or go wrong), "warning" (worth a look) or "info" (the summary).
     `file` is relative to the data set's folder.

@@ -27,7 +27,7 @@ class SegmentationFolder:
     """The data set in folder `root`; pictures and volumes are read only when asked for.
 
     Without index.csv the files of images/ and masks/ are paired by name, and `val` and `test` (fractions of
-    the images, in an order given by `seed`) say what is held out; with index.csv these three are not used.
+    the images, in an order given by `seed`) set what is held out; with index.csv all three are ignored.
     UserError names the first fault of the layout and counts the others.
     """
 
@@ -42,7 +42,7 @@ class SegmentationFolder:
 
     @classmethod
     def from_layout(cls, root: Path, layout: Layout) -> "SegmentationFolder":
-        """A folder whose layout may have faults, for those who look for more of them."""
+        """A folder whose layout may have faults, for code that collects them."""
         folder = cls.__new__(cls)
         folder.root = root
         folder._take(layout)
@@ -57,7 +57,7 @@ class SegmentationFolder:
 
     @property
     def num_classes(self) -> int:
-        """Classes with the background."""
+        """Number of classes, background included."""
         return len(self.classes)
 
     def split(self, name: str) -> list[Record]:
@@ -65,7 +65,7 @@ class SegmentationFolder:
         return records_of(self.records, name)
 
     def image(self, record: Record) -> np.ndarray:
-        """The image, uint8 (H, W, 3) RGB; UserError if the file is no image."""
+        """The image, uint8 (H, W, 3) RGB; UserError if the file is not an image."""
         if record.index is not None:
             return self._slices.image(record.image, record.index)
         return read_image(record.image)
@@ -87,7 +87,7 @@ class SegmentationFolder:
             raise UserError(
                 f"{record.id}: found no mask, expected one; add it to index.csv or do not ask for it"
             )
-        if record.index is not None:  # of volumes the headers say enough
+        if record.index is not None:  # for volumes the headers suffice
             _check_sizes(record.mask, read_header(record.mask).shape, read_header(record.image).shape)
         try:
             values = self.stored(record)
@@ -98,7 +98,7 @@ class SegmentationFolder:
         return self.mapped(record, values)
 
     def mapped(self, record: Record, values: np.ndarray) -> np.ndarray:
-        """The classes uint8 (H, W) of what a record's mask file holds; UserError for undeclared values."""
+        """The values of a record's mask file as classes, uint8 (H, W); UserError for undeclared values."""
         assert record.mask is not None
         if record.mask.suffix.lower() in LOSSY and self.num_classes == 2 and not self.painted:
             values, self.thresholded[record.mask] = threshold(values, self.mask_values)
@@ -116,7 +116,7 @@ class SegmentationFolder:
         return read_colors(record.mask) if self.painted else read_values(record.mask)
 
     def _refuse_swapped(self, record: Record) -> None:
-        """Says so if the image's file is a fine mask, of at least two classes, where the mask's is none."""
+        """UserError if the image file is a valid mask of two or more classes and the mask file is not."""
         if record.index is not None:
             return
         try:
@@ -147,7 +147,7 @@ class SegmentationFolder:
 
 
 def _check_sizes(mask: Path, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
-    """Refuses a mask of another size, or number of slices, than its image's."""
+    """UserError if a mask's size or number of slices differs from its image's."""
     if found != wanted:
         message = f"found a mask of {_pixels(found)} for an image of {_pixels(wanted)}, expected equal sizes"
         raise fault(mask, message, "resize the mask (nearest neighbour) or replace it")

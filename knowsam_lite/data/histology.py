@@ -58,7 +58,7 @@ def draw(rng: Rng, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _stroma(rng: Rng, size: int, eosin: np.ndarray, nuclei: np.ndarray) -> np.ndarray:
-    """Pink ground, pale and dense areas, fibres, and scattered nuclei."""
+    """Pink background, pale and dense areas, fibres, and scattered nuclei."""
     image = plain(size, eosin)
     paint(image, (0.96, 0.92, 0.95), np.clip(rng.uniform(0.1, 0.6) * fractal(rng, size, 4), 0, 0.8))
     paint(
@@ -72,7 +72,7 @@ def _stroma(rng: Rng, size: int, eosin: np.ndarray, nuclei: np.ndarray) -> np.nd
 
 
 def _lookalike(rng: Rng, image: np.ndarray, outline: np.ndarray, grain: np.ndarray, look: Look) -> None:
-    """Something round that is no gland: a fat cell or tear, a vessel, a crowd of lymphocytes."""
+    """Something round that is not a gland: a fat cell or tear, a vessel, a cluster of lymphocytes."""
     body, rim = inside(outline, 0.15), np.exp(-(((outline - 0.95) / 0.12) ** 2))
     kind = rng.integers(3)
     if kind == 0:

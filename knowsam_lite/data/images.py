@@ -1,4 +1,4 @@
-"""Picture files to arrays: the only place that decodes images."""
+"""Reads picture files into arrays: the only module that decodes images."""
 
 import re
 import unicodedata
@@ -13,12 +13,12 @@ from PIL import Image, ImageOps
 from knowsam_lite.data.findings import Fault, fault
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp")
-LOSSY = (".jpg", ".jpeg")  # their values are near what was saved, not equal to it
+LOSSY = (".jpg", ".jpeg")  # their values are close to what was saved, not equal
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """The opened picture (not yet decoded); every way in which that or the decoding fails is a UserError."""
+    """The opened picture (not yet decoded); any failure to open or decode it becomes a UserError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -38,12 +38,12 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def missing(path: Path) -> Fault:
-    """The exception for a file that is not there; its fix names one that differs in case or accents alone."""
+    """The exception for a missing file; its fix names a file that differs only in case or accents."""
     fix = "add the file or correct its path in index.csv"
     beside = path.parent.iterdir() if path.parent.is_dir() else ()
     for other in beside:
         if _plain(other.name) == _plain(path.name):
-            fix = f"write its name as it is on the disk, {other.name}"
+            fix = f"write the name as on disk, {other.name}"
     return fault(path, "found no such file, expected it", fix)
 
 
@@ -52,7 +52,7 @@ def _plain(name: str) -> str:
 
 
 def _check_single(path: Path, picture: Image.Image) -> None:
-    """Refuses stacks, of which only the first page would be seen; phones save a preview as second page."""
+    """Refuses stacks, whose other pages would be ignored; phones save a preview as a second page."""
     pages = getattr(picture, "n_frames", 1)
     if pages > 1 and picture.format != "MPO":
         message = f"found {pages} pictures in one file, expected one"
@@ -60,7 +60,7 @@ def _check_single(path: Path, picture: Image.Image) -> None:
 
 
 def _too_large(path: Path, message: str) -> Fault:
-    """The refusal of a picture that would fill the memory; `message` is Pillow's and holds the number."""
+    """The exception for a picture too large for memory; `message` is Pillow's and holds the pixel count."""
     limit = Image.MAX_IMAGE_PIXELS or 0
     [pixels] = re.findall(r"\((\d+) pixels\)", message)
     found = f"found an image of {int(pixels) / 1e6:.0f} million pixels, expected at most the safe limit of"
@@ -93,7 +93,7 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def scaled_to_bytes(values: np.ndarray) -> np.ndarray:
-    """Any grey values as uint8, their minimum at 0 and maximum at 255; what is not finite counts as 0."""
+    """Any grey values as uint8, their minimum at 0 and maximum at 255; non-finite values count as 0."""
     values = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
     low, high = values.min(), values.max()
     return np.round((values - low) * (255.0 / max(high - low, 1e-12))).astype(np.uint8)
@@ -102,8 +102,8 @@ def scaled_to_bytes(values: np.ndarray) -> np.ndarray:
 def read_values(path: Path) -> np.ndarray:
     """The stored values of a mask file, int64 (H, W); UserError if it cannot be read or is a colour picture.
 
-    A palette file gives its indices, a 1-bit file 0 and 255; a colour file passes only if its channels are
-    equal.
+    A palette file gives its indices, a 1-bit file 0 and 255; a colour file is accepted only if its
+    channels are equal.
     """
     with _opened(path) as picture:
         upright = ImageOps.exif_transpose(picture)
@@ -129,12 +129,12 @@ def read_colors(path: Path) -> np.ndarray:
 
 
 def as_rgb(color: int) -> list[int]:
-    """[red, green, blue] of a number as `read_colors` gives it."""
+    """[red, green, blue] of a number from `read_colors`."""
     return [color >> 16, color >> 8 & 255, color & 255]
 
 
 def to_classes(values: np.ndarray, declared: Sequence[int]) -> tuple[np.ndarray, list[int]]:
-    """The class c, uint8, wherever `values` is declared[c], and the values that are not declared, sorted."""
+    """Class indices, uint8: c where `values` is declared[c]. Also the undeclared values, sorted."""
     order = np.argsort(declared)
     known = np.asarray(declared)[order]
     places = np.searchsorted(known, values).clip(max=len(known) - 1)
@@ -143,9 +143,9 @@ def to_classes(values: np.ndarray, declared: Sequence[int]) -> tuple[np.ndarray,
 
 
 def threshold(values: np.ndarray, declared: Sequence[int]) -> tuple[np.ndarray, int]:
-    """A two-class mask whose values a lossy format has moved: each becomes the nearer of the two declared.
+    """Maps each value of a lossily saved two-class mask to the nearer of the two declared values.
 
-    Also returns the number of pixels that this changed.
+    Also returns the number of pixels changed.
     """
     low, high = sorted(declared)
     nearer = np.where(2 * values > low + high, high, low)

@@ -1,10 +1,10 @@
-"""What a data set's folder declares, read without opening a picture; every fault is collected, none raised.
+"""Reads a data folder's records and classes, without opening a picture; faults are collected, not raised.
 
 ROOT/dataset.json  {"name", "classes", "mask_values", "spacing_mm"}; if missing: background/object as 0/255
 ROOT/index.csv     id,image,mask,group,split; if missing: ROOT/images and ROOT/masks are paired by name, or
-                   the lists of the h5 layout say what there is (lists.py)
+                   the lists of the h5 layout are read (lists.py)
 
-An image and its mask are two pictures or two NIfTI volumes; of a volume each slice becomes a record. A sixth
+An image and its mask are two pictures or two NIfTI volumes; each slice of a volume becomes a record. A sixth
 column, volume, names the volume that a picture is a slice of: its slices are scored together.
 """
 
@@ -29,7 +29,7 @@ MASK_ENDINGS = ("", "_mask", "_segmentation")  # how public sets name the mask o
 
 
 def read_layout(root: Path, val: float, test: float, seed: int) -> Layout:
-    """The layout of the folder `root`; `val`, `test` and `seed` serve where there is no index.csv."""
+    """The layout of the folder `root`; `val`, `test` and `seed` apply if there is no index.csv."""
     layout = Layout(root.resolve().name)
     if not root.is_dir():
         layout.error(str(root), "found no folder there, expected a data set", "correct the path")
@@ -106,7 +106,7 @@ def _record(root: Path, layout: Layout, where: str, row: dict[str, str]) -> Reco
     if row["mask"] and is_volume(Path(row["mask"])) != is_volume(Path(row["image"])):
         both = f"image {row['image']!r} and mask {row['mask']!r}"
         message = f"found {both}, expected two pictures or two volumes"
-        layout.error(where, message, "save both in one way")
+        layout.error(where, message, "save both as the same kind")
     if len(layout.findings) > before:
         return None
     mask = root / row["mask"] if row["mask"] else None
@@ -122,7 +122,7 @@ def _record(root: Path, layout: Layout, where: str, row: dict[str, str]) -> Reco
 
 
 def _add(layout: Layout, record: Record) -> None:
-    """The record of a picture, or those of a volume's slices."""
+    """Adds the record of a picture, or one for each slice of a volume."""
     if not is_volume(record.image):
         layout.records.append(record)
         return
@@ -133,7 +133,7 @@ def _add(layout: Layout, record: Record) -> None:
 
 
 def _pair_folders(root: Path, layout: Layout, val: float, test: float, seed: int) -> None:
-    """Records from images/NAME.* and masks/NAME.* (or NAME_mask.*, NAME_segmentation.*), each a group."""
+    """Records from images/NAME.* and masks/NAME.* (or NAME_mask.*, NAME_segmentation.*), a group each."""
     images, masks = _by_stem(root / "images", layout), _by_stem(root / "masks", layout)
     pairs: dict[str, tuple[Path, Path]] = {}
     for stem, image in images.items():
@@ -163,7 +163,7 @@ def _pair_folders(root: Path, layout: Layout, val: float, test: float, seed: int
 
 
 def _by_stem(folder: Path, layout: Layout) -> dict[str, Path]:
-    """The pictures and volumes of a folder by name without ending; accents as one sign, however written."""
+    """The pictures and volumes of a folder by name without ending, accents normalized (Unicode NFC)."""
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         ending = next((e for e in (*VOLUME_SUFFIXES, *SUFFIXES) if path.name.lower().endswith(e)), "")
@@ -171,7 +171,7 @@ def _by_stem(folder: Path, layout: Layout) -> dict[str, Path]:
             continue
         stem = unicodedata.normalize("NFC", path.name[: -len(ending)])
         if stem in files:
-            message = f"found {files[stem].name} and {path.name} of one name, expected one file"
+            message = f"found {files[stem].name} and {path.name} with the same name, expected one file"
             layout.error(f"{folder.name}/{path.name}", message, "delete or rename one")
         files[stem] = path
     return files
@@ -186,7 +186,7 @@ def straddling(records: Sequence[Record]) -> dict[str, set[str]]:
 
 
 def _check_groups(layout: Layout) -> None:
-    """Images of one patient in two splits would leak what the test is about."""
+    """Images of one patient in two splits would leak test data into training."""
     for group, names in sorted(straddling(layout.records).items()):
         message = (
             f"found group {group!r} in {' and '.join(sorted(names))}, expected a group in one split only"

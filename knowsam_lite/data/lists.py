@@ -2,8 +2,8 @@
 
 ROOT/train_slices.list   names of ROOT/data/slices/NAME.h5, one slice each
 ROOT/val.list, test.list names of ROOT/data/NAME.h5, one volume each
-A file holds `image` in [0, 1] and `label`, class indices from 0. The group is what a name begins with, up to
-its first number: the patient.
+A file holds `image` in [0, 1] and `label`, class indices from 0. The group (the patient) is the start of a
+name, up to its first number.
 """
 
 import re
@@ -20,12 +20,12 @@ LISTS = {"train": "train_slices.list", "val": "val.list", "test": "test.list"}
 
 
 def has_lists(root: Path) -> bool:
-    """Whether one of the three lists is in the folder."""
+    """True if one of the three lists is in the folder."""
     return any((root / name).is_file() for name in LISTS.values())
 
 
 def read_lists(root: Path, layout: Layout) -> None:
-    """Adds a record for each slice that the lists name; without dataset.json the labels say the classes."""
+    """Adds a record for each slice that the lists name; without dataset.json the labels give the classes."""
     for split, list_name in LISTS.items():
         if not (root / list_name).is_file():
             continue
@@ -42,7 +42,7 @@ def read_lists(root: Path, layout: Layout) -> None:
 
 
 def _add(layout: Layout, record: Record) -> None:
-    """The slices of a volume, or the one slice of a file for training, which is a case of its own."""
+    """Adds the slices of a volume, or the single slice of a training file as its own case."""
     slices = slices_of(record)
     if record.split == "train" and len(slices) == 1:
         slices = [Record(record.id, record.image, record.mask, record.group, record.split, index=0)]
@@ -56,13 +56,13 @@ def _named(error: Fault, list_name: str) -> Finding:
 
 
 def group_of(name: str) -> str:
-    """What a name begins with, up to and with its first number: "patient003" of "patient003_frame01"."""
+    """The start of a name up to and including its first number: "patient003" of "patient003_frame01"."""
     match = re.match(r"\D*\d+", name)
     return match[0] if match else name
 
 
 def _count_classes(layout: Layout) -> None:
-    """Class indices from 0 without a gap in the labels of val and test, which scoring reads anyway."""
+    """Takes the classes (0, 1, ..., no gaps) from the val and test labels, which scoring reads anyway."""
     reader, found = Slices(), set()
     fix = f"write dataset.json with all classes and their values, such as {EXAMPLE}"
     for path in dict.fromkeys(record.image for record in layout.records if record.split != "train"):
@@ -72,7 +72,7 @@ def _count_classes(layout: Layout) -> None:
         except Fault as error:
             layout.findings.append(error.finding)
     if not found and not layout.findings:
-        message = "found no volume for val or test whose labels say the classes, expected dataset.json"
+        message = "found no volume for val or test whose labels give the classes, expected dataset.json"
         layout.error("dataset.json", message, fix)
     elif len(found) > 1 and found == set(range(len(found))):
         layout.classes = ("background", *(f"class {index}" for index in sorted(found)[1:]))

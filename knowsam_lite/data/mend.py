@@ -1,4 +1,4 @@
-"""A copy of a data set in which what can be mended is mended; the original stays as it is."""
+"""Writes a repaired copy of a data set; the original is not changed."""
 
 import csv
 import json
@@ -22,17 +22,17 @@ from knowsam_lite.data.layout import COLUMNS, read_layout
 from knowsam_lite.data.records import Record
 from knowsam_lite.errors import UserError
 
-ENOUGH = 32  # masks from which undeclared values are learned
+ENOUGH = 32  # masks read to infer undeclared values
 
 
 def mend(root: Path, out: Path) -> list[str]:
-    """Write the mended copy `out` of the folder `root`, as a whole or not at all; a line for each change.
+    """Write the repaired copy `out` of the folder `root`, all or nothing; returns one line per change.
 
     Masks become PNG with their values spread over 0..255: JPEG masks are thresholded, masks of the image's
-    shape but another size resized, masks that lie where their image should be swapped with it. A training
-    image whose mask is missing or beyond mending becomes unlabelled; other rows that cannot be read are left
-    out. A group, or near-duplicates, found in two splits go to train as one group. UserError if `out` holds
-    files, if nothing can be read, or for volumes.
+    shape but another size resized, exchanged images and masks swapped back. A training image whose mask is
+    missing or beyond repair becomes unlabelled; other rows that cannot be read are left out. A group, or
+    near-duplicates, found in two splits go to train as one group. UserError if `out` holds files, if nothing
+    can be read, or for volumes.
     """
     layout = read_layout(root, val=0.2, test=0.2, seed=0)
     if any(record.index is not None for record in layout.records):
@@ -66,7 +66,7 @@ def mend(root: Path, out: Path) -> list[str]:
 
 
 def _declare(layout: Layout, done: list[str]) -> None:
-    """Without dataset.json two values that all masks share are background and object, the lower one first."""
+    """Without dataset.json, the two values that all masks share become background (lower) and object."""
     if layout.declared:
         return
     found: set[int] = set()
@@ -80,7 +80,7 @@ def _declare(layout: Layout, done: list[str]) -> None:
 
 
 def _candidates(root: Path, records: list[Record], done: list[str]) -> list[Record]:
-    """Each id once; of a plain pair of folders also the images without a mask, for training."""
+    """Each id once; for a plain pair of folders also the images without a mask, for training."""
     unique: dict[str, Record] = {}
     for record in records:
         if record.id in unique:
@@ -97,7 +97,7 @@ def _candidates(root: Path, records: list[Record], done: list[str]) -> list[Reco
 
 
 def _copied(folder: SegmentationFolder, records: list[Record], out: Path, done: list[str]) -> list[Record]:
-    """Writes what can be read of each record into `out`; the records there."""
+    """Writes what can be read of each record into `out`; returns the new records."""
     kept = []
     for record in records:
         try:
@@ -118,7 +118,7 @@ def _copied(folder: SegmentationFolder, records: list[Record], out: Path, done: 
 
 
 def _file_name(identity: str, folder: Path) -> str:
-    """A new name for a PNG file that every system takes, as like to the id as it may be."""
+    """A new PNG file name, valid on every system and as close to the id as possible."""
     stem = re.sub(r"[^\w.-]", "_", identity)
     while (folder / f"{stem}.png").exists():
         stem += "_"
@@ -140,7 +140,7 @@ def _read(folder: SegmentationFolder, record: Record) -> tuple[np.ndarray, np.nd
         with suppress(Fault):
             mask = folder.mapped(record, folder.stored(record))
             if _one_shape(mask.shape, image.shape):
-                size = (image.shape[1], image.shape[0])  # cv2 says width first
+                size = (image.shape[1], image.shape[0])  # cv2 takes width first
                 resized = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
                 return image, resized, f"mask resized from {mask.shape} to {image.shape[:2]}"
         if record.split == "train":
@@ -149,19 +149,19 @@ def _read(folder: SegmentationFolder, record: Record) -> tuple[np.ndarray, np.nd
 
 
 def _one_shape(mask: tuple[int, ...], image: tuple[int, ...]) -> bool:
-    """Whether one size is the other times a factor, within a pixel; a mask of few pixels is no mask."""
+    """True if one size is a multiple of the other, within a pixel, and the mask has at least 8 x 8 pixels."""
     factor = image[0] / mask[0]
     return min(mask) >= 8 and abs(mask[1] * factor - image[1]) <= max(1.0, factor)
 
 
 def _values(folder: SegmentationFolder) -> np.ndarray:
-    """The mask values of the copy, spread over 0..255 so that they can be seen."""
+    """The mask values of the copy, spread over 0..255 to be visible."""
     top = folder.num_classes - 1
     return np.array([round(255 * index / top) for index in range(top + 1)], np.uint8)
 
 
 def _regrouped(records: list[Record], out: Path, done: list[str]) -> list[Record]:
-    """Near-duplicates as one group, and each group in one split: in train, where it was in several."""
+    """Merges near-duplicates into one group and moves groups found in several splits to train."""
     looks = [fingerprint(read_image(out / record.image)) for record in records]
     seen = [i for i, look in enumerate(looks) if look is not None]
     near = near_pairs(np.array([looks[i] for i in seen])) if seen else []

@@ -1,4 +1,4 @@
-"""What every data set looks like to the rest of the library: records, and images and masks by record."""
+"""The interface of every data set: its records, and the image and mask of each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ SPLITS = ("train", "val", "test")
 class Record:
     """One image: its id (unique), its files, the group it belongs to (a patient, a video) and its split.
 
-    `mask` is None for a training image that nobody has labelled. A slice of a volume has more: `index`, its
-    place in the file (from 0), `volume`, the id of the whole that is scored as one case, and `spacing_mm`,
-    the size of a voxel (slice, row, column) in mm where that is known.
+    `mask` is None for an unlabelled training image. A slice of a volume also has `index`, its position in the
+    file (from 0), `volume`, the id of the volume, which is scored as one case, and `spacing_mm`, the voxel
+    size (slice, row, column) in mm if known.
     """
 
     id: str
@@ -32,12 +32,12 @@ class Record:
 
     @property
     def case(self) -> str:
-        """The id of what is scored as one: the volume, or the image itself."""
+        """The id of the case that is scored: the volume, or the image itself."""
         return self.volume or self.id
 
 
 class SegmentationData(Protocol):
-    """What a data set must offer; a class of your own with these members works wherever one of ours does.
+    """The interface of a data set; your own class with these members works wherever a built-in one does.
 
     `image(record)` returns uint8 (H, W, 3) RGB, `mask(record)` returns uint8 (H, W) class indices below
     `num_classes`; `spacing_mm` is the size of a pixel (row, column) in mm, or None where distances are in

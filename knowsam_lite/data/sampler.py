@@ -28,7 +28,7 @@ class Batch:
     ids: list[str]
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The batch on another device; from pinned memory the copy does not wait."""
+        """The batch on another device; the copy from pinned memory is asynchronous."""
         return replace(self, x=self.x.to(device, non_blocking=True), y=self.y.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
@@ -55,8 +55,8 @@ class StepBatches(Dataset):
     `labeled_ids` are the training images whose masks are read; the other training images are the unlabelled
     stream, and their masks are never opened. `size` is in pixels; `labeled_aug` and `unlabeled_aug` name
     kinds of `Augment`. Use as `DataLoader(batches, sampler=range(first_step, steps), batch_size=None,
-    num_workers=...)`. UserError if nothing is labelled, an id is no training image with a mask, or there are
-    too few images.
+    num_workers=...)`. UserError if nothing is labelled, an id is not a training image with a mask, or there
+    are too few images.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """`shapes`: the pretraining pictures of `sam_mini`. Random polygons, blobs and Voronoi cells over procedural
 textures.
 
-Nothing here imitates an organ or a device: what sam_mini knows of the five task kinds it can only know from
-their labels.
+Nothing here imitates an organ or a device, so sam_mini can learn about the five task kinds only from their
+labels.
 """
 
 import cv2
@@ -65,7 +65,7 @@ def blob(rng: Generator, size: int) -> np.ndarray:
 
 
 def cells(rng: Generator, size: int) -> list[np.ndarray]:
-    """A Voronoi tiling with bent walls, of which some cells are objects: list of bool (size, size)."""
+    """Objects taken from the cells of a Voronoi tiling with bent walls: list of bool (size, size)."""
     count = rng.integers(4, 14)
     seeds = rng.uniform(0, size, (count, 2)).astype(np.float32)
     y, x = np.mgrid[:size, :size].astype(np.float32)
@@ -84,8 +84,8 @@ def objects(rng: Generator, size: int) -> list[np.ndarray]:
 
 
 def scene(rng: Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """One picture and its objects: image uint8 (size, size, 3), objects int64 (size, size), 0 the background,
-    1.. each one.
+    """One picture and its objects: image uint8 (size, size, 3), objects int64 (size, size), 0 for the
+    background, 1, 2, ... for the objects.
     """
     base = rng.uniform(0.1, 0.9, 3).astype(np.float32)
     contrast = rng.uniform(0.02, 0.16)
@@ -101,7 +101,7 @@ def scene(rng: Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
             else np.clip(base + rng.uniform(-0.5, 0.5, 3), 0, 1).astype(np.float32)
         )
         far = np.abs(own - base).mean()
-        if far < 0.07:  # never a shape that nobody could see
+        if far < 0.07:  # keep every shape visible
             own = np.clip(base + np.sign(own - base) * 0.12, 0, 1)
         soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), rng.uniform(0.4, 1.6))[..., None]
         image = image * (1 - soft) + texture(rng, size, own, contrast) * soft

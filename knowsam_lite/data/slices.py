@@ -1,4 +1,4 @@
-"""Volume files as series of slices: what a header says, and slices as pictures one at a time."""
+"""Volume files as series of slices: reads headers, and single slices as pictures."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -20,14 +20,14 @@ KEPT_BYTES = 1024**3  # volumes kept in memory, per process
 
 @dataclass(frozen=True)
 class Header:
-    """Slices, rows and columns of a volume, and the size of a voxel in mm along each, if the file says."""
+    """Number of slices, rows and columns of a volume, and the voxel size in mm along each, if given."""
 
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float] | None
 
 
 def is_volume(path: Path) -> bool:
-    """Whether the name is that of an h5 or NIfTI file."""
+    """True if the name is that of an h5 or NIfTI file."""
     return path.name.lower().endswith(SUFFIXES)
 
 
@@ -43,7 +43,7 @@ def read_header(path: Path) -> Header:
 
 @lru_cache(maxsize=4096)
 def _header(path: Path, changed: int, size: int) -> Header:
-    """As `read_header`; the time of the last change and the size are there to forget what has changed."""
+    """As `read_header`; time of change and size are part of the cache key, so a changed file is reread."""
     try:
         shape, spacing = _h5_header(path) if _is_h5(path) else _nifti_header(path)
     except ImportError:
@@ -51,14 +51,14 @@ def _header(path: Path, changed: int, size: int) -> Header:
         raise fault(path, message, "pip install 'knowsam-lite[volumes]'") from None
     except Fault:
         raise
-    except Exception as error:  # the two libraries raise whatever a broken file leads them to
+    except Exception as error:  # both libraries raise all sorts of exceptions on broken files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         message = f"found no readable volume ({reason}), expected h5 or NIfTI"
         raise fault(path, message, "replace the file") from None
     if len(shape) == 2:
         shape = (1, *shape)
     if len(shape) != 3 or min(shape) < 1:
-        raise fault(path, f"found axes {shape}, expected slices, rows, columns", "save one volume a file")
+        raise fault(path, f"found axes {shape}, expected slices, rows, columns", "save one volume per file")
     return Header((shape[0], shape[1], shape[2]), spacing)
 
 
@@ -81,7 +81,7 @@ def _nifti_header(path: Path) -> tuple[tuple[int, ...], tuple[float, float, floa
 
     header: Any = nibabel.load(path).header
     shape, sizes = header.get_data_shape(), [float(mm) for mm in header.get_zooms()]
-    while len(shape) > 3 and shape[-1] == 1:  # a series of one volume
+    while len(shape) > 3 and shape[-1] == 1:  # a time series of one volume
         shape, sizes = shape[:-1], sizes[:-1]
     spacing = (sizes[2], sizes[1], sizes[0]) if len(sizes) == 3 and min(sizes) > 0 else None
     return tuple(int(side) for side in shape[::-1]), spacing  # (x, y, z) -> (slices, rows, columns)
@@ -104,7 +104,7 @@ def slices_of(volume: Record) -> list[Record]:
 
 
 class Slices:
-    """Reads slices; the volumes used last stay in memory, for slices are asked for one after another."""
+    """Reads slices; the most recent volumes stay in memory, since slices are read one after another."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[str, Path], np.ndarray] = OrderedDict()
@@ -133,13 +133,13 @@ class Slices:
 
 def _gray(path: Path) -> np.ndarray:
     """The volume as uint8 (D, H, W)."""
-    read_header(path)  # says what is wrong with a file that is none
+    read_header(path)  # raises if the file is not a volume
     image = _read(path).image
     return np.round(image * 255).astype(np.uint8) if _is_unit(image) else scaled_to_bytes(image)
 
 
 def _is_unit(image: np.ndarray) -> bool:
-    """Whether the values are in [0, 1], as the h5 layout has them, and not all the same."""
+    """True if the values are in [0, 1], as in the h5 layout, and not all the same."""
     return bool(image.min() >= 0 and image.max() <= 1 and image.dtype.kind == "f")
 
 
@@ -158,7 +158,7 @@ def _labels(path: Path) -> np.ndarray:
 
 
 def _read(path: Path) -> Any:
-    """The volume, all of whose numbers are finite."""
+    """The volume; UserError if a value is not finite."""
     from knowsam_lite.data.volumes import read_volume
 
     volume = read_volume(path)

@@ -1,4 +1,4 @@
-"""Who is labelled, and who is held out: always whole groups, always from a seed."""
+"""Chooses labelled and held-out images: always whole groups, always from a seed."""
 
 import math
 import re
@@ -25,7 +25,7 @@ def choose_labeled(records: Sequence[Record], spec: str, seed: int) -> set[str]:
     `spec` is "15" (groups in seeded order until at least 15 images are reached), "10%" (the same, up to that
     share of the training images, rounded up) or "3groups". With the same seed a smaller set is part of a
     larger one. Training records without a mask are never chosen. UserError if `spec` is malformed, empty or
-    more than there is.
+    asks for more than there is.
     """
     amount, unit = _parse(spec)
     train = [record for record in records if record.split == "train"]

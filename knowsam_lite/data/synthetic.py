@@ -16,7 +16,7 @@ from knowsam_lite.data.folder import SegmentationFolder
 from knowsam_lite.data.records import Record, SegmentationData, records_of
 from knowsam_lite.errors import UserError
 
-# The split of a group is a function of its number alone, so a larger n moves no image.
+# The split of a group is a function of its number alone, so a larger n moves no image to another split.
 # 62.5 % train, 12.5 % val, 25 % test.
 PATTERN = ("train", "test", "train", "val", "train", "train", "test", "train")
 
@@ -26,8 +26,8 @@ class Kind:
     """How to draw one kind of image.
 
     `draw(rng, size)` gives an image uint8 (S, S, 3) and a mask uint8 (S, S) of class indices. Where a group
-    has more than one image (a patient's slices), it is called with the same fresh generator for each and with
-    the image's position in the group, from 0 to 1, as third argument.
+    has more than one image (a patient's slices), it is called for each with an identically seeded generator
+    and the image's position in the group, from 0 to 1, as third argument.
     """
 
     draw: Callable[..., tuple[np.ndarray, np.ndarray]]
@@ -60,7 +60,7 @@ def _draw(kind: str, seed: int, index: int, size: int) -> tuple[np.ndarray, np.n
 
 
 class Synthetic:
-    """`n` images of one of `KINDS`, `size` pixels a side, of which whole groups go to train, val and test.
+    """`n` images of one of `KINDS`, `size` pixels a side, split by whole groups into train, val and test.
 
     UserError for an unknown kind, a negative seed, or n or size too small.
     """
@@ -91,7 +91,7 @@ class Synthetic:
 
     @property
     def num_classes(self) -> int:
-        """Classes with the background."""
+        """Number of classes, background included."""
         return len(self.classes)
 
     def split(self, name: str) -> list[Record]:
@@ -118,7 +118,7 @@ def _index(record: Record) -> int:
 def write(dataset: SegmentationData, root: str | Path) -> SegmentationFolder:
     """Write any data set in the folder layout (PNG; mask values spread over 0..255) and open it from there.
 
-    UserError if `root` cannot be written or holds files already.
+    UserError if `root` cannot be written or already holds files.
     """
     root = Path(root)
     values = [round(255 * index / (dataset.num_classes - 1)) for index in range(dataset.num_classes)]
@@ -145,7 +145,7 @@ def write(dataset: SegmentationData, root: str | Path) -> SegmentationFolder:
 
 
 def _write_pair(dataset: SegmentationData, record: Record, root: Path, values: np.ndarray) -> list[str]:
-    """Writes one image and its mask, if any; the row of index.csv."""
+    """Writes one image and its mask, if any; returns the row of index.csv."""
     image, mask = f"images/{record.id}.png", f"masks/{record.id}.png" if record.mask else ""
     Image.fromarray(dataset.image(record)).save(root / image)
     if mask:

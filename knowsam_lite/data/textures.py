@@ -1,6 +1,6 @@
 """Building blocks of the synthetic images: noise, blobs, light, and the last step to uint8.
 
-Pictures are float32 (S, S, 3) in [0, 1], fields float32 (S, S); places and lengths are fractions of the side.
+Pictures are float32 (S, S, 3) in [0, 1], fields float32 (S, S); positions, lengths: fractions of the side.
 """
 
 from functools import lru_cache
@@ -50,8 +50,8 @@ def blob(
 ) -> np.ndarray:
     """A star-shaped outline as a field: 0 at the centre, 1 on the outline, growing outwards.
 
-    `aspect` is length by width of the turned ellipse; `rough` the strength of its seeded undulation; only the
-    pixels in `window` (rows, columns) are computed.
+    `aspect` is length by width of the rotated ellipse; `rough` the strength of its random undulation; only
+    the pixels in `window` (rows, columns) are computed.
     """
     x, y = (axis[window] for axis in grid(size))
     turn = rng.uniform(0, np.pi)
@@ -90,8 +90,8 @@ def paint(image: np.ndarray, color: np.ndarray | tuple[float, float, float], wei
 def lines(
     rng: Rng, size: int, count: int, width: float, bend: float = 0.25, length: float = 1.2
 ) -> np.ndarray:
-    """Curved strokes (hairs, vessels, fibres) as a weight in [0, 1]; `width` and `length` in sides."""
-    scale = 4  # antialiased by drawing larger
+    """Curved strokes (hairs, vessels, fibres) as a weight in [0, 1]; `width`, `length`: parts of the side."""
+    scale = 4  # drawn larger, for antialiasing
     canvas = np.zeros((size * scale, size * scale), np.uint8)
     for _ in range(count):
         start, angle = rng.uniform(-0.1, 1.1, 2), rng.uniform(0, 2 * np.pi)
@@ -116,7 +116,7 @@ def specks(rng: Rng, size: int, count: int, radius: tuple[float, float]) -> np.n
 
 
 def grains(rng: Rng, size: int, cells: float, share: float) -> np.ndarray:
-    """Crowded grains, about `cells` per side, covering about `share` of the area: a weight in [0, 1]."""
+    """Dense grains, about `cells` per side, covering about `share` of the area: a weight in [0, 1]."""
     return np.clip(smooth_noise(rng, size, min(cells, size / 2)) * 2 + 4 * (share - 0.5), 0, 1)
 
 
@@ -133,7 +133,7 @@ def hsv(hue: float, saturation: float, value: float) -> np.ndarray:
 
 
 def finish(rng: Rng, image: np.ndarray, blur: float, noise: float) -> np.ndarray:
-    """The camera: blur (sigma in pixels), noise (standard deviation), rounding to uint8 (S, S, 3)."""
+    """Camera effects: blur (sigma in pixels), noise (standard deviation), rounding to uint8 (S, S, 3)."""
     if blur > 0.2:
         image = cv2.GaussianBlur(image, (0, 0), blur)
     image = image + noise * rng.standard_normal(image.shape, dtype=np.float32)

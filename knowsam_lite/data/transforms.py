@@ -1,10 +1,10 @@
-"""Resizing and augmentation, deterministic in a seed; the only module that knows albumentations."""
+"""Resizing and augmentation, deterministic in a seed; the only module that uses albumentations."""
 
 import os
 
 os.environ.setdefault(
     "NO_ALBUMENTATIONS_UPDATE", "1"
-)  # it asks the network for its newest version when imported
+)  # otherwise it looks for updates on the network when imported
 
 import albumentations as A
 import cv2
@@ -38,12 +38,12 @@ def to_tensor(image: np.ndarray) -> torch.Tensor:
 
 
 class Augment:
-    """Resize to size x size and change at random, the same way for the same seed.
+    """Resize to size x size and augment at random, the same way for the same seed.
 
-    "none" only resizes. "weak" flips, turns by quarters and shifts, scales and turns a little (borders
-    reflect). "strong" adds colour jitter, gamma, blur and noise, which leave the mask as it is. Called with
-    an image uint8 (H, W, 3), a mask uint8 (H, W) or None and a seed it returns float32 (3, size, size) in [0,
-    1] and int64 (size, size), or None. UserError for another kind.
+    "none" only resizes. "weak" flips, rotates by multiples of 90 degrees, and shifts, scales and rotates a
+    little (reflected borders). "strong" adds colour jitter, gamma, blur and noise, which leave the mask
+    unchanged. Called with an image uint8 (H, W, 3), a mask uint8 (H, W) or None and a seed, it returns
+    float32 (3, size, size) in [0, 1] and int64 (size, size), or None. UserError for an unknown kind.
     """
 
     def __init__(self, kind: str, size: int) -> None:
@@ -77,7 +77,7 @@ def _weak() -> list[A.BasicTransform]:
             rotate=(-15, 15),
             interpolation=cv2.INTER_LINEAR,
             mask_interpolation=cv2.INTER_NEAREST,
-            border_mode=cv2.BORDER_REFLECT_101,  # the default, black, would be a shape of its own
+            border_mode=cv2.BORDER_REFLECT_101,  # a black border, the default, would look like an object
             p=0.7,
         ),
     ]

@@ -1,4 +1,4 @@
-"""Zip and tar archives to a folder, trusting nothing that they say about themselves."""
+"""Unpacks zip and tar archives to a folder without trusting their metadata."""
 
 import lzma
 import os
@@ -21,11 +21,11 @@ from knowsam_lite.errors import UserError
 
 @dataclass(frozen=True)
 class Limits:
-    """What an archive may at most become; the largest public set here has about 15,000 files in 15 GB."""
+    """Limits on an unpacked archive; the largest public set here has about 15,000 files in 15 GB."""
 
     files: int = 200_000
     size: int = 100 * 1024**3  # bytes of all files together
-    ratio: float = 200.0  # unpacked by packed size: pictures hardly shrink, a bomb shrinks a thousandfold
+    ratio: float = 200.0  # unpacked by packed size: pictures hardly compress, a zip bomb does a thousandfold
     ratio_from: int = 64 * 1024**2  # bytes below which a high ratio does no harm
 
 
@@ -39,7 +39,7 @@ class Member:
 
 
 LIMITS = Limits()
-# Suffixes of what nobody publishes inside an archive of pictures; it would pass unseen through the checks.
+# Archives inside the archive: no picture set needs them, and their content would escape the checks.
 NESTED = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 BROKEN = (
     zipfile.BadZipFile,
@@ -54,11 +54,11 @@ BLOCK = 1024**2
 
 
 def unpack(archive: Path, target: Path, limits: Limits = LIMITS) -> Path:
-    """Unpack a zip or tar file into the new folder `target`, which appears when it is whole, and return it.
+    """Unpack a zip or tar file into the new folder `target`, which appears once complete; return it.
 
-    The content, not the name, says what the archive is. UserError, and no `target`, if it is neither, if it
-    is truncated or encrypted, if it holds links, devices, other archives, two files of one name or paths that
-    lead elsewhere, or if it exceeds `limits`.
+    The format is read from the content, not the name. UserError, and no `target`, if it is neither, if it is
+    truncated or encrypted, if it holds links, devices, other archives, two files with the same name or paths
+    that lead outside, or if it exceeds `limits`.
     """
     aside = target.with_name(f".{target.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
@@ -81,7 +81,7 @@ def unpack(archive: Path, target: Path, limits: Limits = LIMITS) -> Path:
 
 @contextmanager
 def opened(archive: Path, limits: Limits = LIMITS) -> Iterator[list[Member]]:
-    """The regular files of an archive, checked by what its directory says; UserError as in `unpack`."""
+    """The regular files of an archive, checked against its directory; UserError as in `unpack`."""
     try:
         kind = _kind(archive)
         if kind == "zip":
@@ -92,7 +92,7 @@ def opened(archive: Path, limits: Limits = LIMITS) -> Iterator[list[Member]]:
                 yield _checked(archive, _tar_members(archive, tar), limits)
     except (*BROKEN, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # of the file system; those of the decompressors have no number
+            raise  # from the file system; those of the decompressors have no errno
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise _refusal(
             archive, f"a broken or truncated archive ({reason})", "a whole one", "download it again"
@@ -106,7 +106,7 @@ def _refusal(
 
 
 def _kind(archive: Path) -> str:
-    """What the content is: "zip" or "tar"."""
+    """The format of the content: "zip" or "tar"."""
     try:
         with open(archive, "rb") as file:
             start = file.read(512)
@@ -120,7 +120,7 @@ def _kind(archive: Path) -> str:
         _check_end(archive, start)
         return "tar"
     if start[:3] == b"\x1f\x8b\x08" or start[:3] == b"BZh" or start[:6] == b"\xfd7zXZ\x00":
-        return "tar"  # compressed, but not a tar as far as it goes: the reader says why
+        return "tar"  # compressed, but not a valid tar: opening it will say why
     if re.match(rb"\s*<(!doctype|html|\?xml)", start, re.IGNORECASE):
         fix = "the server sent a page, perhaps a log-in: open the address in a browser and save the file"
         raise _refusal(archive, "a web page", "a zip or tar file", fix)
@@ -130,9 +130,9 @@ def _kind(archive: Path) -> str:
 
 
 def _check_end(archive: Path, start: bytes) -> None:
-    """An uncompressed tar ends in zeros; one that was cut between two files would otherwise pass as whole."""
+    """An uncompressed tar must end in zeros; otherwise one cut between two files would look complete."""
     if start[257:262] != b"ustar":
-        return  # compressed, and so protected by a checksum, or older than the format
+        return  # compressed, so protected by a checksum, or in the older format
     with open(archive, "rb") as file:
         file.seek(0, os.SEEK_END)
         size = file.tell()
@@ -174,7 +174,7 @@ def _tar_members(archive: Path, tar: tarfile.TarFile) -> Iterator[Member]:
 
 
 def _safe_name(archive: Path, name: str) -> str:
-    """The name with plain slashes; UserError if it leads out of the folder on any system."""
+    """The name with forward slashes; UserError if it leads out of the folder on any system."""
     parts = name.replace("\\", "/").split("/")
     if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name):
         raise _refusal(archive, f"the absolute path {name!r}", "paths inside the archive's folder")
@@ -184,7 +184,7 @@ def _safe_name(archive: Path, name: str) -> str:
 
 
 def _checked(archive: Path, members: Iterator[Member], limits: Limits) -> list[Member]:
-    """The members, after a look at their number, sizes and names; stops at the first that is too much."""
+    """The members, with number, sizes and names checked; raises at the first that exceeds a limit."""
     checked: list[Member] = []
     seen: set[str] = set()
     total, allowed = 0, _allowance(archive, limits)
@@ -221,7 +221,7 @@ def _too_large(archive: Path, allowed: int) -> UserError:
 
 
 def _write(archive: Path, member: Member, path: Path, allowed: int) -> int:
-    """Writes one file and returns its size; what the directory declared is not believed."""
+    """Writes one file and returns its size; the size declared in the directory is not trusted."""
     path.parent.mkdir(parents=True, exist_ok=True)
     size = 0
     with member.open() as source, open(path, "xb") as file:

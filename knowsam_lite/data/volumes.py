@@ -15,7 +15,7 @@ from knowsam_lite.files import write_aside
 class Volume:
     """image float32 (D, H, W), labels (D, H, W) or None, spacing in mm (slice, row, column), affine (4, 4).
 
-    A file that does not say its spacing has 1 mm along each axis and no affine.
+    A file without spacing gets 1 mm along each axis and no affine.
     """
 
     image: np.ndarray
@@ -35,7 +35,7 @@ def read_volume(path: Path) -> Volume:
         return _read_h5(path)
     except Fault:
         raise
-    except Exception as error:  # h5py and nibabel raise whatever a broken file leads them to
+    except Exception as error:  # h5py and nibabel raise all sorts of exceptions on broken files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         message = f"found no readable volume ({reason}), expected h5 or NIfTI"
         raise fault(path, message, "replace the file") from None
@@ -55,17 +55,17 @@ def _read_nifti(path: Path) -> Volume:
 
     file: Any = nibabel.load(path)
     image = np.asarray(file.dataobj, np.float32)
-    while image.ndim > 3 and image.shape[-1] == 1:  # a series of one volume
+    while image.ndim > 3 and image.shape[-1] == 1:  # a time series of one volume
         image = image[..., 0]
     x, y, z = (*(float(mm) for mm in file.header.get_zooms()), 1.0)[:3]
     return Volume(_three_axes(image.T), None, (z, y, x), np.asarray(file.affine))  # (x, y, z) -> (z, y, x)
 
 
 def write_labels(path: Path, labels: np.ndarray, like: Path) -> None:
-    """Write labels (D, H, W) as the volume `like` lies: its kind of file, its axes, its spacing and affine.
+    """Write labels (D, H, W) in the file format, axis order, spacing and affine of the volume `like`.
 
-    h5: `label` with the shape of `image`, attributes kept. NIfTI: header and affine kept. Written aside and
-    renamed. Raises UserError if the file cannot be written.
+    h5: `label` with the shape of `image`, attributes kept. NIfTI: header and affine kept. Written to a
+    temporary file and renamed. Raises UserError if the file cannot be written.
     """
     labels = labels.astype(np.uint8 if labels.max(initial=0) < 256 else np.uint16)
     nifti = like.name.lower().endswith((".nii", ".nii.gz"))

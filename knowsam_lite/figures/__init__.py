@@ -1,4 +1,4 @@
-"""Every plot of the library, in one grammar."""
+"""All plots of the library, in one style."""
 
 from knowsam_lite.figures.anatomy import adapted_block, sam_parts
 from knowsam_lite.figures.exchange import exchange

@@ -1,4 +1,4 @@
-"""SAM from outside and from inside: its three parts, and one block with its two adapters."""
+"""SAM drawn: its three parts, and one block with its two adapters."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,20 +9,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Polygon
 
+from knowsam_lite.colors import INK
 from knowsam_lite.errors import UserError
-from knowsam_lite.figures.look import COLORS, INK, QUIET, RC, save
+from knowsam_lite.figures.look import COLORS, QUIET, RC, save
 
 SCALE = 0.72  # inches per unit of the drawings
 FROZEN, TRAINED = "#F2F2F2", COLORS["SAM"]
 Point = tuple[float, float]
-# Part -> its middle and how often it runs.
+# Part -> its centre and how often it runs.
 PARTS: dict[str, tuple[float, float, str]] = {
     "image encoder": (3.2, 3.2, "runs once for an image"),
     "prompt encoder": (3.2, 0.95, "runs for each question"),
     "mask decoder": (7.65, 3.2, "runs for each question"),
 }
 PART = (2.3, 1.1)  # width and height of a part
-# What flows where: its path, and the word with its place.
+# Data flows: path, label and the label's position.
 FLOWS: tuple[tuple[tuple[Point, ...], str, Point], ...] = (
     (((1.3, 3.2), (2.05, 3.2)), "image\n(N, 3, S, S)", (0.68, 3.2)),
     (((1.3, 1.15), (2.05, 1.15)), "points, boxes\nin pixels", (0.68, 1.22)),
@@ -35,10 +36,10 @@ FLOWS: tuple[tuple[tuple[Point, ...], str, Point], ...] = (
 
 
 def sam_parts(weights: Mapping[str, tuple[int, int]], path: str | Path) -> dict[str, str]:
-    """Draw SAM's three parts, what goes in and out of each, and in purple what learns.
+    """Draw SAM's three parts with their inputs and outputs; what is trained is purple.
 
     `weights`: "image encoder", "prompt encoder" and "mask decoder" -> how many weights are frozen and how
-    many belong to adapters. Returns part -> what its box says. Raises `UserError` for other parts.
+    many belong to adapters. Returns part -> the text in its box. Raises `UserError` for other parts.
     """
     if set(weights) != set(PARTS):
         raise UserError(f"found parts {sorted(weights)}, expected {', '.join(PARTS)}: give all three")
@@ -66,7 +67,7 @@ def sam_parts(weights: Mapping[str, tuple[int, int]], path: str | Path) -> dict[
 def adapted_block(path: str | Path) -> dict[str, list[str]]:
     """Draw a transformer block with its two adapters: frozen in grey, trained in purple.
 
-    Returns {"frozen", "trained"}: the layers of each kind, in the order in which a token meets them.
+    Returns {"frozen", "trained"}: the layers of each kind, in the order in which a token passes them.
     """
     with matplotlib.rc_context(RC):
         figure, axes = _sheet(10.9, 3.6)
@@ -120,7 +121,7 @@ def _box(axes: Axes, at: Point, size: Point, face: str, word: str = "", ink: str
 
 
 def _bottleneck(axes: Axes, at: Point, word: str) -> None:
-    """Down to a quarter of the channels, GELU, and up again: each layer as high as it has channels."""
+    """Down to a quarter of the channels, GELU, and up again: a layer's height shows its channels."""
     x, y = at
     for side, layer in ((-1, "down"), (1, "up")):
         corners = [(0.58, -0.34), (0.58, 0.34), (0.1, 0.09), (0.1, -0.09)]
@@ -133,7 +134,7 @@ def _bottleneck(axes: Axes, at: Point, word: str) -> None:
 
 
 def _arrow(axes: Axes, *points: Point, color: str = QUIET) -> None:
-    """A line with corners that ends in an arrow."""
+    """A polyline that ends in an arrowhead."""
     *start, before, end = points
     look: dict[str, Any] = {"color": color, "linewidth": 1.0, "zorder": 2}
     if start:

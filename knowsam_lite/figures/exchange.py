@@ -1,4 +1,4 @@
-"""UGDA before and after: two images, their doubt, the cells that change places, and whose the targets are."""
+"""UGDA before and after: two images, their uncertainty, the exchanged cells, and the targets' sources."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,14 +12,15 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from knowsam_lite.colors import INK
 from knowsam_lite.errors import UserError
-from knowsam_lite.figures.look import COLORS, INK, QUIET, RC, save
+from knowsam_lite.figures.look import COLORS, QUIET, RC, save
 
 HALVES = ("labelled", "unlabelled")
 COLUMNS = ("image", "uncertainty", "mixed", "target")
 # Inches: a cell, the gaps between cells and halves, and the margins.
 CELL, GAP, BETWEEN, LEFT, RIGHT, TOP, FOOT = 0.88, 0.05, 0.12, 0.34, 0.06, 0.38, 0.3
-# What a pixel of the target is, and its paint: grey is known, pink is SAM's opinion, dark is the object.
+# Kinds of target pixels and their colours: grey for labels, pink for SAM's pseudo-labels; the object darker.
 PAINTS = {
     "label: background": "#DDDDDD",
     "label: object": INK,
@@ -35,8 +36,8 @@ def exchange(rows: Sequence[Mapping[str, Any]], path: str | Path) -> dict[str, l
     A row holds "id" and, the labelled half first, pairs of: "image" and "mixed" uint8 (H, W, 3),
     "uncertainty" (g, g) in [0, 1], "regions" bool (g, g), framed in white, "target" (H, W) class indices, -1
     where unknown, and "pseudo" bool (H, W), true where the target is SAM's. Returns "rows": the ids, and
-    "pseudo": which part of both targets of a row is SAM's. Raises `UserError` for no row or an unwritable
-    file.
+    "pseudo": the share of SAM's pixels in both targets of a row. Raises `UserError` for no row or an
+    unwritable file.
     """
     if not rows:
         raise UserError("found no exchange to draw, expected at least one: pass one or more rows")
@@ -74,21 +75,21 @@ def _draw(axes: Axes, row: Mapping[str, Any], column: str, half: int) -> None:
         axes.imshow(row["uncertainty"][half], extent=extent, **look)
     elif column == "target":
         axes.imshow(_painted(row["target"][half], row["pseudo"][half]), extent=extent)
-        return  # its colours say already what was pasted
+        return  # its colours already show what was pasted
     else:
         axes.imshow(row[column][half], extent=extent)
     _frame(axes, np.asarray(row["regions"][half]), height, width)
 
 
 def _painted(target: Any, pseudo: Any) -> np.ndarray:
-    """Classes (H, W) and whose they are -> colours (H, W, 3)."""
+    """Classes and their source, both (H, W) -> colours (H, W, 3)."""
     y = np.asarray(target)
     kind = np.where(y < 0, 4, 2 * np.asarray(pseudo, dtype=int) + (y > 0))
     return np.array([to_rgb(paint) for paint in PAINTS.values()])[kind]
 
 
 def _frame(axes: Axes, regions: np.ndarray, height: int, width: int) -> None:
-    """A white frame around each chosen cell, cased in dark so that it shows on any image."""
+    """A white frame around each chosen cell, with a dark edge to show on any image."""
     tall, wide = height / regions.shape[0], width / regions.shape[1]
     for i, j in zip(*np.nonzero(regions), strict=True):
         box = Rectangle((j * wide, i * tall), wide, tall, fill=False, edgecolor="white", linewidth=0.8)
@@ -97,7 +98,7 @@ def _frame(axes: Axes, regions: np.ndarray, height: int, width: int) -> None:
 
 
 def _legend(figure: Figure, width: float, height: float) -> None:
-    """Under the pictures, what the colours of a target mean."""
+    """Explains the target colours below the pictures."""
     says = [("target", None), *PAINTS.items()]
     left = LEFT
     for word, paint in says:

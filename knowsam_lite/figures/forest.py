@@ -1,4 +1,4 @@
-"""Rows of results: a dot for each seed, a tick for the mean, a bar for the interval, a line for nothing."""
+"""A forest plot: a dot for each seed, a tick for the mean, a bar for the interval, a line at no effect."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,11 +8,12 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from knowsam_lite.colors import INK
 from knowsam_lite.errors import UserError
-from knowsam_lite.figures.look import INK, OTHERS, QUIET, RC, save
+from knowsam_lite.figures.look import OTHERS, QUIET, RC, save
 
-ROW, LEFT, WIDTH = 0.27, 1.45, 5.6  # inches: a row, the room for the names, the figure
-TIE, SURE = OTHERS[1], OTHERS[2]  # an interval that holds the line, and one that does not
+ROW, LEFT, WIDTH = 0.27, 1.45, 5.6  # inches: row height, space for the names, figure width
+TIE, SURE = OTHERS[1], OTHERS[2]  # an interval that contains the line, and one that does not
 
 Row = tuple[Sequence[float], float, float]  # dots, low and high end of the interval
 
@@ -22,7 +23,7 @@ def forest(
 ) -> dict[str, str]:
     """Draw name -> (dots, low, high), one below the other; the tick is the mean of the dots.
 
-    With `zero` a line stands there, and intervals that hold it are paler than those that do not. Returns
+    With `zero` a line is drawn there, and intervals that contain it are paler than the others. Returns
     name -> "tie", "better" or "worse" ("" without `zero`). Raises `UserError` for no row, a row without dots
     or numbers that are not finite.
     """

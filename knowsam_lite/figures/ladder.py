@@ -1,4 +1,4 @@
-"""A network with a way down, a way up and skips between them, drawn from the shapes that were measured."""
+"""Draws an encoder-decoder network with skips from measured shapes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,11 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
+from knowsam_lite.colors import INK
 from knowsam_lite.errors import UserError
-from knowsam_lite.figures.look import COLORS, INK, QUIET, RC, save
+from knowsam_lite.figures.look import COLORS, QUIET, RC, save
 
 Shape = tuple[int, int, int]  # channels, height, width
-Box = tuple[float, float, float, float]  # its middle, its width, its height
+Box = tuple[float, float, float, float]  # its centre, width and height
 WIDTH, ROW, LEFT = 9.0, 0.86, 2.2  # the drawing's width, a level's height, the first box; in its own units
 SCALE = 0.72  # inches per unit
 PAINT = COLORS["U-Net"]
@@ -22,8 +23,8 @@ PAINT = COLORS["U-Net"]
 def ladder(down: Sequence[Shape], up: Sequence[Shape], path: str | Path) -> dict[str, list[str]]:
     """Draw the shapes (C, H, W) of a way down, full size first, and of a way up, coarsest first.
 
-    A box is as wide as it has channels and as high as its map, both by their square roots. Returns {"down",
-    "up"}: the labels. Raises `UserError` if the way up is not as long as the way down less its deepest map.
+    A box's width and height are the square roots of its channels and of its map's height. Returns {"down",
+    "up"}: the labels. Raises `UserError` unless `up` has one shape less than `down`.
     """
     if len(down) < 2 or len(up) != len(down) - 1:
         raise UserError(

@@ -1,6 +1,6 @@
-"""Sizes, fonts and colours, fixed once: a colour per network for life.
+"""Sizes, fonts and colours of all figures; a network has the same colour everywhere.
 
-The colours follow Okabe and Ito (2008) and Tol's muted set, which people with any colour vision tell apart.
+The colours follow Okabe and Ito (2008) and Tol's muted set, distinguishable with any colour vision.
 """
 
 from functools import partial
@@ -10,26 +10,29 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from knowsam_lite import colors
+from knowsam_lite.colors import CLASSES
+from knowsam_lite.deprecated import old_names
 from knowsam_lite.errors import UserError
 from knowsam_lite.files import write_aside
-from knowsam_lite.overlay import CLASSES
 
-__all__ = ["CLASSES", "COLORS", "INK", "OTHERS", "QUIET", "RC", "color", "save", "style"]
+__all__ = ["CLASSES", "COLORS", "OTHERS", "QUIET", "RC", "color", "save", "style"]
 
-INK = "#1A1A1A"
+__getattr__ = old_names(__name__)
+
 QUIET = "#6B6B6B"
-COLORS = {"U-Net": "#0072B2", "V-Net": "#D55E00", "fused": "#009E73", "SAM": "#B8559A", "truth": INK}
+COLORS = {"U-Net": "#0072B2", "V-Net": "#D55E00", "fused": "#009E73", "SAM": "#B8559A", "truth": colors.INK}
 # Loss terms, and views that are not one of the four networks.
 OTHERS = ("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499")
 
 RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same on every machine
     "font.size": 8,
-    "text.color": INK,
+    "text.color": colors.INK,
     "axes.titlesize": 9,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "axes.labelcolor": INK,
+    "axes.labelcolor": colors.INK,
     "axes.edgecolor": QUIET,
     "axes.linewidth": 0.6,
     "axes.spines.top": False,
@@ -61,15 +64,15 @@ def style() -> dict[str, Any]:
 def color(name: str, position: int = 0) -> str:
     """The colour #RRGGBB of a network ("U-Net", "V-Net", "fused", "SAM") or of "truth".
 
-    Any other name gets one by its `position` among its like.
+    Any other name gets one by its `position` in a list of similar ones.
     """
     return COLORS.get(name, OTHERS[position % len(OTHERS)])
 
 
 def save(figure: Figure, path: str | Path) -> None:
-    """Write a figure beside its target and rename it, so that no reader sees half a picture.
+    """Write a figure to a temporary file and rename it, so that no reader sees an incomplete picture.
 
-    The ending of `path` names the format (none: PNG). Raises `UserError` if the file cannot be written.
+    The ending of `path` gives the format (none: PNG). Raises `UserError` if the file cannot be written.
     """
     target = Path(path)
     ending = target.suffix.lstrip(".") or "png"

@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from knowsam_lite.colors import INK
 from knowsam_lite.errors import UserError
-from knowsam_lite.figures.look import INK, QUIET, RC, save
+from knowsam_lite.figures.look import QUIET, RC, save
 from knowsam_lite.metrics import BoolArray, dice, hd95, iou, surface
 
 KINDS = {"hit": "#44AA99", "added": "#CC6677", "missed": "#DDCC77"}  # three of `look.CLASSES`
@@ -23,10 +24,10 @@ CELL, GAP, BETWEEN, TOP, FOOT = 1.3, 0.1, 0.54, 0.26, 0.6
 def overlaps(
     pairs: Mapping[str, tuple[ArrayLike, ArrayLike]], path: str | Path, columns: int = 4
 ) -> dict[str, dict[str, float]]:
-    """Draw each title -> (prediction, truth), boolean masks (H, W), in rows of so many `columns`.
+    """Draw each title -> (prediction, truth), boolean masks (H, W), in rows of `columns`.
 
-    A bar joins two border pixels that are about HD95 apart: the distance that it is about. Returns title ->
-    {"dice", "iou", "hd95"}. Raises `UserError` for no pair, masks of unlike shape or not of two dimensions.
+    A bar joins two border pixels that are about HD95 apart. Returns title -> {"dice", "iou", "hd95"}. Raises
+    `UserError` for no pair, masks of different shapes or not of two dimensions.
     """
     masks = {title: _masks(title, *pair) for title, pair in pairs.items()}
     if not masks:
@@ -58,9 +59,9 @@ def overlaps(
 
 
 def farthest(pred: BoolArray, true: BoolArray) -> NDArray[np.intp] | None:
-    """Two border pixels, [[row, column], [row, column]], whose distance is the one nearest to HD95.
+    """Two border pixels, [[row, column], [row, column]], whose distance is closest to HD95.
 
-    One lies on a mask's border, the other is the nearest of the other's. None if a mask is empty.
+    One lies on one mask's border, the other is the nearest on the other's. None if a mask is empty.
     """
     if not pred.any() or not true.any():
         return None

@@ -11,8 +11,9 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
+from knowsam_lite.colors import INK
 from knowsam_lite.errors import UserError
-from knowsam_lite.figures.look import COLORS, INK, QUIET, RC, color, save
+from knowsam_lite.figures.look import COLORS, QUIET, RC, color, save
 
 CELL, GAP, TITLE, FOOT = 1.3, 0.08, 0.26, 0.42  # inches: a picture, the gap, and the margins above and below
 
@@ -24,7 +25,7 @@ def panels(
 
     A picture is an image uint8 (H, W, 3), or a map (H, W) of numbers in [0, 1], drawn on one scale from dark
     (0) to light (1), whose `ends` are named underneath. Returns title -> mean of each row's map, images left
-    out. Raises `UserError` for no row, rows of unlike titles, a picture of another shape or range.
+    out. Raises `UserError` for no row, rows with different titles, a picture of another shape or range.
     """
     titles = list(rows[0]) if rows else []
     if not titles or any(list(row) != titles for row in rows):

@@ -1,4 +1,4 @@
-"""The method as a map, with the block that a chapter teaches lit."""
+"""The method as a diagram, with the block that a chapter teaches highlighted."""
 
 from pathlib import Path
 from typing import Any
@@ -8,12 +8,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
+from knowsam_lite.colors import INK
 from knowsam_lite.errors import UserError
-from knowsam_lite.figures.look import COLORS, INK, QUIET, RC, save
+from knowsam_lite.figures.look import COLORS, QUIET, RC, save
 
-WIDTH, HEIGHT, SCALE = 10.4, 4.0, 0.72  # of the map, in its own units; inches per unit
+WIDTH, HEIGHT, SCALE = 10.4, 4.0, 0.72  # of the diagram, in its own units; inches per unit
 BOX = (1.5, 0.72)  # width and height of a block
-# Block -> centre, what it is, colour. A chapter lights one or more of them by name.
+# Block -> centre, what it is, colour. A chapter highlights one or more of them by name.
 BLOCKS: dict[str, tuple[float, float, str, str]] = {
     "images": (0.9, 2.0, "few labelled,\nmany not", QUIET),
     "U-Net": (3.2, 2.85, "subnet F_a", COLORS["U-Net"]),
@@ -24,7 +25,7 @@ BLOCKS: dict[str, tuple[float, float, str, str]] = {
     "SKD": (9.55, 2.0, "distillation", "#DD9C00"),
     "UGDA": (5.4, 0.45, "regions swapped", "#332288"),
 }
-# From, to, what flows, and where the word stands relative to the middle of the arrow.
+# From, to, what flows, and the label's position relative to the middle of the arrow.
 ARROWS: tuple[tuple[str, str, str, tuple[float, float]], ...] = (
     ("images", "U-Net", "x", (-0.12, 0.16)),
     ("images", "V-Net", "x", (-0.12, -0.16)),
@@ -39,7 +40,7 @@ ARROWS: tuple[tuple[str, str, str, tuple[float, float]], ...] = (
 
 def pipeline(lit: str, path: str | Path) -> dict[str, list[str]]:
     """Draw the blocks of KnowSAM and what flows between them; those named in `lit` ("HAM", or "SAM, LPS")
-    stand out.
+    are highlighted.
 
     Returns {"blocks", "lit"}: the names. Raises `UserError` for an unknown block or an unwritable file.
     """
@@ -103,7 +104,7 @@ def _border(start: tuple[float, float], end: tuple[float, float]) -> tuple[float
 
 
 def _teach(axes: Axes) -> None:
-    """The way back: SKD teaches both subnets (dashed, above), UGDA makes new images (dashed, below)."""
+    """The feedback: SKD teaches both subnets (dashed, above), UGDA makes new images (dashed, below)."""
     look: dict[str, Any] = {"color": QUIET, "linewidth": 0.9, "linestyle": (0, (4, 3)), "zorder": 1}
     head: dict[str, Any] = {
         "arrowstyle": "-|>",

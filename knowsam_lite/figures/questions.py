@@ -1,4 +1,4 @@
-"""What a promptable network was asked about an image, drawn on it, and what it answered."""
+"""The prompts given to a promptable network, drawn on the image with its answer."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from knowsam_lite.colors import INK
 from knowsam_lite.errors import UserError
-from knowsam_lite.figures.look import COLORS, INK, OTHERS, QUIET, RC, save
+from knowsam_lite.figures.look import COLORS, OTHERS, QUIET, RC, save
 from knowsam_lite.figures.sheet import WHITE, outline, tinted
 from knowsam_lite.metrics import dice
 
@@ -26,8 +27,8 @@ def questions(cases: Sequence[Mapping[str, Any]], path: str | Path) -> dict[str,
     """Draw one picture per case, three in a row, with its Dice: the image in grey, the prompt, the answer
     tinted, the truth outlined.
 
-    A case holds "id", "image" uint8 (H, W, 3), "answer" and "truth" bool (H, W), and of "points" [(x, y,
-    inside)], "box" (x0, y0, x1, y1), both in pixels, and "mask" bool (H, W) those that were asked. Returns
+    A case holds "id", "image" uint8 (H, W, 3), "answer" and "truth" bool (H, W), and the prompts given: any
+    of "points" [(x, y, inside)], "box" (x0, y0, x1, y1), both in pixels, and "mask" bool (H, W). Returns
     {"dice": that of each answer with the truth}. Raises `UserError` for no case.
     """
     if not cases:
@@ -52,7 +53,7 @@ def questions(cases: Sequence[Mapping[str, Any]], path: str | Path) -> dict[str,
 
 
 def _grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The image (H, W, 3) without its colours: a purple answer would be lost on purple tissue."""
+    """The image (H, W, 3) without its colours: a purple answer would be invisible on purple tissue."""
     luminance = (image @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)
     return np.repeat(luminance[..., None], 3, axis=2)
 

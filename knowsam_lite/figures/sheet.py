@@ -12,11 +12,12 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from knowsam_lite.colors import INK
 from knowsam_lite.errors import UserError
-from knowsam_lite.figures.look import CLASSES, COLORS, INK, QUIET, RC, color, save
+from knowsam_lite.figures.look import CLASSES, COLORS, QUIET, RC, color, save
 
 WHITE = "#FFFFFF"
-# Inches: a cell's width, the gap between cells, the margins for ids, titles and legend, and a line of text.
+# Inches: cell width, gap between cells, margins for ids, titles and legend, height of a line of text.
 CELL, GAP, LEFT, RIGHT, TOP, BOTTOM, LINE = 1.3, 0.06, 0.26, 0.12, 0.28, 0.42, 0.17
 
 
@@ -33,7 +34,7 @@ def prediction_sheet(
     caption says what this `number` is. Masks hold class indices; several foreground classes get a colour
     each, named by `classes` (background first). A white line outlines the truth. Returns {"columns", "rows"}:
     the titles and the ids, as drawn.
-    Raises `UserError` for no case, cases of unlike columns, maps of unlike sizes, an unwritable file.
+    Raises `UserError` for no case, cases with different columns, maps of different sizes, an unwritable file.
     """
     columns = _columns(cases)
     top = max(int(np.max(mask)) for case in cases for mask in (case["truth"], *case["maps"].values()))
@@ -58,10 +59,10 @@ def prediction_sheet(
 
 
 class _Grid:
-    """Cells of one width, rows as high as their image's shape asks, all placed in inches."""
+    """Cells of equal width, rows as high as their images need, all placed in inches."""
 
     def __init__(self, columns: int, ratios: Sequence[float], legend_lines: int) -> None:
-        # A very long or flat image keeps its shape inside a cell of bearable height.
+        # A very tall or flat image keeps its shape inside a cell of limited height.
         self.heights = [CELL * min(max(ratio, 0.5), 1.6) for ratio in ratios]
         self.width = LEFT + columns * (CELL + GAP) - GAP + RIGHT
         self.height = TOP + sum(self.heights) + GAP * (len(ratios) - 1) + BOTTOM + LINE * legend_lines
@@ -101,7 +102,7 @@ class _Grid:
 
 
 def _columns(cases: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The titles of the columns, after a look whether every case can fill them."""
+    """The titles of the columns, after checking that every case can fill them."""
     if not cases:
         raise UserError(
             "found no case for the prediction sheet, expected at least one: pass one or more cases"
@@ -150,7 +151,7 @@ def _draw_cell(axes: Axes, case: Mapping[str, Any], name: str, several: bool) ->
 
 
 def tinted(image: NDArray[np.uint8], mask: NDArray[Any], paints: Sequence[str]) -> NDArray[np.float64]:
-    """The image (H, W, 3) in [0, 1] with each foreground class of `mask` (H, W) tinted in its paint."""
+    """The image (H, W, 3) in [0, 1] with each foreground class of `mask` (H, W) tinted in its colour."""
     blended = image.astype(float) / 255
     for label in range(1, int(mask.max()) + 1):
         here = mask == label
@@ -159,7 +160,7 @@ def tinted(image: NDArray[np.uint8], mask: NDArray[Any], paints: Sequence[str]) 
 
 
 def outline(axes: Axes, mask: NDArray[np.bool_], paint: str, width: float) -> None:
-    """A line around a boolean mask (H, W), cased in dark so that it shows on any image."""
+    """A line around a boolean mask (H, W), with a dark edge to show on any image."""
     if not mask.any():
         return
     height, length = mask.shape
@@ -180,7 +181,7 @@ def _draw_caption(grid: _Grid, several: bool, number: str) -> None:
 
 
 def _draw_classes(grid: _Grid, top: int, per_line: int, classes: Sequence[str] | None) -> None:
-    """Under the caption, a patch and a name for each foreground class, in line with the columns."""
+    """Under the caption, a patch and a name for each foreground class, aligned with the columns."""
     for position in range(top):
         line, column = divmod(position, per_line)
         y = grid.caption - LINE * (line + 1) - 0.02

@@ -1,4 +1,4 @@
-"""How a run went: its loss terms and its validation Dice, from the rows of log.jsonl."""
+"""Learning curves of a run: loss terms and validation Dice, from the rows of log.jsonl."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from knowsam_lite.colors import INK
 from knowsam_lite.errors import UserError
-from knowsam_lite.figures.look import INK, OTHERS, QUIET, RC, color, save
+from knowsam_lite.figures.look import OTHERS, QUIET, RC, color, save
 
 FloatArray = NDArray[np.float64]
 Series = dict[str, tuple[FloatArray, FloatArray]]
@@ -27,7 +28,7 @@ def curves(rows: Iterable[Mapping[str, Any]], path: str | Path) -> dict[str, Ser
     Where the terms are too many to tell apart, those of U-Net, V-Net and fused map are added up by kind.
 
     Rows of kind "train" hold "step", "losses" {name: value} and "total"; rows of kind "val" hold "step" and
-    "dice" {view: value in [0, 1]}; other rows are passed over. Returns {"losses", "dice"}, each a dict
+    "dice" {view: value in [0, 1]}; other rows are ignored. Returns {"losses", "dice"}, each a dict
     name -> (steps, values), before smoothing.
     Raises `UserError` for no training row or a file that cannot be written.
     """
@@ -62,7 +63,7 @@ def by_kind(losses: Series) -> Series:
     for name, (steps, values) in losses.items():
         kind = re.sub(r"(?<![^/])(a|b|fused)/", "", name)
         if kind in found and not np.array_equal(found[kind][0], steps):
-            kind = name  # one that began at another time stays alone
+            kind = name  # a term that began at another time is not added up
         found[kind] = (steps, values + found[kind][1] if kind in found else values)
     return found
 
@@ -72,7 +73,7 @@ def _draw_losses(axes: Axes, losses: Series) -> None:
     axes.set_yscale("log")
     ends: list[End] = []
     for position, (name, (steps, values)) in enumerate(losses.items()):
-        # A log axis has no place for zero: a term that has not started has no line yet.
+        # A log axis cannot show zero: a term that has not started has no line yet.
         positive = np.where(np.isfinite(values) & (values > 0), values, np.nan)
         if np.isnan(positive).all():
             continue
@@ -120,8 +121,8 @@ def name_ends(axes: Axes, ends: Sequence[End], gap: float = 0.066) -> None:
 def spread(heights: Sequence[float], gap: float) -> list[float]:
     """Move sorted heights in [0, 1] as little as keeps them `gap` apart and inside (least squares).
 
-    With h_i - i gap in place of h_i, "apart" means "not falling": the isotonic regression, found by pooling
-    neighbours that fall until none does. Where they cannot all fit, the gap shrinks.
+    With h_i - i gap in place of h_i, "apart" means "not falling": this is isotonic regression, solved by
+    pooling neighbours that fall until none does. If they cannot all fit, the gap shrinks.
     """
     if len(heights) > 1:
         gap = min(gap, 1 / (len(heights) - 1))
@@ -136,7 +137,7 @@ def spread(heights: Sequence[float], gap: float) -> list[float]:
 
 
 def smooth(values: FloatArray) -> FloatArray:
-    """Moving mean over a twentieth of the run; nan stays nan and counts for nothing."""
+    """Moving mean over a twentieth of the run; nan stays nan and is left out of the mean."""
     half = len(values) // 40
     shown = ~np.isnan(values)
     window = np.ones(2 * half + 1)

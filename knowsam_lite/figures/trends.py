@@ -14,8 +14,8 @@ from knowsam_lite.errors import UserError
 from knowsam_lite.figures.look import RC, color, save
 from knowsam_lite.figures.training import End, name_ends
 
-FEW = 12  # up to so many points, each is shown as a dot: they were measured one by one
-LETTER = 0.0135  # of the width, what a letter of a name takes
+FEW = 12  # up to this many points, each is also drawn as a dot
+LETTER = 0.0135  # share of the width that a letter of a name takes
 
 
 def trends(
@@ -27,7 +27,7 @@ def trends(
 ) -> dict[str, list[float]]:
     """Draw curves name -> (x, y), both (K,), in one panel; `log` says which axes are logarithmic.
 
-    Returns name -> y. Raises `UserError` for no curve, for x and y of unlike or no length, and for a number
+    Returns name -> y. Raises `UserError` for no curve, for x and y of unequal or no length, and for a number
     that is not finite or, on a logarithmic axis, not above 0.
     """
     drawn = {name: _checked(name, xy, log) for name, xy in curves.items()}

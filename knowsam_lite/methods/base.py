@@ -1,4 +1,4 @@
-"""What a method is: networks, named loss terms, optimizers, and the map that counts as its prediction."""
+"""The base class of methods: networks, named loss terms, optimizers and the prediction."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -19,10 +19,10 @@ def ramp(progress: float) -> float:
 
 
 class Method(nn.Module):
-    """The contract with the training loop, which never asks which method it runs.
+    """The interface to the training loop, which is the same for all methods.
 
-    A subclass sets `name`, and `uses_unlabeled` if it learns from unlabelled images; it defines `predict` and
-    either `losses` or `parts`, from which the other follows; the rest has defaults.
+    A subclass sets `name`, and `uses_unlabeled` if it learns from labels alone, and defines `parts` and
+    `predict`; the rest has defaults.
     """
 
     name: ClassVar[str]
@@ -35,53 +35,54 @@ class Method(nn.Module):
         self.num_classes = num_classes
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """The loop trains on `parts`, others ask for `losses`: both are what the subclass defines."""
+        """Raises TypeError if a subclass overrides `losses`, which the loop does not call."""
         super().__init_subclass__(**options)
-        if "parts" in vars(cls) and "losses" not in vars(cls):
-            cls.losses = lambda self, batch, step: merged(cls.parts(self, batch, step))  # type: ignore
-        elif "losses" in vars(cls) and "parts" not in vars(cls):
-            cls.parts = Method.parts  # type: ignore[method-assign]
+        if "losses" in vars(cls):
+            raise TypeError(
+                f"found {cls.__name__}.losses, expected {cls.__name__}.parts: rename it, and yield the terms "
+                "instead of returning them"
+            )
 
     @classmethod
     def for_prediction(cls, config: Config, num_classes: int) -> "Method":
-        """What `predict` needs, without what only teaches; its weights are then loaded from a checkpoint."""
+        """The method with only what `predict` needs; its weights are then loaded from a checkpoint."""
         return cls(config, num_classes)
 
     @classmethod
     def with_random_weights(cls, config: Config, num_classes: int) -> "Method":
-        """The method with nothing pretrained in it: as fast and as large, and needs no download."""
+        """The method without pretrained weights: the same speed and size, but no download."""
         return cls(config, num_classes)
 
     def left_out(self) -> tuple[str, ...]:
-        """Beginnings of the names in a checkpoint that `for_prediction` has no use for."""
+        """Prefixes of the names in a checkpoint that `for_prediction` does not need."""
         return ()
 
-    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        """The terms of this step's loss by name, already weighted; the loop adds them up."""
-        raise NotImplementedError
-
     def parts(self, batch: Batch, step: int) -> Iterator[dict[str, Tensor]]:
-        """The terms of `losses` in parts that share no graph, by default in one.
+        """Yield the terms of this step's loss by name, already weighted, in parts that share no graph.
 
-        The loop differentiates each part before it asks for the next, which can then have the memory of the
-        last. The gradients are those of the sum.
+        Often there is one part. The loop runs the backward pass of each before it requests the next, which
+        can then reuse its memory; the gradients are those of the sum.
         """
-        yield self.losses(batch, step)
+        raise NotImplementedError(f"{type(self).__name__} has no parts(batch, step), expected its loss terms")
+
+    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+        """All terms of `parts` in one dictionary."""
+        return merged(self.parts(batch, step))
 
     def predict(self, x: Tensor) -> Tensor:
-        """What is tested: image (N, 3, H, W) -> logits (N, C, H, W)."""
+        """The prediction that is tested: image (N, 3, H, W) -> logits (N, C, H, W)."""
         raise NotImplementedError
 
     def views(self, x: Tensor) -> dict[str, Tensor]:
-        """Every map worth scoring, by name, each as `predict` gives it; by default the prediction alone."""
+        """Every map to be scored, by name, in the form of `predict`; by default the prediction alone."""
         return {self.prediction_view: self.predict(x)}
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
-        """The optimizers; the loop lets the learning rate of each fall linearly to 0."""
+        """The optimizers; the loop decays the learning rate of each linearly to 0."""
         return [students_optimizer(self, self.config)]
 
     def after_step(self, step: int) -> None:
-        """What has to happen after the optimizers' step, such as a moving average."""
+        """Called after the optimizers' step, for instance to update a moving average."""
 
     def frozen_names(self) -> set[str]:
         """Names in `state_dict()` that never change and so are not saved with a run."""
@@ -94,7 +95,7 @@ class Method(nn.Module):
 
     @property
     def note(self) -> str:
-        """What has to stand beside every result of this training, one sentence; "" if nothing."""
+        """One sentence to print with every result of this training; "" if there is none."""
         return ""
 
     def progress(self, step: int) -> float:
@@ -108,7 +109,7 @@ def merged(parts: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def students_optimizer(module: nn.Module, config: Config) -> torch.optim.Optimizer:
-    """AdamW, or SGD with momentum 0.9 as published, over what is trainable in `module`."""
+    """AdamW, or SGD with momentum 0.9 as published, for the trainable parameters of `module`."""
     parameters = [p for p in module.parameters() if p.requires_grad]
     if config.optimizer == "published":
         return torch.optim.SGD(

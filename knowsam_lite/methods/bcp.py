@@ -1,20 +1,25 @@
-"""BCP, bidirectional copy-paste: one large rectangle changes places between labelled and unlabelled."""
+"""BCP, bidirectional copy-paste: exchanges one large rectangle between labelled and unlabelled images."""
 
 import copy
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from scipy import ndimage
-from torch import Tensor, nn
+from torch import Tensor
 
 from knowsam_lite.config import Config
 from knowsam_lite.data.sampler import Batch
+from knowsam_lite.deprecated import old_names
 from knowsam_lite.losses import UNKNOWN, supervised_loss
 from knowsam_lite.methods.base import Method, students_optimizer
+from knowsam_lite.methods.ema import update_ema
 from knowsam_lite.subnets import UNet
 
+__getattr__ = old_names(__name__)
+
 PRETRAINED = 0.25  # fraction of the run that pastes between labelled images (published: 10,000 of 40,000)
-SIDE = 2 / 3  # of the rectangle, as a fraction of the image's
+SIDE = 2 / 3  # side of the rectangle, as a fraction of the image's
 UNLABELED_WEIGHT = 0.5  # of the pixels that carry pseudo-labels
 DECAY = 0.99  # of the moving average
 
@@ -32,11 +37,11 @@ def rectangle(height: int, width: int) -> Tensor:
 def paste(
     x_l: Tensor, y_l: Tensor, x_u: Tensor, y_u: Tensor, inside: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Exchange what lies in a rectangle, and split the targets by who vouches for them.
+    """Exchange a rectangle, and split the targets into true labels and pseudo-labels.
 
     `x` (N, 3, H, W), `y` (N, H, W), `inside` bool (H, W). Labelled image i pairs with unlabelled image
-    i mod N_u, and the other way round. Returns the images, labelled ones with an unlabelled inside first, the
-    true labels and the pseudo-labels of every pixel, each -1 where the other is known.
+    i mod N_u, and the other way round. Returns the images (labelled ones with an unlabelled inside first),
+    the true labels and the pseudo-labels of every pixel, each -1 where the other is known.
     """
     to_u = torch.arange(len(x_l), device=x_l.device) % len(x_u)
     to_l = torch.arange(len(x_u), device=x_l.device) % len(x_l)
@@ -50,7 +55,7 @@ def paste(
 def largest_components(labels: Tensor, num_classes: int) -> Tensor:
     """Keep the largest connected component of each foreground class: labels (N, H, W) -> (N, H, W).
 
-    Computed on the CPU: the one place where this method waits for the device.
+    Computed on the CPU, the only place where this method waits for the device.
     """
     kept = np.zeros(labels.shape, dtype=np.int64)
     for image, out in zip(labels.cpu().numpy(), kept, strict=True):
@@ -62,23 +67,13 @@ def largest_components(labels: Tensor, num_classes: int) -> Tensor:
     return torch.from_numpy(kept).to(labels.device)
 
 
-@torch.no_grad()
-def average_into(teacher: nn.Module, student: nn.Module, decay: float) -> None:
-    """teacher <- decay x teacher + (1 - decay) x student, buffers included; counters are copied."""
-    for old, new in zip(teacher.state_dict().values(), student.state_dict().values(), strict=True):
-        if old.is_floating_point():
-            old.lerp_(new, 1 - decay)
-        else:
-            old.copy_(new)
-
-
-class Bcp(Method):
+class BCP(Method):
     """BCP (Bai et al., CVPR 2023, "Bidirectional copy-paste") on this library's U-Net.
 
-    For the first quarter of the run rectangles are pasted between labelled images. Then both ways between
-    labelled and unlabelled ones, the latter labelled by a moving average of the net (0.99, buffers too, in
-    evaluation mode), of which each class keeps its largest component (`Config.largest_component`). CE + Dice
-    on the pixels with true labels, and half of it on those with pseudo-labels. The student is tested.
+    For the first quarter of the run rectangles are pasted between labelled images, then both ways between
+    labelled and unlabelled ones. Pseudo-labels come from a moving average of the net (0.99, buffers too, in
+    evaluation mode), reduced to the largest component of each class (`Config.largest_component`). CE + Dice
+    on pixels with true labels, and half of it on those with pseudo-labels. The student is tested.
     """
 
     name = "bcp"
@@ -89,19 +84,20 @@ class Bcp(Method):
         self.net = UNet(num_classes)
         self.average = copy.deepcopy(self.net).requires_grad_(False)
 
-    def train(self, mode: bool = True) -> "Bcp":
+    def train(self, mode: bool = True) -> "BCP":
         super().train(mode)
         self.average.eval()
         return self
 
-    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+    def parts(self, batch: Batch, step: int) -> Iterator[dict[str, Tensor]]:
         n = batch.n_labeled
         inside = rectangle(*batch.x.shape[-2:]).to(batch.x.device, non_blocking=True)
         if self.progress(step) < PRETRAINED:
             x, y = batch.x[:n], batch.y[:n]
             mixed = torch.where(inside, x.roll(1, dims=0), x)
-            return {"pretraining": supervised_loss(self.net(mixed), torch.where(inside, y.roll(1, 0), y))}
-        return self.paste_both_ways(batch.x[:n], batch.y[:n], batch.x[n:], inside)
+            yield {"pretraining": supervised_loss(self.net(mixed), torch.where(inside, y.roll(1, 0), y))}
+        else:
+            yield self.paste_both_ways(batch.x[:n], batch.y[:n], batch.x[n:], inside)
 
     def paste_both_ways(self, x_l: Tensor, y_l: Tensor, x_u: Tensor, inside: Tensor) -> dict[str, Tensor]:
         """The loss of both mixed halves; labelled image i pairs with unlabelled image i mod N_u."""
@@ -117,7 +113,8 @@ class Bcp(Method):
         }
 
     def after_step(self, step: int) -> None:
-        average_into(self.average, self.net, DECAY if self.progress(step) >= PRETRAINED else 0.0)
+        decay = DECAY if self.progress(step) >= PRETRAINED else 0.0
+        update_ema(self.average, self.net, decay, buffers=True)
 
     def predict(self, x: Tensor) -> Tensor:
         return self.net(x)

@@ -1,15 +1,20 @@
-"""CauSSL: two nets teach each other, and their weights are kept from growing alike."""
+"""CauSSL: two nets teach each other, and their weights are kept from becoming similar."""
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
 from knowsam_lite.config import Config
 from knowsam_lite.data.sampler import Batch
+from knowsam_lite.deprecated import old_names
 from knowsam_lite.losses import cross_entropy, supervised_loss
 from knowsam_lite.methods.base import Method, ramp
 from knowsam_lite.subnets import UNet
 
-PSEUDO_WEIGHT = 0.03  # what the weight of the pseudo-labels rises to
+__getattr__ = old_names(__name__)
+
+PSEUDO_WEIGHT = 0.03  # final weight of the pseudo-labels
 INDEPENDENCE_WEIGHT = 3.0
 ROUNDS = 500  # how often in a run the maps are fitted (published: every 100 of 50,000 steps)
 INNER_STEPS, INNER_RATE = 60, 2e-2  # Adam steps of each fitting
@@ -18,8 +23,8 @@ INNER_STEPS, INNER_RATE = 60, 2e-2  # Adam steps of each fitting
 def squared_cosines(w: Tensor, other: Tensor, linear: Tensor) -> Tensor:
     """Squared cosine between each row of `w` and the same row of `linear` @ `other`, mean over rows.
 
-    `w`, `other` (out, d), `linear` (out, out). Through the rows' inner products, so that fitting `linear`
-    costs nothing in d.
+    `w`, `other` (out, d), `linear` (out, out). Computed from the rows' inner products, so that the cost of
+    fitting `linear` does not depend on d.
     """
     return cosines_from_products(linear, other @ w.T, other @ other.T, w.square().sum(dim=1))
 
@@ -31,13 +36,13 @@ def cosines_from_products(linear: Tensor, cross: Tensor, own: Tensor, norms: Ten
     return (inner.square() / (lengths * norms).clamp(min=1e-12)).mean()
 
 
-class CauSsl(Method):
+class CauSSL(Method):
     """CauSSL in its CPS form (Miao et al., ICCV 2023, "Causality-inspired semi-supervised learning").
 
-    Two U-Nets that start differently. CE + Dice on labels; 0.03 r x cross-entropy with the other's
-    pseudo-labels on unlabelled images; and 3 x how well each net's convolution kernels can be had as linear
-    combinations of the other's (detached), which the nets minimize while the maps maximize it: 500 times a
-    run, 60 steps of Adam(2e-2). All Conv2d weights count, as (out, in k k); transposed ones don't.
+    Two U-Nets with different initial weights. CE + Dice on labels; 0.03 r x cross-entropy with the other's
+    pseudo-labels on unlabelled images; and 3 x how well each net's convolution kernels are explained as
+    linear combinations of the other's (detached). The nets minimize it, the linear maps maximize it: 500
+    times a run, 60 steps of Adam(2e-2). All Conv2d weights count, as (out, in k k); transposed ones do not.
     """
 
     name = "caussl"
@@ -47,13 +52,13 @@ class CauSsl(Method):
         super().__init__(config, num_classes)
         self.net_a, self.net_b = UNet(num_classes), UNet(num_classes)
         sizes = [len(weight) for weight in self.kernels(self.net_a)]
-        for side in ("a", "b"):  # buffers: fitted by hand, saved with the run
+        for side in ("a", "b"):  # buffers: not in an optimizer, but saved with the run
             for i, size in enumerate(sizes):
                 self.register_buffer(f"map_{side}_{i}", torch.eye(size))
 
     @staticmethod
     def kernels(net: nn.Module) -> list[Tensor]:
-        """The weights (out, in k k) of a net's convolutions, with their graph."""
+        """The weights (out, in k k) of a net's convolutions, with gradient."""
         return [m.weight.flatten(1) for m in net.modules() if isinstance(m, nn.Conv2d)]
 
     def maps(self, side: str) -> list[Tensor]:
@@ -69,7 +74,7 @@ class CauSsl(Method):
         with torch.autocast(maps[0].device.type, enabled=False):
             return torch.stack([squared_cosines(w, v.detach(), linear) for w, v, linear in triples]).mean()
 
-    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+    def parts(self, batch: Batch, step: int) -> Iterator[dict[str, Tensor]]:
         n, y = batch.n_labeled, batch.y[: batch.n_labeled]
         z = {"a": self.net_a(batch.x), "b": self.net_b(batch.x)}
         w = PSEUDO_WEIGHT * ramp(self.progress(step))
@@ -78,7 +83,7 @@ class CauSsl(Method):
             terms[f"{k}/supervised"] = supervised_loss(z[k][:n], y)
             terms[f"{k}/pseudo"] = w * cross_entropy(z[k][n:], z[j][n:].argmax(dim=1))
             terms[f"{k}/independence"] = INDEPENDENCE_WEIGHT * self.dependence(k)
-        return terms
+        yield terms
 
     def after_step(self, step: int) -> None:
         if step % max(1, self.config.steps // ROUNDS) == 0:
@@ -87,7 +92,7 @@ class CauSsl(Method):
 
     @staticmethod
     def fit_maps(maps: list[Tensor], kernels: list[Tensor], others: list[Tensor]) -> None:
-        """Let the maps explain as much as they can, in place."""
+        """Fit the maps to explain as much as possible, in place."""
         pairs = [(w.detach().float(), v.detach().float()) for w, v in zip(kernels, others, strict=True)]
         products = [(v @ w.T, v @ v.T, w.square().sum(dim=1)) for w, v in pairs]
         free = [linear.clone().requires_grad_() for linear in maps]

@@ -1,7 +1,7 @@
-"""CDMA: three decoders that attend to different things distil their soft answers into each other."""
+"""CDMA: three decoders with different attention distil their soft predictions into each other."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import permutations
 
 import torch
@@ -10,18 +10,21 @@ from torch import Tensor, nn
 from knowsam_lite.config import Config
 from knowsam_lite.data.sampler import Batch
 from knowsam_lite.decoders import SharedEncoder, UNetDecoder
+from knowsam_lite.deprecated import old_names
 from knowsam_lite.losses import distillation_loss, supervised_loss
 from knowsam_lite.methods.base import Method
 from knowsam_lite.subnets import WIDTHS
 
-START = 0.1  # fraction of the run after which the unlabelled terms begin (published: epoch 15 of 150)
+__getattr__ = old_names(__name__)
+
+START = 0.1  # fraction of the run after which the unlabelled terms start (published: epoch 15 of 150)
 WEIGHT = 0.1  # of the distillation and of the entropy, without a ramp
 TEMPERATURE = 10.0  # T of the distillation
 REDUCTION = 16  # the channel attention's bottleneck has 1/16 of the channels
 
 
 class ChannelAttention(nn.Module):
-    """Weigh each channel by what it holds on average and at most: (N, C, H, W) -> (N, C, H, W)."""
+    """Weight each channel by its mean and its maximum: (N, C, H, W) -> (N, C, H, W)."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -38,7 +41,7 @@ class ChannelAttention(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    """Weigh each pixel by the mean and the largest of its channels: (N, C, H, W) -> (N, C, H, W)."""
+    """Weight each pixel by the mean and the maximum of its channels: (N, C, H, W) -> (N, C, H, W)."""
 
     def __init__(self, kernel_size: int = 3):
         super().__init__()
@@ -50,12 +53,12 @@ class SpatialAttention(nn.Module):
 
 
 def channel_and_spatial(channels: int) -> nn.Module:
-    """Both, channels first (CBAM: Woo et al., ECCV 2018)."""
+    """Channel attention, then spatial attention (CBAM: Woo et al., ECCV 2018)."""
     return nn.Sequential(ChannelAttention(channels), SpatialAttention(7))
 
 
 def spatial(channels: int) -> nn.Module:
-    """Spatial attention alone, which needs no number of channels."""
+    """Spatial attention alone, for any number of channels."""
     return SpatialAttention()
 
 
@@ -67,7 +70,7 @@ ATTENTIONS: dict[str, Callable[[int], nn.Module]] = {
 
 
 class AttentionDecoder(UNetDecoder):
-    """A U-Net's decoder that weighs what each of its blocks reads, skip and coarser features together."""
+    """A U-Net's decoder with attention on each block's input, the skip and the coarser features together."""
 
     def __init__(
         self, num_classes: int, attention: Callable[[int], nn.Module], widths: Sequence[int] = WIDTHS
@@ -80,7 +83,7 @@ class AttentionDecoder(UNetDecoder):
 
 
 def cross_distillation(z: list[Tensor]) -> Tensor:
-    """Each decoder learns from both others: KD at T = 10 summed over ordered pairs, mean over decoders."""
+    """Each decoder learns from the two others: KD at T = 10 summed over ordered pairs, mean over decoders."""
     pairs = [distillation_loss(learner, other, TEMPERATURE) for learner, other in permutations(z, 2)]
     return torch.stack(pairs).sum() / len(z)
 
@@ -91,14 +94,14 @@ def mean_entropy(z: list[Tensor]) -> Tensor:
     return -(p * p.clamp(min=1e-12).log()).sum(dim=1).mean() / math.log(p.shape[1])
 
 
-class Cdma(Method):
+class CDMA(Method):
     """CDMA (Zhong et al., MICCAI 2023, "Cross distillation of multiple attentions").
 
     This library's U-Net with three decoders: with channel and spatial, spatial, and channel attention. Mean
     over the decoders of 0.5 (CE + Dice) on labels; from a tenth of the run on, on all images, 0.1 x (cross
-    distillation, of which the learner alone has a gradient, + entropy of the mean probability). The first
-    decoder is tested. Published on an ImageNet ResNet-50 with a DeepLab decoder, whose two blocks attend;
-    here every block of the U-Net's decoder does, before its convolutions.
+    distillation, with a gradient for the learner only, + entropy of the mean probability). The first decoder
+    is tested. Published with an ImageNet ResNet-50 and a DeepLab decoder with attention in its two blocks;
+    here every block of the U-Net's decoder has it, before its convolutions.
     """
 
     name = "cdma"
@@ -109,7 +112,7 @@ class Cdma(Method):
         decoders = [AttentionDecoder(num_classes, attention) for attention in ATTENTIONS.values()]
         self.net = SharedEncoder(decoders)
 
-    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+    def parts(self, batch: Batch, step: int) -> Iterator[dict[str, Tensor]]:
         n, y, z = batch.n_labeled, batch.y[: batch.n_labeled], self.net(batch.x)
         terms = {
             f"{name}/supervised": supervised_loss(one[:n], y) / (2 * len(z))
@@ -118,7 +121,7 @@ class Cdma(Method):
         if self.progress(step) >= START:
             terms["cross_distillation"] = WEIGHT * cross_distillation(z)
             terms["entropy"] = WEIGHT * mean_entropy(z)
-        return terms
+        yield terms
 
     def predict(self, x: Tensor) -> Tensor:
         return self.net(x)[0]

@@ -1,4 +1,6 @@
-"""SAM distillation plugged into any method, without touching its file."""
+"""SAM distillation added to any method, without changing its file."""
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -14,10 +16,10 @@ from knowsam_lite.sam import SamTeacher
 class SamDistillation(WithSam):
     """A method + SKD: SAM, prompted with the method's own prediction and LPS, is distilled back into it.
 
-    The method's own terms, optimizers and after-step stay as they are. Two are added: CE + Dice of SAM on the
-    labelled images, and `distillation_weight` x KD of SAM's answer into `method.predict` on all images, which
-    costs one more forward pass of the nets that predict. Those nets alone learn from it.
-    `teacher`: an own SamTeacher, already loaded.
+    The method's own terms, optimizers and after-step are unchanged. Two terms are added: CE + Dice of SAM on
+    the labelled images, and `distillation_weight` x KD of SAM's output into `method.predict` on all images,
+    which costs one more forward pass of the nets that predict. Only those nets learn from it.
+    `teacher`: your own SamTeacher, already loaded.
     """
 
     def __init__(self, method: Method, teacher: SamTeacher | None = None):
@@ -26,11 +28,11 @@ class SamDistillation(WithSam):
         self.prediction_view = method.prediction_view
         self.add_teacher(teacher)
 
-    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+    def parts(self, batch: Batch, step: int) -> Iterator[dict[str, Tensor]]:
         z = self.method.predict(batch.x)
         labeled, unlabeled = self.ask_teacher(batch, z)
         skd = distillation_loss(z, torch.cat([labeled.detach(), unlabeled]), self.config.temperature)
-        return {
+        yield {
             **self.method.losses(batch, step),
             "sam/supervised": supervised_loss(labeled, batch.y[: batch.n_labeled]),
             "distillation": self.config.distillation_weight * skd,

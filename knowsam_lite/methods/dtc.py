@@ -1,4 +1,6 @@
-"""DTC: one net says what a pixel is and how far it is from the border; both answers must agree."""
+"""DTC: one net predicts each pixel's class and its distance to the border; both must agree."""
+
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -8,9 +10,12 @@ from torch import Tensor, nn
 
 from knowsam_lite.config import Config
 from knowsam_lite.data.sampler import Batch
+from knowsam_lite.deprecated import old_names
 from knowsam_lite.losses import UNKNOWN, dice_loss
 from knowsam_lite.methods.base import Method, ramp
 from knowsam_lite.subnets import UNet
+
+__getattr__ = old_names(__name__)
 
 DISTANCE_WEIGHT = 0.3  # of the regression to the signed distance
 STEEPNESS = 1500  # of the sigmoid that turns a distance into a probability
@@ -19,8 +24,8 @@ STEEPNESS = 1500  # of the sigmoid that turns a distance into a probability
 def signed_distance(inside: np.ndarray) -> np.ndarray:
     """Signed distance to the border of a mask: bool (H, W) -> float32 (H, W) in [-1, 1], negative inside.
 
-    Each side is divided by its own maximum; 0 on the inner boundary, which are the pixels of the mask with a
-    neighbor (one of four) outside. All zero where there is no border: for an empty and for a full mask.
+    Each side is divided by its own maximum; 0 on the inner boundary, the mask's pixels with one of their four
+    neighbors outside. All zero for an empty and for a full mask, which have no border.
     """
     if not inside.any() or inside.all():
         return np.zeros(inside.shape, dtype=np.float32)
@@ -31,29 +36,28 @@ def signed_distance(inside: np.ndarray) -> np.ndarray:
 
 
 def signed_distances(y: Tensor, num_classes: int) -> Tensor:
-    """`signed_distance` of each class, the background too: labels (N, H, W) -> (N, C, H, W).
+    """`signed_distance` of each class, background included: labels (N, H, W) -> (N, C, H, W).
 
-    Computed on the CPU: the one place where this method waits for the device.
+    Computed on the CPU, the only place where this method waits for the device.
     """
     maps = [[signed_distance(image == c) for c in range(num_classes)] for image in y.cpu().numpy()]
     return torch.from_numpy(np.array(maps)).to(y.device)
 
 
 def distance_loss(d: Tensor, y: Tensor) -> Tensor:
-    """Mean squared error of predicted distances `d` (N, C, H, W) over the pixels of `y` that are known."""
+    """Mean squared error of predicted distances `d` (N, C, H, W) over the known pixels of `y`."""
     known = (y != UNKNOWN).unsqueeze(1)
     error = (d - signed_distances(y, d.shape[1])).square() * known
     return error.sum() / (known.sum() * d.shape[1]).clamp(min=1)
 
 
-class Dtc(Method):
+class DTC(Method):
     """DTC (Luo et al., AAAI 2021, "Dual-task consistency") on this library's U-Net with a second head.
 
     Dice of the first head and 0.3 x squared error between the second, tanh, and the signed distance to each
     class's border, on labels; on all images r x squared error between sigmoid(-1500 distance) and the first
-    head's probability, whose gradient goes both ways. The first head is tested. Published in 3-D, for one
-    foreground class and a sigmoid; here in 2-D with a softmax and one distance for each class, background
-    included.
+    head's probability, with gradients to both. The first head is tested. Published in 3-D, for one foreground
+    class and a sigmoid; here in 2-D with a softmax and one distance per class, background included.
     """
 
     name = "dtc"
@@ -69,11 +73,11 @@ class Dtc(Method):
         features = self.net.features(x)[-1]
         return self.net.head(features).float(), self.distance_head(features).float().tanh()
 
-    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+    def parts(self, batch: Batch, step: int) -> Iterator[dict[str, Tensor]]:
         n, y = batch.n_labeled, batch.y[: batch.n_labeled]
         z, d = self.both(batch.x)
         agreement = F.mse_loss((-STEEPNESS * d).sigmoid(), z.softmax(dim=1))
-        return {
+        yield {
             "supervised": dice_loss(z[:n], y),
             "distance": DISTANCE_WEIGHT * distance_loss(d[:n], y),
             "consistency": ramp(self.progress(step)) * agreement,

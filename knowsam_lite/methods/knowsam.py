@@ -1,4 +1,4 @@
-"""KnowSAM: the students prompt SAM, SAM teaches the students, and uncertain regions change places."""
+"""KnowSAM: the students prompt SAM, SAM teaches the students, and uncertain regions are exchanged."""
 
 from collections.abc import Iterator
 
@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from knowsam_lite.config import Config
 from knowsam_lite.data.sampler import Batch
+from knowsam_lite.deprecated import old_names
 from knowsam_lite.losses import distillation_loss, supervised_loss
 from knowsam_lite.methods.base import ramp, students_optimizer
 from knowsam_lite.methods.multi_view import MultiView
@@ -15,14 +16,16 @@ from knowsam_lite.mixing import Mixed, choose_regions, mix, uncertainty_map
 from knowsam_lite.sam import SamTeacher
 from knowsam_lite.students import StudentOutput
 
+__getattr__ = old_names(__name__)
 
-class KnowSam(WithSam, MultiView):
+
+class KnowSAM(WithSam, MultiView):
     """MC + LPS with adapters + SKD + UGDA (Huang et al., IEEE TMI 2025).
 
     SAM learns from the labelled images alone, so the unlabelled half passes through it without a graph. z_f
-    is detached on its way into SAM and z_s on its way back, so neither's loss reaches into the other, and a
-    step's losses come in parts. `net_a`, `net_b`: own modules for F_a and F_b; `teacher`: an own SamTeacher,
-    already loaded.
+    is detached before it prompts SAM and z_s before it teaches the students, so neither's loss reaches the
+    other, and a step's losses come in parts. `net_a`, `net_b`: your own modules for F_a and F_b; `teacher`:
+    your own SamTeacher, already loaded.
     """
 
     name = "knowsam"
@@ -41,11 +44,11 @@ class KnowSam(WithSam, MultiView):
     def sam_losses(
         self, batch: Batch, z_s_labeled: Tensor, z_f: Tensor, progress: float
     ) -> dict[str, Tensor]:
-        """What SAM learns: from the labels alone."""
+        """SAM's loss terms, from the labels alone."""
         return {"sam/supervised": supervised_loss(z_s_labeled, batch.y[: batch.n_labeled])}
 
     def distillation(self, z: Tensor, z_s: Tensor) -> Tensor:
-        """KD: what a subnet's logits `z` learn from SAM's."""
+        """KD of SAM's logits `z_s` into a subnet's logits `z`."""
         return distillation_loss(z, z_s, self.config.temperature)
 
     def mixed_batch(self, batch: Batch, z_f: Tensor, pseudo: Tensor) -> Mixed:
@@ -57,7 +60,7 @@ class KnowSam(WithSam, MultiView):
         return mix(batch.x[:n], batch.y[:n], batch.x[n:], pseudo, regions[:n], regions[n:])
 
     def mixed_losses(self, z: StudentOutput, y: Tensor, n: int, progress: float) -> dict[str, Tensor]:
-        """The students' terms on the mixed batch, and each subnet against its own fused pseudo-labels."""
+        """The students' terms on the mixed batch, and each subnet's loss against the fused pseudo-labels."""
         w = self.config.consistency_weight * ramp(progress)
         terms = self.pair_losses(z, y, progress)
         own = z.logits_f[n:].argmax(dim=1)

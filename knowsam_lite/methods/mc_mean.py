@@ -1,4 +1,4 @@
-"""MC without HAM: what the two subnets are worth when nothing learns to combine them."""
+"""MC without HAM: the two subnets without a learned combination."""
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from knowsam_lite.students import StudentOutput
 
 
 class MeanOfTwo(nn.Module):
-    """The mean of both subnets' softmax, as logits: (N, C, H, W) twice -> (N, C, H, W); nothing to learn."""
+    """The mean of both subnets' softmax, as logits: (N, C, H, W) twice -> (N, C, H, W); no parameters."""
 
     def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:
         both = torch.stack([z_a.float().log_softmax(dim=1), z_b.float().log_softmax(dim=1)])
@@ -17,7 +17,7 @@ class MeanOfTwo(nn.Module):
 
 
 class MultiViewMean(MultiView):
-    """MC alone: consistency and entropy as in `mc`, the mean of both subnets in place of HAM (ours)."""
+    """MC alone: consistency and entropy as in `mc`, the mean of both subnets instead of HAM (ours)."""
 
     name = "mc_mean"
 
@@ -29,5 +29,5 @@ class MultiViewMean(MultiView):
 
     def pair_losses(self, z: StudentOutput, y: Tensor, progress: float) -> dict[str, Tensor]:
         terms = super().pair_losses(z, y, progress)
-        del terms["fused/supervised"]  # the mean has nothing of its own to learn
+        del terms["fused/supervised"]  # the mean has no parameters of its own
         return terms

@@ -1,4 +1,6 @@
-"""MCF, mutual correction: two different nets mend each other where they disagree."""
+"""MCF, mutual correction: two different nets correct each other where they disagree."""
+
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -6,13 +8,16 @@ from torch import Tensor
 
 from knowsam_lite.config import Config
 from knowsam_lite.data.sampler import Batch
+from knowsam_lite.deprecated import old_names
 from knowsam_lite.losses import dice_loss, supervised_loss
 from knowsam_lite.methods.base import Method, ramp
 from knowsam_lite.subnets import UNet, VNet
 
+__getattr__ = old_names(__name__)
+
 SHARPNESS = 0.1  # temperature of the sharpened target
 RECTIFY_WEIGHT = 0.5  # of the squared error where the nets disagree, on labelled images
-RAMPED_WEIGHT = 0.1  # what the weight of the unlabelled term rises to
+RAMPED_WEIGHT = 0.1  # final weight of the unlabelled term
 
 
 def sharpen(p: Tensor, temperature: float = SHARPNESS) -> Tensor:
@@ -24,19 +29,19 @@ def sharpen(p: Tensor, temperature: float = SHARPNESS) -> Tensor:
 def rectify_loss(p: Tensor, p_other: Tensor, y: Tensor) -> Tensor:
     """Squared error of `p` (N, C, H, W) against the labels, mean over the pixels where the nets disagree.
 
-    Disagreement is that of the two most likely classes; 0 where there is none.
+    The nets disagree where their most likely classes differ; the loss is 0 if they do so nowhere.
     """
     quarrel = (p.argmax(dim=1) != p_other.argmax(dim=1)).unsqueeze(1)  # (N, 1, H, W)
     truth = F.one_hot(y, p.shape[1]).movedim(-1, 1)  # (N, H, W, C) -> (N, C, H, W)
     return ((p - truth).square() * quarrel).sum() / (quarrel.sum().clamp(min=1) * p.shape[1])
 
 
-class Mcf(Method):
+class MCF(Method):
     """MCF (Wang et al., CVPR 2023, "Mutual correction framework") on this library's U-Net and V-Net.
 
     Labelled: CE + Dice of each net, and 0.5 x squared error where the two disagree. Unlabelled: the net whose
     Dice on this batch's labels is worse learns from the other's sharpened output (T = 0.1), squared error,
-    0.1 r. Both are averaged at test. Published in 3-D with a V-Net and a 3-D ResNet; here in 2-D.
+    0.1 r. At test time both are averaged. Published in 3-D with a V-Net and a 3-D ResNet; here in 2-D.
     """
 
     name = "mcf"
@@ -46,14 +51,14 @@ class Mcf(Method):
         super().__init__(config, num_classes)
         self.net_a, self.net_b = UNet(num_classes), VNet(num_classes)
 
-    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+    def parts(self, batch: Batch, step: int) -> Iterator[dict[str, Tensor]]:
         n, y = batch.n_labeled, batch.y[: batch.n_labeled]
         z_a, z_b = self.net_a(batch.x).float(), self.net_b(batch.x).float()
         p_a, p_b = z_a.softmax(dim=1), z_b.softmax(dim=1)
         a_is_worse = (dice_loss(z_a[:n], y) > dice_loss(z_b[:n], y)).to(p_a.dtype)  # stays on the device
         corrected = a_is_worse * F.mse_loss(p_a[n:], sharpen(p_b[n:].detach()))
         corrected = corrected + (1 - a_is_worse) * F.mse_loss(p_b[n:], sharpen(p_a[n:].detach()))
-        return {
+        yield {
             "a/supervised": supervised_loss(z_a[:n], y),
             "b/supervised": supervised_loss(z_b[:n], y),
             "a/rectification": RECTIFY_WEIGHT * rectify_loss(p_a[:n], p_b[:n].detach(), y),

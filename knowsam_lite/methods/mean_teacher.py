@@ -1,6 +1,7 @@
-"""Mean Teacher: the student agrees with the moving average of itself, which sees the image noisy."""
+"""Mean Teacher: the student is trained to agree with its own moving average, which sees a noisy image."""
 
 import copy
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -8,28 +9,24 @@ from torch import Tensor, nn
 
 from knowsam_lite.config import Config
 from knowsam_lite.data.sampler import Batch
+from knowsam_lite.deprecated import old_names
 from knowsam_lite.losses import supervised_loss
 from knowsam_lite.methods.base import Method, ramp, students_optimizer
+from knowsam_lite.methods.ema import update_ema
 from knowsam_lite.subnets import UNet
 
+__getattr__ = old_names(__name__)
+
 SUPERVISED_WEIGHT = 0.5  # of CE + Dice
-RAMPED_WEIGHT = 0.1  # what the weight of the consistency rises to
-SILENT = 1 / 30  # fraction of the run before the teacher is asked (published: 1,000 of 30,000 steps)
+RAMPED_WEIGHT = 0.1  # final weight of the consistency
+SILENT = 1 / 30  # fraction of the run before the teacher is used (published: 1,000 of 30,000 steps)
 DECAY = 0.99  # of the moving average
-NOISE, NOISE_LIMIT = 0.1, 0.2  # standard deviation, and where it is cut off, of the teacher's input noise
+NOISE, NOISE_LIMIT = 0.1, 0.2  # standard deviation and clipping limit of the teacher's input noise
 
 
 def noisy(x: Tensor) -> Tensor:
     """Images (N, 3, H, W) + clip(0.1 N(0, 1), +-0.2), drawn from torch's global generator."""
     return x + (NOISE * torch.randn_like(x)).clamp(-NOISE_LIMIT, NOISE_LIMIT)
-
-
-@torch.no_grad()
-def follow(teacher: nn.Module, student: nn.Module, step: int) -> None:
-    """teacher <- alpha teacher + (1 - alpha) student, alpha = min(1 - 1/(t + 1), 0.99); no buffers."""
-    decay = min(1 - 1 / (step + 1), DECAY)
-    for old, new in zip(teacher.parameters(), student.parameters(), strict=True):
-        old.lerp_(new, 1 - decay)
 
 
 class MeanTeacher(Method):
@@ -39,7 +36,7 @@ class MeanTeacher(Method):
     squared error between the softmax outputs of student and teacher on unlabelled images, from 1/30 of the
     run on. The teacher sees noise on top of the image and stays in training mode (batch statistics,
     dropout); only its parameters follow the student's. The student is tested. Published for classification.
-    `net`: an own module for the student.
+    `net`: your own module for the student.
     """
 
     name = "mean_teacher"
@@ -50,7 +47,7 @@ class MeanTeacher(Method):
         self.net = UNet(num_classes) if net is None else net
         self.teacher = copy.deepcopy(self.net).requires_grad_(False)
 
-    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+    def parts(self, batch: Batch, step: int) -> Iterator[dict[str, Tensor]]:
         n, progress = batch.n_labeled, self.progress(step)
         z = self.net(batch.x)
         terms = {"supervised": SUPERVISED_WEIGHT * supervised_loss(z[:n], batch.y[:n])}
@@ -58,7 +55,7 @@ class MeanTeacher(Method):
             p = z[n:].float().softmax(dim=1)
             consistency = self.consistency(p, batch.x[n:], ramp(progress))
             terms["consistency"] = RAMPED_WEIGHT * ramp(progress) * consistency
-        return terms
+        yield terms
 
     def consistency(self, p: Tensor, x: Tensor, rise: float) -> Tensor:
         """How far the student's probabilities `p` (N, C, H, W) on images `x` are from the teacher's.
@@ -73,7 +70,8 @@ class MeanTeacher(Method):
         return self.teacher(noisy(x)).float().softmax(dim=1)
 
     def after_step(self, step: int) -> None:
-        follow(self.teacher, self.net, step)
+        """teacher <- alpha teacher + (1 - alpha) student, alpha = min(1 - 1/(t + 1), 0.99); no buffers."""
+        update_ema(self.teacher, self.net, min(1 - 1 / (step + 1), DECAY), buffers=False)
 
     def predict(self, x: Tensor) -> Tensor:
         return self.net(x)

@@ -9,7 +9,7 @@ from knowsam_lite.students import StudentOutput
 
 
 def mutual_terms(z_a: Tensor, z_b: Tensor, w: float, v: float) -> dict[str, Tensor]:
-    """What the subnets learn without labels: consistency both ways, weight `w`, and low entropy, `v`.
+    """The terms that need no labels: consistency both ways, weight `w`, and low entropy, weight `v`.
 
     Logits (N, C, H, W). Each subnet's terms count one half.
     """
@@ -23,7 +23,7 @@ def mutual_terms(z_a: Tensor, z_b: Tensor, w: float, v: float) -> dict[str, Tens
 class MultiView(SupervisedPair):
     """The pair, with consistency in both directions and low entropy on all images, both ramped up.
 
-    Without SAM there is no SKD, and no UGDA either, for UGDA's pseudo-labels are SAM's.
+    Without SAM there is no SKD, and no UGDA either, because UGDA's pseudo-labels are SAM's.
     """
 
     name = "mc"

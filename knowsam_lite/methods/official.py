@@ -1,4 +1,4 @@
-"""`official`: the authors' own behaviour as a method, and the mended one with one defect back at a time."""
+"""`official`: the authors' behaviour as a method, and KnowSAM with one of their defects at a time."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from knowsam_lite.config import Config
 from knowsam_lite.data.sampler import Batch
 from knowsam_lite.methods.base import Method, ramp
-from knowsam_lite.methods.knowsam import KnowSam
+from knowsam_lite.methods.knowsam import KnowSAM
 from knowsam_lite.official import losses
 from knowsam_lite.official.method import OfficialKnowSAM
 from knowsam_lite.official.students import OfficialHybridAggregation
@@ -55,13 +55,13 @@ class Official(Method):
         return self.knowsam.optimizers()
 
     def frozen_names(self) -> set[str]:
-        # The decoder's MLPs, which no checkpoint fills, stay at their random start: they have to be saved.
+        # The decoder's MLPs keep their random initial weights, which no checkpoint has: they must be saved.
         names = pretrained_names(self.knowsam.teacher)
         return {f"knowsam.teacher.{name}" for name in names if not never_loaded(name)}
 
 
-class UnmendedConsistency(KnowSam):
-    """KnowSAM, but consistency looks at the last class alone, and subnet B learns nothing from A."""
+class UnmendedConsistency(KnowSAM):
+    """KnowSAM, but consistency covers the last class only, and subnet B learns nothing from A."""
 
     name = "unmended_consistency"
 
@@ -75,8 +75,8 @@ class UnmendedConsistency(KnowSam):
         return terms
 
 
-class UnmendedDistillation(KnowSam):
-    """KnowSAM, but KD compares rows of two numbers, whatever C is; for two classes that is no defect."""
+class UnmendedDistillation(KnowSAM):
+    """KnowSAM, but KD compares rows of two numbers, whatever C is; for two classes this is correct."""
 
     name = "unmended_distillation"
 
@@ -84,8 +84,8 @@ class UnmendedDistillation(KnowSam):
         return losses.distillation_loss(z.float(), z_s.float(), self.config.temperature)
 
 
-class UnmendedAggregation(KnowSam):
-    """KnowSAM, but HAM ends in BatchNorm and LeakyReLU, which hold the fused logits near unit size."""
+class UnmendedAggregation(KnowSAM):
+    """KnowSAM, but HAM ends in BatchNorm and LeakyReLU, which keep the fused logits near unit scale."""
 
     name = "unmended_aggregation"
 
@@ -94,9 +94,9 @@ class UnmendedAggregation(KnowSam):
         self.students.ham = OfficialHybridAggregation(num_classes)
 
 
-class UnmendedSam(KnowSam):
-    """KnowSAM, but with the authors' SAM: 32 of 314 tensors dropped, no mean and standard deviation, adapters
-    and prompts that start at random, raw mask prompts.
+class UnmendedSam(KnowSAM):
+    """KnowSAM, but with the authors' SAM: 32 of 314 tensors dropped, no mean and standard deviation, randomly
+    initialized adapters and prompts, raw mask prompts.
     """
 
     name = "unmended_sam"

@@ -1,5 +1,7 @@
 """SAM alone: the adapted teacher trained on the labels, without students and without mask prompts."""
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,10 +15,10 @@ from knowsam_lite.sam import SamTeacher
 
 
 class SamOnly(WithSam):
-    """The teacher of KnowSAM, CE + Dice on labelled images: what SAM knows by itself, prompted by LPS alone.
+    """The teacher of KnowSAM, CE + Dice on labelled images: SAM by itself, prompted by LPS alone.
 
-    Without students there is no map to prompt it with: SAM's own embedding of "no mask" stands in its place.
-    `teacher`: an own SamTeacher, already loaded.
+    Without students there is no map to prompt it with: SAM's own embedding of "no mask" is used instead.
+    `teacher`: your own SamTeacher, already loaded.
     """
 
     name = "sam_only"
@@ -31,9 +33,9 @@ class SamOnly(WithSam):
     def for_prediction(cls, config: Config, num_classes: int) -> Method:
         return cls(config, num_classes)  # SAM itself predicts
 
-    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+    def parts(self, batch: Batch, step: int) -> Iterator[dict[str, Tensor]]:
         n = batch.n_labeled
-        return {"sam/supervised": supervised_loss(self.predict(batch.x[:n]), batch.y[:n])}
+        yield {"sam/supervised": supervised_loss(self.predict(batch.x[:n]), batch.y[:n])}
 
     def predict(self, x: Tensor) -> Tensor:
         embedding = self.teacher.encode(x)

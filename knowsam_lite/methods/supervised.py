@@ -1,5 +1,7 @@
 """The two baselines that see labels only: one U-Net, and the pair with its aggregation."""
 
+from collections.abc import Iterator
+
 from torch import Tensor, nn
 
 from knowsam_lite.config import Config
@@ -21,8 +23,8 @@ class Supervised(Method):
         super().__init__(config, num_classes)
         self.net = UNet(num_classes) if net is None else net
 
-    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        return {"supervised": supervised_loss(self.net(batch.x), batch.y)}
+    def parts(self, batch: Batch, step: int) -> Iterator[dict[str, Tensor]]:
+        yield {"supervised": supervised_loss(self.net(batch.x), batch.y)}
 
     def predict(self, x: Tensor) -> Tensor:
         return self.net(x)
@@ -31,8 +33,8 @@ class Supervised(Method):
 class SupervisedPair(Method):
     """Both subnets and HAM on the labelled images: an ensemble, not semi-supervision; what KnowSAM must beat.
 
-    Loss: mean of the subnets' (CE + Dice), plus CE + Dice of the fused map. `net_a`, `net_b`: own modules for
-    F_a and F_b.
+    Loss: mean of the subnets' (CE + Dice), plus CE + Dice of the fused map. `net_a`, `net_b`: your own
+    modules for F_a and F_b.
     """
 
     name = "supervised_pair"
@@ -54,8 +56,8 @@ class SupervisedPair(Method):
             "fused/supervised": supervised_loss(z.logits_f, y),
         }
 
-    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
-        return self.pair_losses(self.students(batch.x), batch.y, self.progress(step))
+    def parts(self, batch: Batch, step: int) -> Iterator[dict[str, Tensor]]:
+        yield self.pair_losses(self.students(batch.x), batch.y, self.progress(step))
 
     def predict(self, x: Tensor) -> Tensor:
         return self.students(x).logits_f

@@ -1,11 +1,14 @@
-"""UA-MT: the student follows the teacher only where the teacher, asked eight times, is sure."""
+"""UA-MT: the student follows the teacher only where the teacher is certain over eight passes."""
 
 import math
 
 import torch
 from torch import Tensor
 
+from knowsam_lite.deprecated import old_names
 from knowsam_lite.methods.mean_teacher import MeanTeacher
+
+__getattr__ = old_names(__name__)
 
 PASSES = 8  # T, noisy dropout passes of the teacher
 START, RISE = 0.75, 0.25  # the threshold goes from START to START + RISE times the largest entropy
@@ -21,12 +24,12 @@ def masked_error(p: Tensor, target: Tensor, sure: Tensor) -> Tensor:
     return (error * sure).sum() / (2 * sure.sum()).clamp(min=1)
 
 
-class UaMt(MeanTeacher):
-    """UA-MT (Yu et al., MICCAI 2019, "Uncertainty-aware self-ensembling model"), upon `MeanTeacher`.
+class UAMT(MeanTeacher):
+    """UA-MT (Yu et al., MICCAI 2019, "Uncertainty-aware self-ensembling model"), based on `MeanTeacher`.
 
-    The teacher predicts 8 times, each with noise and dropout of its own; the squared error counts only where
-    the entropy of the mean probability is below (0.75 + 0.25 r) ln C. The target is one further noisy
-    prediction. Published in 3-D for two classes with ln 2; here ln C, in 2-D.
+    The teacher predicts 8 times, each with its own noise and dropout; the squared error counts only where the
+    entropy of the mean probability is below (0.75 + 0.25 r) ln C. The target is one more noisy prediction.
+    Published in 3-D for two classes with ln 2; here ln C, in 2-D.
     """
 
     name = "ua_mt"

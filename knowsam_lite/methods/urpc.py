@@ -1,6 +1,7 @@
-"""URPC: four scales of one decoder agree with their mean, less so where a scale strays from it."""
+"""URPC: four scales of one decoder agree with their mean, weighted less where a scale deviates from it."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -8,18 +9,21 @@ from torch import Tensor, nn
 
 from knowsam_lite.config import Config
 from knowsam_lite.data.sampler import Batch
+from knowsam_lite.deprecated import old_names
 from knowsam_lite.losses import supervised_loss
 from knowsam_lite.methods.base import Method, ramp
 from knowsam_lite.subnets import WIDTHS, UNet
 
-RAMPED_WEIGHT = 0.1  # what the weight of the consistency rises to
+__getattr__ = old_names(__name__)
+
+RAMPED_WEIGHT = 0.1  # final weight of the consistency
 
 
 def rectified_consistency(z: list[Tensor]) -> Tensor:
     """Mean over scales of [mean((p_mean - p_s)^2 e^-D) / mean(e^-D) + mean D], a scalar.
 
     `z` logits (N, C, H, W) of each scale; p_mean the mean of their probabilities; D = KL(p_mean || p_s) per
-    pixel (N, H, W), how much a scale strays. The gradient goes through all of it, as published.
+    pixel (N, H, W), how much a scale deviates. The gradient flows through all of it, as published.
     """
     log_p = torch.stack([one.float().log_softmax(dim=1) for one in z])  # (S, N, C, H, W)
     log_mean = log_p.logsumexp(dim=0) - math.log(len(z))
@@ -31,13 +35,13 @@ def rectified_consistency(z: list[Tensor]) -> Tensor:
     return ((error * trust).mean(over) / trust.mean(over).clamp(min=1e-8) + strays.mean(over)).mean()
 
 
-class Urpc(Method):
+class URPC(Method):
     """URPC (Luo et al., MICCAI 2021, "Uncertainty rectified pyramid consistency") on this library's U-Net.
 
-    Each of the decoder's four resolutions has a head, whose logits are enlarged to full size bilinearly.
+    Each of the decoder's four resolutions has a head, whose logits are upsampled bilinearly to full size.
     Mean over the scales of 0.5 (CE + Dice) on labels, and 0.1 r x rectified consistency on unlabelled images.
     The full resolution is tested. Published on a 3-D U-Net; here in 2-D, and without the noise that the
-    authors' later 2-D code puts upon the coarse features.
+    authors' later 2-D code adds to the coarse features.
     """
 
     name = "urpc"
@@ -56,11 +60,11 @@ class Urpc(Method):
         z = [F.interpolate(head(features), x.shape[-2:], mode="bilinear") for head, features in heads]
         return [*z, self.net.head(fine)]
 
-    def losses(self, batch: Batch, step: int) -> dict[str, Tensor]:
+    def parts(self, batch: Batch, step: int) -> Iterator[dict[str, Tensor]]:
         n, y, z = batch.n_labeled, batch.y[: batch.n_labeled], self.scales(batch.x)
         supervised = torch.stack([supervised_loss(one[:n], y) for one in z]).sum() / (2 * len(z))
         consistency = rectified_consistency([one[n:] for one in z])
-        return {
+        yield {
             "supervised": supervised,
             "consistency": RAMPED_WEIGHT * ramp(self.progress(step)) * consistency,
         }

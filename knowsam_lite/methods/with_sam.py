@@ -1,4 +1,4 @@
-"""What all methods with a SAM beside them share: making it, asking it, training it, saving it."""
+"""What all methods with a SAM share: building, prompting, training and saving it."""
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from knowsam_lite.sam.weights import pretrained_names
 
 
 class NoTeacher(SamTeacher):
-    """Stands where the teacher does in a method that only predicts: it has no weights and answers nothing."""
+    """Placeholder for the teacher in a method that only predicts: it has no weights and computes nothing."""
 
     def __init__(self, backbone: Backbone):
         nn.Module.__init__(self)
@@ -24,7 +24,7 @@ class NoTeacher(SamTeacher):
 
 
 class WithSam(Method):
-    """A method with a `teacher`, a SAM of which adapters and prompts are trained and the rest is frozen."""
+    """A method with a `teacher`, a SAM whose adapters and prompts are trained; the rest is frozen."""
 
     teacher: SamTeacher
 
@@ -42,7 +42,7 @@ class WithSam(Method):
         return ("teacher.",) if isinstance(self.teacher, NoTeacher) else ()
 
     def add_teacher(self, teacher: SamTeacher | None) -> None:
-        """Take this teacher, already loaded, or make and load the one that the configuration names."""
+        """Use this teacher, already loaded, or build and load the one that the configuration names."""
         if teacher is None:
             teacher = SamTeacher(self.config.teacher, self.num_classes, self.config.image_size)
             load_pretrained(teacher, self.config.checkpoint)
@@ -51,8 +51,8 @@ class WithSam(Method):
         self.teacher = teacher
 
     def ask_teacher(self, batch: Batch, z: Tensor) -> tuple[Tensor, Tensor]:
-        """SAM's logits, prompted with z: of the labelled half, roughly prompted, with a graph; of the other
-        half without one, for SAM learns from the labels alone.
+        """SAM's logits, prompted with z: for the labelled half with roughened prompts and a graph; for the
+        other half without a graph, because SAM learns from the labels alone.
         """
         n = batch.n_labeled
         labeled = self.teacher(batch.x[:n], roughen(z[:n])).logits
@@ -61,7 +61,7 @@ class WithSam(Method):
         return labeled, unlabeled
 
     def teacher_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Adam, as published, over what is trainable in SAM; none if nothing is."""
+        """Adam, as published, for the trainable parameters of SAM; no optimizer if there are none."""
         trained = [p for p in self.teacher.parameters() if p.requires_grad]
         return [torch.optim.Adam(trained, self.config.teacher_learning_rate)] if trained else []
 

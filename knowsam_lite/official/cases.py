@@ -1,4 +1,4 @@
-"""What each kind of parity case asks for, computed from its description with weights filled by name."""
+"""The results of each kind of parity case, computed from its description with weights filled by name."""
 
 import re
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from knowsam_lite.data.sampler import Batch
 from knowsam_lite.losses import UNKNOWN, cross_entropy
 from knowsam_lite.official import losses
-from knowsam_lite.official.fill import fill, make_input, trace_batch
+from knowsam_lite.official.deterministic_weights import fill, make_input, trace_batch
 from knowsam_lite.official.keys import to_official
 from knowsam_lite.official.method import OfficialKnowSAM
 from knowsam_lite.official.rounding import move_weights
@@ -28,7 +28,7 @@ _OF_ONE_NET: dict[str, Callable[..., Tensor]] = {
 
 
 def read_input(spec: dict[str, Any]) -> Tensor:
-    """The tensor of this seed, shape and dist; `scale` is a factor, `floor` makes class indices."""
+    """The tensor for a seed, shape and dist; `scale` is a factor, `floor` makes class indices."""
     x = torch.from_numpy(make_input(spec["seed"], tuple(spec["shape"]), spec["dist"]))
     x = x * spec.get("scale", 1)
     return x.floor().long() if spec.get("floor") else x
@@ -86,9 +86,9 @@ def teacher_forward(case: Case) -> Results:
 
 
 def training_trace(case: Case, moved: int | None = None) -> Results:
-    """The losses of each optimizer step, the norms of the first gradients and of all changes.
+    """The losses of each optimizer step, the norms of the first gradients and of the total weight updates.
 
-    `moved`: the seed by which every weight is moved a little before the first step, see `official.rounding`.
+    `moved`: a seed to move every weight a little before the first step, see `official.rounding`.
     """
     if case["batch"] != "trace_batch":
         raise ValueError(f"found batch {case['batch']!r}, expected 'trace_batch'")
@@ -118,7 +118,7 @@ def training_trace(case: Case, moved: int | None = None) -> Results:
 def trace(
     method: OfficialKnowSAM, parts: dict[str, nn.Module], batch: Batch, first_step: int, steps: int
 ) -> Results:
-    """Run `steps` optimizer steps of `method` on `batch`; `parts`: the modules whose norms are wanted."""
+    """Run `steps` optimizer steps of `method` on `batch`; `parts`: the modules whose norms are reported."""
     results: Results = {name: [] for name in ("sam_loss", "students_loss", "subnets_loss", "fusion_loss")}
     before = {part: _trainable(module) for part, module in parts.items()}
     optimizers = method.optimizers()
@@ -169,7 +169,7 @@ KINDS: dict[str, Callable[[Case], Results]] = {
 
 
 def compute(case: Case) -> Results:
-    """The values that `case` asks for. Raises ValueError for a kind that is not in KINDS."""
+    """The values that `case` requests. Raises ValueError for a kind that is not in KINDS."""
     kind = case.get("kind")
     if kind not in KINDS:
         raise ValueError(f"found kind {kind!r}, expected one of {', '.join(KINDS)}")

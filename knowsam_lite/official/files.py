@@ -22,7 +22,7 @@ TEACHER_FILE = "sam_best_model.pth"
 
 
 def _require_classes(path: Path, found: int, wanted: int | None, file: str) -> int:
-    """The number of classes of a checkpoint; 0 says that it is none of the authors'."""
+    """The number of classes of a checkpoint; `found` is 0 if it is not one of the authors'."""
     if not found:
         raise UserError(f"found another checkpoint at {path}, expected the authors' {file}: give that file")
     if wanted not in (None, found):
@@ -46,7 +46,7 @@ def _teacher_classes(tensors: Mapping[str, Tensor]) -> int:
 def load_students(path: Path, num_classes: int | None = None) -> OfficialStudents:
     """The authors' students from their file, in evaluation mode; `num_classes` by default the file's.
 
-    Raises UserError if the file is unreadable or another one, if a tensor is missing, unexpected or of
+    Raises UserError if the file is unreadable or a different one, if a tensor is missing, unexpected or of
     another shape, or if the class count differs.
     """
     tensors = read_tensors(path)

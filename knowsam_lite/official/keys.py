@@ -1,7 +1,7 @@
-"""The authors' names of every tensor, from ours and back, by one table of prefixes.
+"""Translates tensor names between ours and the authors', by one table of prefixes.
 
-`{}` stands for a number that is the same on both sides. A name without a rule is spelled alike on both sides
-(most of SAM's).
+`{}` stands for a number that is the same on both sides. A name without a rule is the same on both sides (most
+of SAM's).
 """
 
 import re
@@ -65,7 +65,7 @@ RULES: dict[str, str] = {**_UNET, **_VNET, **_HAM, **_ADAPTERS, **_DECODER_MLP, 
 
 
 def _compile(rules: Mapping[str, str]) -> list[tuple[re.Pattern[str], str]]:
-    """Prefixes with `{}` as patterns, and what takes their place."""
+    """Prefixes with `{}` as patterns, and their replacements."""
     return [
         (re.compile(re.escape(old).replace(r"\{\}", r"(\d+)")), new.replace("{}", r"\g<1>"))
         for old, new in rules.items()
@@ -103,7 +103,7 @@ def load_official(
 ) -> None:
     """Load a checkpoint with the authors' names, in place; `source` names it in errors.
 
-    Raises UserError if a tensor is missing, unexpected or of another shape; it names them.
+    Raises UserError if a tensor is missing, unexpected or of another shape, and names them.
     """
     faults = misfits(tensors, official_state(module))
     if faults:

@@ -16,7 +16,7 @@ RAMP_HEIGHT = 10.0
 
 
 def entropy(z: Tensor) -> Tensor:
-    """Natural entropy of softmax(z), divided by nothing: (N, C, H, W) -> (N, H, W), in [0, log C]."""
+    """Natural entropy of softmax(z), not normalized: (N, C, H, W) -> (N, H, W), in [0, log C]."""
     p = z.softmax(dim=1)
     return -(p * (p + EPS).log()).sum(dim=1)
 
@@ -27,7 +27,7 @@ def entropy_loss(z: Tensor) -> Tensor:
 
 
 def official_dice_loss(z: Tensor, y: Tensor) -> Tensor:
-    """Soft Dice with the authors' smoothing: an absent class costs a full 1."""
+    """Soft Dice with the authors' smoothing: an absent class has a loss of 1."""
     return dice_loss(z, y, smooth=DICE_SMOOTH)
 
 
@@ -44,14 +44,14 @@ def consistency_a_from_b(z_a: Tensor, z_b: Tensor) -> Tensor:
 
 
 def consistency_b_from_a(z_b: Tensor, z_a: Tensor) -> Tensor:
-    """The same number, but without gradient: prediction and target are exchanged, B learns nothing from A."""
+    """The same number, but without gradient: prediction and target are swapped, B learns nothing from A."""
     return consistency_a_from_b(z_a.detach(), z_b)
 
 
 def distillation_loss(z: Tensor, z_teacher: Tensor, temperature: float = 10.0) -> Tensor:
     """T^2 KL(SAM || subnet) over rows of two numbers, whatever C is; the mean over rows.
 
-    Only for C = 2 is a row a pixel; for more classes it pairs neighbouring channels, even across pixels.
+    A row is a pixel only for C = 2; for more classes it pairs neighbouring channels, even across pixels.
     """
     rows, teacher_rows = (
         t.movedim(1, -1).reshape(-1, 2) / temperature for t in (z, z_teacher.detach())
@@ -61,7 +61,7 @@ def distillation_loss(z: Tensor, z_teacher: Tensor, temperature: float = 10.0) -
 
 
 def certain_cells(z: Tensor, grid: int = 4, count: int = 5) -> Tensor:
-    """The `count` cells of lowest mean entropy, by rising entropy, numbered row by row.
+    """The `count` cells of lowest mean entropy, in increasing order, numbered row by row.
 
     Logits (N, C, H, W) -> (N, count) int64.
     """
@@ -71,7 +71,7 @@ def certain_cells(z: Tensor, grid: int = 4, count: int = 5) -> Tensor:
 
 
 def as_regions(cells: Tensor, grid: int = 4) -> Tensor:
-    """Cell numbers (N, count) as a board (N, grid, grid), True where chosen."""
+    """Cell numbers (N, count) as a mask (N, grid, grid), True where chosen."""
     board = torch.zeros(len(cells), grid * grid, dtype=torch.bool, device=cells.device)
     return board.scatter(1, cells, True).view(-1, grid, grid)
 
@@ -79,7 +79,7 @@ def as_regions(cells: Tensor, grid: int = 4) -> Tensor:
 def consistency_weight(step: int, max_steps: int) -> float:
     """w(t) = 10 * 0.1 * exp(-5 (1 - e / 200)^2) with e = t // (t_max // 200), in (0, 1].
 
-    Where t_max is no multiple of 200, e would pass 200; the ramp then stays at its end.
+    If t_max is not a multiple of 200, e would exceed 200; the ramp is then capped at its end.
     """
     epoch = min(step // max(max_steps // RAMP_EPOCHS, 1), RAMP_EPOCHS)
     return RAMP_HEIGHT * CONSISTENCY_WEIGHT * math.exp(-5 * (1 - epoch / RAMP_EPOCHS) ** 2)

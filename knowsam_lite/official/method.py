@@ -1,4 +1,4 @@
-"""The authors' training step: what their students and their SAM learn from one batch, and how."""
+"""The authors' training step: the losses of their students and SAM on one batch, and the optimizers."""
 
 from collections.abc import Iterator
 
@@ -28,7 +28,7 @@ ENTROPY_WEIGHT = 0.9
 class OfficialKnowSAM(nn.Module):
     """The authors' KnowSAM: students, SAM, the losses of a step and both optimizers.
 
-    `max_steps` sets the ramp and the fall of the learning rates; mixing (UGDA) begins once the step exceeds
+    `max_steps` sets the ramp and the learning-rate decay; mixing (UGDA) starts once the step exceeds
     `ugda_from`.
     """
 
@@ -49,7 +49,7 @@ class OfficialKnowSAM(nn.Module):
     def parts(self, batch: Batch, step: int) -> Iterator[dict[str, Tensor]]:
         """The weighted terms of one step: "sam"; "subnet_a", "subnet_b" and "fusion"; with UGDA "mixed".
 
-        The parts share no graph, so each may be differentiated as soon as it is there.
+        The parts share no graph, so the backward pass of each may run at once.
         """
         n, w = batch.n_labeled, consistency_weight(step, self.max_steps)
         y = batch.y[:n]
@@ -70,7 +70,7 @@ class OfficialKnowSAM(nn.Module):
             yield {"mixed": self.mixed_loss(batch, z.logits_f, z_s, w)}
 
     def mixed_loss(self, batch: Batch, z_f: Tensor, z_s: Tensor, w: float) -> Tensor:
-        """What the students learn from the mixed batch.
+        """The students' loss on the mixed batch.
 
         `z_f`, `z_s`: fused and SAM's logits of the unmixed batch; `w`: the consistency weight.
         """
@@ -79,7 +79,7 @@ class OfficialKnowSAM(nn.Module):
         pseudo = z_s[n:].argmax(dim=1)
         mixed = mix(batch.x[:n], batch.y[:n], batch.x[n:], pseudo, labelled, unlabelled)
         z = self.students(mixed.x)
-        own = z.logits_f[n:].argmax(dim=1)  # the students' own opinion on the second half
+        own = z.logits_f[n:].argmax(dim=1)  # the students' own prediction of the second half
         consistency = consistencies(z)
         total = supervised_loss(z.logits_f, mixed.y)
         for name, z_k in (("a", z.logits_a), ("b", z.logits_b)):
@@ -89,7 +89,7 @@ class OfficialKnowSAM(nn.Module):
         return total
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
-        """New optimizers at their base rates: SGD for the students, Adam for what SAM may learn."""
+        """New optimizers at their base rates: SGD for the students, Adam for SAM's trainable parameters."""
         trainable = [p for p in self.teacher.parameters() if p.requires_grad]
         sgd = torch.optim.SGD(self.students.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
         adam = torch.optim.Adam(trainable, lr=1e-4)
@@ -97,7 +97,7 @@ class OfficialKnowSAM(nn.Module):
         return [sgd, adam]
 
     def after_step(self, step: int) -> None:
-        """Let both learning rates fall linearly: after step t they are base x (1 - t / t_max)."""
+        """Decay both learning rates linearly: after step t they are base x (1 - t / t_max)."""
         for optimizer, base in self._optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = base * (1 - step / self.max_steps)

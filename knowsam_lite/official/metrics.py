@@ -1,4 +1,4 @@
-"""The authors' distance on two-dimensional sets, which is not the 95 % Hausdorff distance of its name."""
+"""The authors' distance on 2-D data sets, which despite its name is not the 95 % Hausdorff distance."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -8,7 +8,7 @@ from scipy.spatial.distance import directed_hausdorff
 def official_hd95(pred: ArrayLike, true: ArrayLike) -> float:
     """0.95 times the maximum Hausdorff distance of two boolean masks (H, W), in pixels; 0 if one is empty.
 
-    It is no percentile: one stray pixel decides, and a network that predicts nothing looks perfect.
+    It is not a percentile: one stray pixel determines it, and a network that predicts nothing looks perfect.
     """
     p, t = np.argwhere(np.asarray(pred, dtype=bool)), np.argwhere(np.asarray(true, dtype=bool))
     if not len(p) or not len(t):

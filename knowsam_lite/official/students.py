@@ -1,4 +1,4 @@
-"""The authors' students: the taught subnets, and a HAM with other entropies and another last layer."""
+"""The authors' students: the taught subnets, and a HAM with a different entropy and last layer."""
 
 from torch import Tensor, nn
 
@@ -10,7 +10,7 @@ from knowsam_lite.students import Students
 class OfficialHybridAggregation(HybridAggregation):
     """HAM with certainty 1 - H in natural units (below 0 where H exceeds 1, which needs three classes).
 
-    Its fused logits pass through a last BatchNorm and LeakyReLU, which hold them near unit size.
+    Its fused logits pass through a last BatchNorm and LeakyReLU, which keep them near unit scale.
     """
 
     def __init__(self, num_classes: int = 2):

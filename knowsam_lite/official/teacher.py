@@ -1,4 +1,4 @@
-"""The authors' SAM: no mean/std, no relative positions, adapters that start at random, a changed decoder."""
+"""The authors' SAM: no mean/std, no relative positions, randomly initialized adapters, a changed decoder."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -56,17 +56,17 @@ class OfficialEncoder(AdapterEncoder):
 
 
 class OfficialTwoWayBlock(AdapterTwoWayBlock):
-    """A decoder layer whose self-attention has a residual, and whose positions reach values and residual."""
+    """A decoder layer with a residual in its self-attention and positions added to values and residual."""
 
     def look_at_itself(self, queries: Tensor, query_pe: Tensor) -> Tensor:
-        """Self-attention of the tokens (M, T, D): without positions in layer 0, later added for good."""
+        """Self-attention of the tokens (M, T, D): positions are added, and kept, from layer 1 on."""
         if not self.skip_first_layer_pe:
             queries = queries + query_pe
         return queries + self.space_adapter(self.self_attn(q=queries, k=queries, v=queries))
 
 
 class OfficialTwoWay(AdapterTwoWay):
-    """The decoder's transformer, whose space adapter acts once more on the finished tokens."""
+    """The decoder's transformer, whose space adapter is applied once more to the final tokens."""
 
     def __init__(self, depth: int, dim: int, num_heads: int, mlp_dim: int):
         super().__init__(0, dim, num_heads, mlp_dim)
@@ -123,10 +123,10 @@ class OfficialTeacher(SamTeacher):
 
 
 def compute_padding(teacher: OfficialTeacher) -> OfficialTeacher:
-    """Let a teacher compute its windows' padding, as the authors' does: the same values, summed in their
+    """Make a teacher compute its windows' padding as the authors' does: the same values, summed in their
     order.
 
-    Adam makes a whole step of a gradient that is nothing but rounding, and two or three such steps flip
+    Adam takes a full step on a gradient that is only rounding error, and two or three such steps flip
     pseudo-labels that are nearly tied: a recorded training is only reproduced with the same rounding.
     """
     for module in teacher.image_encoder.modules():
@@ -143,7 +143,7 @@ def never_loaded(name: str) -> bool:
 def load_sam(teacher: OfficialTeacher, tensors: Mapping[str, Tensor]) -> None:
     """Load a plain SAM's tensors as the authors do, in place: 32 of ViT-B's 314 are dropped.
 
-    The decoder's MLPs so stay frozen at random values. Raises UserError if any other tensor is missing,
+    So the decoder's MLPs stay frozen at random values. Raises UserError if any other tensor is missing,
     unexpected or of another shape.
     """
     kept = {name: t for name, t in tensors.items() if not never_loaded(name)}

@@ -1,4 +1,4 @@
-"""A trained method leaves the notebook: masks for pictures and volumes, as arrays or as files."""
+"""Prediction with a trained method: masks for pictures and volumes, as arrays or as files."""
 
 from knowsam_lite.predict.predictor import Predictor
 

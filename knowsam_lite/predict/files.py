@@ -1,4 +1,4 @@
-"""From files to files: which images there are, and a mask, an overlay and probabilities for each."""
+"""Prediction from files to files: finds the images, writes a mask, an overlay and probabilities for each."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from knowsam_lite.colors import overlay
 from knowsam_lite.data.images import SUFFIXES, as_rgb, read_image
 from knowsam_lite.data.layout import read_layout
 from knowsam_lite.data.lists import has_lists
@@ -19,14 +20,13 @@ from knowsam_lite.data.slices import Slices, is_volume, read_header
 from knowsam_lite.data.volumes import write_labels
 from knowsam_lite.errors import UserError
 from knowsam_lite.files import write_aside
-from knowsam_lite.overlay import overlay
 from knowsam_lite.predict.predictor import Predictor, as_labels, as_probabilities
-from knowsam_lite.runs import Classes
+from knowsam_lite.runs.run import Classes
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A picture or a volume, and where its mask goes, without ending, relative to the output folder."""
+    """A picture or a volume, and the path of its mask, without ending, relative to the output folder."""
 
     path: Path
     name: Path
@@ -34,16 +34,16 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is written beside the masks."""
+    """What is written besides the masks."""
 
     overlay: bool = False
     probabilities: bool = False
 
 
 def find_images(place: Path, out: Path, split: str | None = None) -> list[ImageFile]:
-    """The images of a file, a folder of files or a data set; `split` takes a part of a data set.
+    """The images of a file, a folder of files or a data set; `split` selects a part of a data set.
 
-    Raises UserError if there are none, if two would get one mask, if the data set's layout has faults or if
+    Raises UserError if there are none, if two would share one mask, if the data set's layout has faults or if
     `out`, where the masks will go, is among the images.
     """
     if place.is_dir() and ((place / "index.csv").exists() or has_lists(place)):
@@ -87,7 +87,7 @@ def _hidden(path: Path, root: Path) -> bool:
 
 
 def _stem(path: Path) -> Path:
-    """A path without the ending, of which .nii.gz is one."""
+    """A path without its ending; .nii.gz counts as one."""
     ending = next((e for e in (*VOLUME_SUFFIXES, *SUFFIXES) if path.name.lower().endswith(e)), path.suffix)
     return path.with_name(path.name[: len(path.name) - len(ending)])
 
@@ -95,13 +95,13 @@ def _stem(path: Path) -> Path:
 def write_predictions(
     predictor: Predictor, files: Sequence[ImageFile], out: Path, wanted: Wanted
 ) -> Iterator[ImageFile]:
-    """Predict in batches across files, write what is wanted of each, and yield it when it is written.
+    """Predict in batches across files, write what is wanted for each, and yield it once written.
 
     Each file is written aside and renamed. Raises UserError for an unreadable image or an output folder that
     cannot be written.
     """
     pictures = _pictures(files)
-    shown: list[tuple[ImageFile, np.ndarray]] = []  # read, but not yet answered
+    shown: list[tuple[ImageFile, np.ndarray]] = []  # read, but not yet predicted
 
     def images() -> Iterator[np.ndarray]:
         for file, image in pictures:
@@ -154,7 +154,7 @@ def _write(
 
 
 def _place(folder: Path, file: ImageFile, ending: str) -> Path:
-    """The path of an output file, its folder made."""
+    """The path of an output file, whose folder is created."""
     path = folder / file.name.with_name(file.name.name + ending)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -166,7 +166,7 @@ def _place(folder: Path, file: ImageFile, ending: str) -> Path:
 
 
 def as_picture(labels: np.ndarray, classes: Classes) -> np.ndarray:
-    """Class indices (H, W) -> a mask as the data set's are: uint8 or uint16 (H, W), or painted (H, W, 3)."""
+    """Class indices (H, W) -> a mask in the data set's form: uint8 or uint16 (H, W), or painted (H, W, 3)."""
     if classes.painted:
         return np.array([as_rgb(value) for value in classes.values], np.uint8)[labels]
     return np.asarray(classes.values, np.uint8 if max(classes.values) < 256 else np.uint16)[labels]

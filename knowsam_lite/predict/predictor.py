@@ -1,4 +1,4 @@
-"""A trained method's own prediction for pictures and volumes of any size."""
+"""Prediction with a trained method for pictures and volumes of any size."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,19 +13,23 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from knowsam_lite.data.transforms import resize, to_tensor
-from knowsam_lite.evaluation import batch_size
-from knowsam_lite.inference import for_inference
-from knowsam_lite.memory import freed_memory_kept
+from knowsam_lite.fast.allocator import freed_memory_kept
+from knowsam_lite.fast.folding import for_inference
 from knowsam_lite.methods import Method
-from knowsam_lite.runs import Classes, choose_device, load_for_prediction, use_bf16
+from knowsam_lite.runs.run import Classes, choose_device, load_for_prediction, use_bf16
 
-FLIPS: tuple[tuple[int, ...], ...] = (
-    (),
-    (-1,),
-    (-2,),
-    (-2, -1),
-)  # as is, mirrored left-right, upside down, both
+# As is, mirrored left-right, upside down, both.
+FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
+# Pixels predicted at once, so that memory does not grow with the image size; on a CPU fewer, so that
+# activations stay in large caches (measured in docs/speed.md).
+PIXELS = {"cpu": 8 * 128 * 128, "other": 16 * 128 * 128}
 Item = TypeVar("Item")
+Views = dict[str, Tensor]  # logits by view
+
+
+def batch_size(size: int, device: torch.device) -> int:
+    """How many images of `size` x `size` pixels are predicted at once: 1 to 16."""
+    return min(max(PIXELS.get(device.type, PIXELS["other"]) // size**2, 1), 16)
 
 
 def over_flips(predict: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -36,10 +40,10 @@ def over_flips(predict: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Predictor:
-    """Predicts with what a run has trained; for KnowSAM with the two subnets and HAM alone, without SAM.
+    """Predicts with a trained method; for KnowSAM with the two subnets and HAM alone, without SAM.
 
-    `image_size`: pixels a side at which the method looks; every picture is resized to it, and its logits
-    back, exactly as in `evaluate`. `flips`: the mean over four mirrored views, at four times the cost.
+    `image_size`: pixels a side of the method's input; every picture is resized to it, and its logits back,
+    exactly as in `evaluate`. `flips`: the mean over four mirrored views, at four times the cost.
     """
 
     method: Method
@@ -55,7 +59,7 @@ class Predictor:
     ) -> "Predictor":
         """Open a run folder with its "last" weights or the "best" on val; no training data is needed.
 
-        Raises UserError if the folder is no run or its files are damaged or do not fit.
+        Raises UserError if the folder is not a run or its files are damaged or do not fit.
         """
         at = choose_device(device)
         method, config, classes = load_for_prediction(Path(run), which)
@@ -64,25 +68,44 @@ class Predictor:
 
     @cached_property
     def ready(self) -> Method:
-        """The method as it predicts fastest: a snapshot made at the first prediction."""
+        """The method in its fastest form for prediction: a snapshot made at the first prediction."""
         return for_inference(self.method, self.device)
 
-    @torch.inference_mode()
     def logits(self, x: Tensor) -> Tensor:
         """Images (N, 3, S, S) in [0, 1] at the method's size -> logits (N, C, S, S), float32."""
-        x = x.to(self.device, non_blocking=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            z = over_flips(self.ready.predict, x) if self.flips else self.ready.predict(x)
-        return z.float().contiguous()
+        return self._compute(self._prediction, x)["prediction"].float().contiguous()
 
     def native_logits(self, images: Iterable[np.ndarray]) -> Iterator[Tensor]:
         """Pictures uint8 (H, W, 3) of any sizes -> logits (C, H, W) of each at its own size, in batches."""
+        sized = (((i.shape[0], i.shape[1]), to_tensor(resize(i, self.image_size))) for i in images)
+        for size, _, views in self._each(self._prediction, sized):
+            z = views["prediction"].float().contiguous()
+            yield F.interpolate(z[None], size, mode="bilinear", align_corners=False)[0]
+
+    def views(self, items: Iterable[tuple[Item, Tensor]]) -> Iterator[tuple[Item, Tensor, Views]]:
+        """Every view of the method on images (3, S, S), in batches: (any key, image) -> (the key, the image
+        on the device, its logits (C, S, S) by view).
+        """
+        return self._each(self.ready.views, items)
+
+    def _prediction(self, x: Tensor) -> Views:
+        return {"prediction": over_flips(self.ready.predict, x) if self.flips else self.ready.predict(x)}
+
+    def _each(
+        self, compute: Callable[[Tensor], Views], items: Iterable[tuple[Item, Tensor]]
+    ) -> Iterator[tuple[Item, Tensor, Views]]:
         with freed_memory_kept():
-            for batch in batches(images, batch_size(self.image_size, self.device)):
-                x = torch.stack([to_tensor(resize(image, self.image_size)) for image in batch])
-                for image, z in zip(batch, self.logits(x), strict=True):
-                    size = (image.shape[0], image.shape[1])
-                    yield F.interpolate(z[None], size, mode="bilinear", align_corners=False)[0]
+            for batch in batches(items, batch_size(self.image_size, self.device)):
+                x = torch.stack([image for _, image in batch]).to(self.device, non_blocking=True)
+                views = self._compute(compute, x)
+                for i, (item, _) in enumerate(batch):
+                    yield item, x[i], {name: z[i] for name, z in views.items()}
+
+    @torch.inference_mode()
+    def _compute(self, compute: Callable[[Tensor], Views], x: Tensor) -> Views:
+        x = x.to(self.device, non_blocking=True)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            return compute(x)
 
     def __call__(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Pictures uint8 (H, W, 3) -> class indices uint8 (H, W) of each, at its own size."""

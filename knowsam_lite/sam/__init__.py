@@ -1,7 +1,7 @@
 """SAM as a teacher: encoder, prompts and decoder of the Segment Anything Model, with adapters."""
 
 from knowsam_lite.sam.adapter import Adapter
-from knowsam_lite.sam.backbones import BACKBONES, Backbone, TinyVitBackbone, VitBackbone
+from knowsam_lite.sam.backbones import BACKBONES, Backbone, TinyVitBackbone, VitBackbone, list_backbones
 from knowsam_lite.sam.prompts import LearnablePrompts
 from knowsam_lite.sam.teacher import PromptedSam, SamTeacher
 from knowsam_lite.sam.weights import load_pretrained
@@ -15,5 +15,6 @@ __all__ = [
     "SamTeacher",
     "TinyVitBackbone",
     "VitBackbone",
+    "list_backbones",
     "load_pretrained",
 ]

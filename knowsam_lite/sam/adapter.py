@@ -1,4 +1,4 @@
-"""The adapter: a small bottleneck that bends a frozen transformer, and starts as if it were not there."""
+"""The adapter: a small bottleneck that adapts a frozen transformer and initially changes nothing."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,9 +7,9 @@ from torch import Tensor, nn
 class Adapter(nn.Module):
     """Linear(d, d/4), GELU, Linear(d/4, d), with or without a skip: (..., d) -> (..., d).
 
-    The last layer starts at zero, so at step 0 an adapter with a skip is the identity and one without adds
-    nothing: the pretrained SAM is undisturbed. Houlsby et al. (2019); the zero start is ours, the authors'
-    adapters start at random.
+    The last layer is zero-initialized, so at step 0 an adapter with a skip is the identity and one without
+    adds nothing: the pretrained SAM is unchanged. Houlsby et al. (2019); the zero initialization is ours, the
+    authors' adapters start at random.
     """
 
     def __init__(self, dim: int, skip: bool):

@@ -1,7 +1,7 @@
-"""SAM's attention by one fused kernel, without computing the positions that only pad a window.
+"""SAM's attention with one fused kernel, without computing positions that only pad a window.
 
 A 256 px image has 16 x 16 tokens and SAM's windows are 14 x 14: padded to 28 x 28, two thirds of all tokens
-are padding. Their answers are thrown away, and as keys they are all the same token, so they merge into one.
+are padding. Their outputs are discarded, and as keys they are all the same token, so they merge into one.
 """
 
 import math
@@ -35,8 +35,8 @@ class FusedAttention(Attention):
     ) -> Tensor:
         """Attend within each of the N maps: tokens (N, H, W, D) -> (N, H, W, D).
 
-        `span`: rows and columns of the window of which the tokens fill the upper left; the rest of it is
-        filled with the token `padding` (D,), to which the others attend as if it stood there.
+        `span`: rows and columns of the window whose upper left the tokens fill; the rest of it counts as
+        filled with the token `padding` (D,), to which the others attend.
         """
         n, h, w, _ = x.shape
         span = span or (h, w)
@@ -55,10 +55,10 @@ class FusedAttention(Attention):
         return q, k, v
 
     def bias(self, q: Tensor, size: tuple[int, int], span: tuple[int, int]) -> Tensor | None:
-        """What is added to the scores: queries (N, heads, HW, d) -> (N or 1, heads or 1, HW or 1, keys).
+        """The bias of the scores: queries (N, heads, HW, d) -> (N or 1, heads or 1, HW or 1, keys).
 
-        The merged key, the first, stands for n equal ones: the softmax gives it their share if log n is
-        added to its score or, with relative positions r that differ among them, log sum exp r.
+        The first key is the merged one and stands for n equal keys: the softmax gives it their total weight
+        if log n is added to its score or, with relative positions r that differ among them, log sum exp r.
         """
         (h, w), padded = size, span[0] * span[1] - size[0] * size[1]
         if not self.use_rel_pos:

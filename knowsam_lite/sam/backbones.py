@@ -13,7 +13,7 @@ from knowsam_lite.sam.tiny_vit import AdapterTinyVit
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone:
-    """What a teacher asks of any SAM: an encoder, the preparation of its images, and the decoder's sizes.
+    """What a teacher needs from any SAM: an encoder, its preprocessing, and the decoder's sizes.
 
     A subclass adds the sizes of its encoder and builds it.
     """
@@ -22,15 +22,15 @@ class Backbone:
     prompt_dim: int = 256  # channels of the embedding, the prompts and the decoder
     mlp_dim: int = 2048  # hidden channels of the decoder's MLPs
     pretrained_size: int = 1024  # pixels a side of the images it was pretrained on
-    weights: Source | None = None  # None: the user brings a checkpoint
-    note: str = ""  # what has to stand beside every result of this teacher
+    weights: Source | None = None  # None: the user gives a checkpoint
+    note: str = ""  # printed with every result of this teacher
 
     def encoder(self, image_size: int) -> nn.Module:
-        """A new encoder: prepared image (N, 3, S, S) -> embedding (N, prompt_dim, S/patch, S/patch)."""
+        """A new encoder: preprocessed image (N, 3, S, S) -> embedding (N, prompt_dim, S/patch, S/patch)."""
         raise NotImplementedError
 
     def preprocessing(self) -> MeanStd | MinMax:
-        """What is done to an image in [0, 1] before the encoder."""
+        """The preprocessing of an image in [0, 1] before the encoder."""
         raise NotImplementedError
 
     @property
@@ -41,10 +41,10 @@ class Backbone:
 
 @dataclass(frozen=True, kw_only=True)
 class VitBackbone(Backbone):
-    """segment_anything's own: a ViT. Defaults are those that the published ViT-B, L and H share."""
+    """segment_anything's own ViT. Defaults are those shared by the published ViT-B, L and H."""
 
     embed_dim: int  # channels of the image encoder
-    depth: int  # its transformer blocks
+    depth: int  # transformer blocks
     num_heads: int
     global_blocks: tuple[int, ...]  # blocks that attend over the whole image; the others within windows
     window_size: int = 14  # tokens a side
@@ -69,12 +69,12 @@ class VitBackbone(Backbone):
 
 @dataclass(frozen=True, kw_only=True)
 class TinyVitBackbone(Backbone):
-    """A SAM around a TinyViT, four stages. Defaults are those of LiteMedSAM."""
+    """A SAM with a TinyViT of four stages. Defaults are those of LiteMedSAM."""
 
     patch_size: int = 4
     pretrained_size: int = 256
     dims: tuple[int, int, int, int] = (64, 128, 160, 320)  # channels of each stage
-    depths: tuple[int, int, int, int] = (2, 2, 6, 2)  # its blocks
+    depths: tuple[int, int, int, int] = (2, 2, 6, 2)  # blocks of each stage
     num_heads: tuple[int, int, int, int] = (2, 4, 5, 10)
     windows: tuple[int, int, int, int] = (7, 7, 14, 7)  # tokens a side; the first stage has none
 
@@ -141,6 +141,11 @@ BACKBONES: dict[str, Backbone] = {
         ),
     ),
 }
+
+
+def list_backbones() -> list[str]:
+    """The names that `Config.teacher` accepts."""
+    return list(BACKBONES)
 
 
 def backbone_named(name: str) -> Backbone:

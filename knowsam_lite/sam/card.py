@@ -1,4 +1,4 @@
-"""What a small SAM can do: box and mask prompts on unseen images, against what needs no network.
+"""Measures how well a small SAM answers box and mask prompts on unseen images, against simple baselines.
 
 python -m knowsam_lite.sam.card --data synthetic:dermoscopy path/to/kvasir_seg
 """
@@ -21,16 +21,16 @@ from knowsam_lite.sam.degrade import spoil_to
 from knowsam_lite.sam.teacher import PromptedSam
 from knowsam_lite.sam.weights import load_pretrained
 
-UNSEEN = 999  # seed of the pictures of `shapes` that no pretraining draws
-SMALLEST = 20  # pixels of an object below which no prompt is tried
+UNSEEN = 999  # seed of pictures of `shapes` that pretraining never draws
+SMALLEST = 20  # pixels of the smallest object that is prompted
 
 
 @dataclass(frozen=True)
 class Options:
     """Print how sam_mini answers prompts."""
 
-    data: tuple[str, ...] = ()  # data sets beside the unseen shapes: folders or synthetic:KIND
-    images: int = 200  # at most so many images of each
+    data: tuple[str, ...] = ()  # data sets besides the unseen shapes: folders or synthetic:KIND
+    images: int = 200  # maximum number of images of each
     size: int = 64  # pixels a side
     spoiled: float = 0.70  # Dice of the mask prompts
     weights: Path | None = None  # by default those of the package

@@ -8,10 +8,10 @@ from knowsam_lite.sam.modeling import MaskDecoder, TwoWayAttentionBlock, TwoWayT
 
 
 class AdapterTwoWayBlock(TwoWayAttentionBlock):
-    """One layer of the decoder's transformer: tokens look at themselves and the image, which looks back.
+    """One layer of the decoder's transformer: token self-attention, then cross-attention both ways.
 
-    One space adapter serves the three attentions, another adapter stands beside the MLP. queries (M, T, D),
-    keys (M, HW, D), and their positions -> the same two shapes.
+    One space adapter is shared by the three attentions, another adapter is parallel to the MLP. queries
+    (M, T, D), keys (M, HW, D), and their positions -> the same two shapes.
     """
 
     def __init__(self, dim: int, num_heads: int, mlp_dim: int, skip_first_layer_pe: bool):
@@ -64,8 +64,8 @@ class AdapterTwoWay(TwoWayTransformer):
 class PromptDecoder(MaskDecoder):
     """SAM's mask decoder for K prompts on each of N images at once: one mask (SAM's first) for each prompt.
 
-    segment_anything's own decoder multiplies images by prompts; this one pairs them, so C classes of N images
-    cost one pass over N C rows.
+    segment_anything's own decoder combines every image with every prompt; this one pairs them, so C classes
+    of N images cost one pass over N C rows.
     """
 
     def __init__(self, dim: int, mlp_dim: int, depth: int = 2, num_heads: int = 8):

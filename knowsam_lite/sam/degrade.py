@@ -1,4 +1,4 @@
-"""Spoiled masks: what a student's half-right map looks like, for training and testing mask prompts."""
+"""Degraded masks that imitate a student's imperfect map, for training and testing mask prompts."""
 
 import cv2
 import numpy as np
@@ -31,7 +31,7 @@ def spoil(mask: np.ndarray, rng: Generator, strength: float) -> np.ndarray:
 
 
 def spoil_to(mask: np.ndarray, rng: Generator, dice: float) -> np.ndarray:
-    """The spoiled mask whose Dice with `mask` is nearest to `dice`, of a ladder of growing strengths."""
+    """The spoiled mask whose Dice with `mask` is nearest to `dice`, out of 24 increasing strengths."""
     tries = [spoil(mask, rng, strength) for strength in np.linspace(0.5, 5, 24)]
     scores = [2 * (mask & t).sum() / max(mask.sum() + t.sum(), 1) for t in tries]
     return tries[int(np.abs(np.array(scores) - dice).argmin())]
@@ -41,7 +41,7 @@ def wobble(masks: Tensor, generator: torch.Generator) -> Tensor:
     """Mask logits as an uncertain network would give them: (M, H, W) in {0, 1} -> (M, H, W) float.
 
     A blurred mask, shifted towards growing or shrinking, plus smooth noise (which makes holes and islands),
-    times a random sharpness: quick enough to be drawn anew for every prompt of every step.
+    times a random sharpness: fast enough to be drawn for every prompt of every step.
     """
     count, height, width = masks.shape
 

@@ -1,7 +1,7 @@
-"""SAM's image encoder (a ViT with windowed and global attention) with an adapter beside each frozen part.
+"""SAM's image encoder (a ViT with windowed and global attention) with adapters in each frozen block.
 
-The modules and tensor names are `segment_anything`'s; new are the adapters, attention through PyTorch's fused
-kernel, and position tables that follow the image size.
+The modules and tensor names are `segment_anything`'s; new are the adapters, attention by PyTorch's fused
+kernel, and position tables that adapt to the image size.
 """
 
 from collections.abc import Collection
@@ -25,14 +25,14 @@ def resize_absolute(table: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def parts(length: int, size: int) -> list[tuple[int, int, int]]:
-    """Where whole windows lie along an axis, and the rest: (start, stop, tokens per window) of each."""
+    """Split an axis into whole windows and the rest: (start, stop, tokens per window) of each."""
     whole = length - length % size
     found = [(0, whole, size), (whole, length, length - whole)]
     return [(start, stop, tokens) for start, stop, tokens in found if stop > start]
 
 
 class AdapterBlock(Block):
-    """One transformer block of SAM with an adapter after its attention and one beside its MLP.
+    """One transformer block of SAM with an adapter after its attention and one parallel to its MLP.
 
     Tokens (N, H, W, D) -> (N, H, W, D).
     """
@@ -48,11 +48,11 @@ class AdapterBlock(Block):
         self.mlp_adapter = Adapter(dim, skip=False)
 
     def padding(self) -> Tensor:
-        """The token (D,) with which incomplete windows are filled: SAM pads after the normalization."""
+        """The token (D,) that fills incomplete windows: zero, because SAM pads after the normalization."""
         return torch.zeros_like(self.norm1.bias)
 
     def attend(self, x: Tensor) -> Tensor:
-        """Normalize and attend, inside windows if the block has any: those of one size together."""
+        """Normalize and attend, within windows if the block has any; windows of one size are batched."""
         x, size = self.norm1(x), self.window_size
         if not size:
             return self.attn(x)
@@ -82,7 +82,7 @@ class AdapterBlock(Block):
 class AdapterEncoder(ImageEncoderViT):
     """SAM's image encoder with adapters: normalized image (N, 3, S, S) -> embedding (N, D, g, g).
 
-    g = S / patch. Built for `image_size`; another size is served by resizing the position tables on the fly.
+    g = S / patch. Built for `image_size`; for another size the position tables are resized on the fly.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What a SAM wants done to an image before its encoder: each has its own normalization and its own frame."""
+"""Preprocessing before a SAM's encoder: each SAM has its own normalization and fit into the square."""
 
 import torch
 from torch import Tensor, nn
@@ -22,14 +22,14 @@ class MeanStd(nn.Module):
         return (x - self.mean) / self.std
 
     def inside(self, height: int, width: int, side: int) -> tuple[int, int]:
-        """Height and width that an image takes in a square of `side`: all of it, stretched."""
+        """Height and width of an image in a square of `side`: all of it, stretched."""
         return side, side
 
 
 class MinMax(nn.Module):
-    """Each image stretched to [0, 1], all channels alike; it keeps its shape, the rest of the square is zero.
+    """Each image scaled to [0, 1], all channels alike; it keeps its shape, the rest of the square is zero.
 
-    x (N, 3, h, w) -> (N, 3, h, w); an image of one value becomes zero.
+    x (N, 3, h, w) -> (N, 3, h, w); a constant image becomes zero.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -37,8 +37,6 @@ class MinMax(nn.Module):
         return (x - low) / (high - low).clamp(min=1e-8)
 
     def inside(self, height: int, width: int, side: int) -> tuple[int, int]:
-        """Height and width that an image takes in a square of `side`, at its upper left: the longer one is
-        `side`.
-        """
+        """Height and width of an image in a square of `side`, at its upper left: the longer one is `side`."""
         longest = max(height, width)
         return max(round(side * height / longest), 1), max(round(side * width / longest), 1)

@@ -1,9 +1,9 @@
-"""Make `sam_mini`: pretrain the small SAM on `shapes` until it answers points, boxes and masks.
+"""Make `sam_mini`: pretrain the small SAM on `shapes` to answer points, boxes and masks.
 
     python -m knowsam_lite.sam.pretrain --out runs/sam_mini
 
-A killed run goes on from its last saved step when it is started again. The last command of the run writes the
-weights as fp16 safetensors; copy them to knowsam_lite/weights to ship them.
+A killed run resumes from its last saved step when it is started again. At the end the run writes the weights
+as fp16 safetensors; copy them to knowsam_lite/weights to ship them.
 """
 
 import math
@@ -31,14 +31,14 @@ from knowsam_lite.sam.weights import pretrained_names
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of the pretraining with its own mix of prompts; what the shares leave are clicks."""
+    """A stage of the pretraining with its own mix of prompts; the remaining share is clicks."""
 
     steps: int
-    learning_rate: float  # linear warm-up, then half a cosine down to zero
+    learning_rate: float  # linear warm-up, then cosine decay to zero
     masks: float  # share of the steps that prompt with a mask alone
     masks_and_clicks: float
     boxes: float
-    jitter: float  # how far the sides of a box are off, in its longer side
+    jitter: float  # largest error of a box's sides, as a fraction of its longer side
     warmup: int = 200  # steps
 
 
@@ -48,20 +48,20 @@ BOXES_THEN = Stage(2000, 6e-4, masks=0.3, masks_and_clicks=0.05, boxes=0.5, jitt
 
 @dataclass(frozen=True)
 class Recipe:
-    """How sam_mini is made. Everything that decides its weights."""
+    """How sam_mini is made: everything that determines its weights."""
 
     out: Path = Path("runs/sam_mini")
     stages: tuple[Stage, ...] = (MASKS_FIRST, BOXES_THEN)
     weight_decay: float = 0.02  # of AdamW
     prompts: int = 4  # prompts on each image of a batch
     sizes: tuple[int, ...] = (64, 96, 128)  # pixels a side
-    shares: tuple[float, ...] = (0.6, 0.25, 0.15)  # how often each size is drawn
+    shares: tuple[float, ...] = (0.6, 0.25, 0.15)  # probability of each size
     pool: tuple[int, ...] = (
         20_000,
         6_000,
         3_000,
-    )  # pictures drawn of each size; they are flipped, turned and recolored
-    batch: tuple[int, ...] = (32, 14, 8)  # pictures a step, so that each size costs the same
+    )  # pictures drawn of each size; they are flipped, rotated and recolored
+    batch: tuple[int, ...] = (32, 14, 8)  # pictures per step of each size, so that all cost the same
     seed: int = 20250
     save_every: int = 100  # steps
 
@@ -99,10 +99,10 @@ def draw_pool(recipe: Recipe) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def targets(which: np.ndarray, count: int, rng: np.random.Generator, whole: bool) -> np.ndarray:
-    """Choose `count` things to segment in one picture: (S, S) object numbers -> bool (count, S, S).
+    """Choose `count` targets to segment in one picture: (S, S) object numbers -> bool (count, S, S).
 
-    One object each; with `whole`, a third of the time all objects together or everything but them, as
-    semantic masks are.
+    One object each; with `whole`, a third of the time all objects together or the background, as in semantic
+    masks.
     """
     present = [i for i in range(1, which.max() + 1) if (which == i).sum() > 12] or [0]
     chosen = np.ascontiguousarray([which == present[rng.integers(len(present))] for _ in range(count)])
@@ -114,7 +114,7 @@ def targets(which: np.ndarray, count: int, rng: np.random.Generator, whole: bool
 
 
 def boxes_of(masks: np.ndarray, rng: np.random.Generator, jitter: float) -> np.ndarray:
-    """A box round each mask, its sides off by up to `jitter` of the longer one.
+    """A box around each mask, each side shifted by up to `jitter` times the longer one.
 
     bool (M, S, S) -> float32 (M, 4) as x0, y0, x1, y1.
     """
@@ -144,7 +144,7 @@ def points_of(masks: np.ndarray, count: int, rng: np.random.Generator) -> tuple[
 
 
 def recolor(images: np.ndarray, which: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Flip, turn, exchange color channels or invert the whole batch: the pool serves many times."""
+    """Flip, rotate, permute color channels or invert the whole batch, so that the pool can be reused."""
     images = images[..., rng.permutation(3)]
     images = 255 - images if rng.random() < 0.5 else images
     turns, flip = int(rng.integers(4)), rng.random() < 0.5
@@ -199,7 +199,7 @@ def mask_loss(z: Tensor, truth: Tensor) -> Tensor:
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """Linear warm-up, then half a cosine down to zero, in each stage."""
+    """Linear warm-up, then cosine decay to zero, in each stage."""
     stage, step = recipe.at(step)
     if step < stage.warmup:
         return stage.learning_rate * (step + 1) / stage.warmup
@@ -208,7 +208,7 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 
 def pretrain(recipe: Recipe) -> Path:
-    """Train sam_mini after `recipe`; returns the path of its fp16 weights."""
+    """Train sam_mini as `recipe` says; returns the path of its fp16 weights."""
     recipe.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     backbone = BACKBONES["sam_mini"]

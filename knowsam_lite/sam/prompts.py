@@ -1,6 +1,4 @@
-"""LPS, the learnable prompt strategy: what SAM is asked, learned from SAM's own features and the students'
-map.
-"""
+"""LPS, the learnable prompt strategy: prompts for SAM from its own features and the students' map."""
 
 from collections.abc import Sequence
 
@@ -15,9 +13,9 @@ PROMPT_NOISE = 2.0  # largest strength of `roughen`, in standard deviations of t
 
 
 class ClassPrompt(nn.Sequential):
-    """The prompt tokens of one class: embedding (N, D, g, g) -> (N, tokens, D); grid from 4 x 4.
+    """The prompt tokens of one class: embedding (N, D, g, g) -> (N, tokens, D); g at least 4.
 
-    Raises UserError for a single image of less than 8 x 8 tokens in training.
+    Raises UserError for a single image of fewer than 8 x 8 tokens in training.
     """
 
     def __init__(self, dim: int, tokens: int):
@@ -41,14 +39,14 @@ class ClassPrompt(nn.Sequential):
 
     @property
     def last(self) -> nn.Linear:
-        """The layer that gives the tokens."""
+        """The layer that outputs the tokens."""
         layer = self[-3]
         assert isinstance(layer, nn.Linear)
         return layer
 
     def forward(self, embedding: Tensor) -> Tensor:
         if self.training and len(embedding) == 1 and max(embedding.shape[-2:]) < 8:
-            raise UserError(  # two poolings leave one pixel, and BatchNorm has nothing to take a spread over
+            raise UserError(  # two poolings leave one pixel, of which BatchNorm cannot compute a variance
                 f"found one image of {' x '.join(map(str, embedding.shape[-2:]))} tokens in a batch, "
                 "expected two images or 8 x 8 tokens: make the batch or the image size larger"
             )
@@ -56,13 +54,12 @@ class ClassPrompt(nn.Sequential):
 
 
 class LearnablePrompts(nn.Module):
-    """psi: one network per class turns SAM's embedding (N, D, g, g) into prompt tokens (N, C, tokens,
-    D).
+    """psi: one network per class maps SAM's embedding (N, D, g, g) to prompt tokens (N, C, tokens, D).
 
-    They take the place of a clicked point or a drawn box: no user is asked at training time. The tokens start
-    at zero, so that no random prompt disturbs SAM's answer at step 0; the authors' start at random.
+    They replace a clicked point or a drawn box: no user is needed in training. The tokens start at zero, so
+    that no random prompt disturbs SAM's output at step 0; the authors' start at random.
 
-    Raises UserError for a single image of less than 8 x 8 tokens in training.
+    Raises UserError for a single image of fewer than 8 x 8 tokens in training.
     """
 
     def __init__(self, num_classes: int, dim: int = 256, tokens: int = 2):
@@ -80,9 +77,9 @@ class LearnablePrompts(nn.Module):
 def mask_prompts(z_f: Tensor, size: tuple[int, int]) -> Tensor:
     """Turn the fused logits into one mask prompt per class: log p_c / (1 - p_c), without gradient.
 
-    `z_f` (N, C, H, W) -> (N, C, *size). SAM expects the logits of a yes-or-no mask; a softmax channel alone
-    means nothing (adding a constant to all channels changes it), its log-odds against all other classes do.
-    The authors hand over the raw channel.
+    `z_f` (N, C, H, W) -> (N, C, *size). SAM expects the logits of a binary mask; one softmax logit alone has
+    no meaning (adding a constant to all channels changes it), its log-odds against all other classes have.
+    The authors pass the raw channel.
     """
     z = F.interpolate(z_f.detach().float(), size, mode="bilinear", align_corners=False)
     itself = torch.eye(z.shape[1], dtype=torch.bool, device=z.device)[:, :, None, None]
@@ -95,8 +92,8 @@ def mask_prompts(z_f: Tensor, size: tuple[int, int]) -> Tensor:
 def add_noise(z_f: Tensor, grids: Sequence[Tensor], strength: Tensor) -> Tensor:
     """Logits (N, C, H, W) plus smooth noise, without gradient.
 
-    `grids` (N, C, k, k) of random numbers, of one or more k, are stretched over the image and summed: few
-    numbers give broad stains, many give small ones. `strength` (N, 1, 1, 1): in standard deviations of the
+    `grids` (N, C, k, k) of random numbers, of one or more k, are upsampled to the image and summed: few
+    numbers give large blobs, many give small ones. `strength` (N, 1, 1, 1): in standard deviations of the
     logits of the batch.
     """
     z = z_f.detach()
@@ -109,9 +106,9 @@ def add_noise(z_f: Tensor, grids: Sequence[Tensor], strength: Tensor) -> Tensor:
 def roughen(z_f: Tensor) -> Tensor:
     """Add smooth noise of random strength to logits (N, C, H, W), without gradient.
 
-    The students soon know the labelled images by heart: there their map is nearly the truth, and a SAM that
-    is prompted with it learns to copy, which helps nobody on the unlabelled images. A rough map has to be
-    mended from the image. The noise is ours: features of 1/16, 1/8 and 1/4 of the image.
+    The students soon memorize the labelled images: there their map is nearly the ground truth, and a SAM that
+    is prompted with it learns to copy, which does not help on the unlabelled images. A rough map has to be
+    corrected from the image. The noise is ours: features of 1/16, 1/8 and 1/4 of the image.
     """
     n, c = z_f.shape[:2]
 

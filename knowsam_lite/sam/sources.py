@@ -11,13 +11,13 @@ from knowsam_lite.errors import UserError
 
 
 class Source(Protocol):
-    """Weights that can be found on this machine or brought there; both raise UserError saying what to do."""
+    """Weights that can be found on this machine or downloaded; both raise UserError saying what to do."""
 
     def find(self, teacher: str) -> Path:
         """The file on this machine, its checksum verified; `teacher` is the name for the command to run."""
 
     def get(self, teacher: str) -> Path:
-        """The same, downloaded if need be."""
+        """The same, downloaded if needed."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Published:
         if file_sha256(self.path) != self.sha256:
             raise UserError(
                 f"found truncated or altered weights at {self.path}, expected SHA-256 {self.sha256}: "
-                f"{command} to download them anew"
+                f"{command} to download them again"
             )
         return self.path
 
@@ -71,7 +71,7 @@ class Installed:
 
     package: str  # as pip knows it
     version: str
-    file: str  # below the folder where packages are installed
+    file: str  # relative to the folder where packages are installed
     sha256: str
 
     def find(self, teacher: str) -> Path:
@@ -91,4 +91,4 @@ class Installed:
         return path
 
     def get(self, teacher: str) -> Path:
-        return self.find(teacher)  # to install packages is the user's business
+        return self.find(teacher)  # installing packages is left to the user

@@ -1,4 +1,4 @@
-"""The teacher: a SAM whose frozen weights are bent by adapters and which is prompted by the students."""
+"""The teacher: a frozen SAM with adapters, prompted by the students."""
 
 from typing import NamedTuple
 
@@ -26,15 +26,15 @@ class TeacherOutput(NamedTuple):
 
 
 def pad_to_square(x: Tensor, side: int) -> Tensor:
-    """Fill up with zeros at the right and below: (..., H, W) -> (..., side, side)."""
+    """Pad with zeros at the right and the bottom: (..., H, W) -> (..., side, side)."""
     return F.pad(x, (0, side - x.shape[-1], 0, side - x.shape[-2]))
 
 
 class PromptedSam(nn.Module):
     """A SAM with adapters, promptable with points, boxes and masks: encoder, prompt encoder and mask decoder.
 
-    `image_size`: pixels a side at which the encoder looks, a multiple of the backbone's patch. Images of
-    another size or shape are fitted into that square, as the backbone's preprocessing says. Weights are
+    `image_size`: pixels a side of the encoder's input, a multiple of the backbone's patch. Images of
+    another size or shape are fitted into that square by the backbone's preprocessing. Weights are
     random until `knowsam_lite.sam.weights.load_pretrained`.
     """
 
@@ -48,7 +48,7 @@ class PromptedSam(nn.Module):
         self.set_image_size(image_size)
 
     def set_image_size(self, image_size: int) -> None:
-        """Look at images of `image_size` pixels a side. Raises UserError if no whole patches fit."""
+        """Use `image_size` pixels a side for the encoder. Raises UserError if whole patches do not fit."""
         patch = self.backbone.patch_size
         if image_size % patch or image_size < 4 * patch:
             fit = max(-(-image_size // patch), 4) * patch
@@ -119,14 +119,14 @@ class SamTeacher(PromptedSam):
         self.learnable_prompts = LearnablePrompts(num_classes, backbone.prompt_dim)
 
     def learning_parts(self) -> dict[str, nn.ModuleList]:
-        """What learns: "adapters" and "prompts"."""
+        """The trainable parts: "adapters" and "prompts"."""
         adapters = nn.ModuleList(m for m in self.modules() if isinstance(m, Adapter))
         return {"adapters": adapters, "prompts": nn.ModuleList([self.learnable_prompts])}
 
     def mask_prompts(self, z_f: Tensor) -> Tensor:
         """The students' map as SAM's mask prompt: (N, C, H, W) -> (N, C, 4g, 4g), without gradient.
 
-        Where the square exceeds the image the prompt is 0, undecided.
+        Where the square extends beyond the image the prompt is 0, undecided.
         """
         side = 4 * self.grid[0]
         size = self.preprocessing.inside(z_f.shape[-2], z_f.shape[-1], side)

@@ -1,7 +1,7 @@
 """TinyViT (Wu et al., ECCV 2022) as the image encoder of a SAM, with adapters.
 
 Convolutions first, then windowed attention on coarser and coarser tokens. Tensor names are those of the
-published checkpoints. As every frozen part, its BatchNorms never follow the batch.
+published checkpoints. Like every frozen part, its BatchNorms never use batch statistics.
 """
 
 from collections.abc import Iterable
@@ -17,8 +17,8 @@ from knowsam_lite.sam.modeling import LayerNorm2d, window_partition, window_unpa
 class ConvNorm(nn.Module):
     """A convolution without bias and a BatchNorm: (N, D, H, W) -> (N, D', H/stride, W/stride).
 
-    The BatchNorm keeps to its stored statistics in train mode too. So it is a scale and a shift, which are
-    folded into the convolution: one pass over the image less.
+    The BatchNorm uses its stored statistics in train mode too. So it is a scale and a shift, which are folded
+    into the convolution, saving one pass over the image.
     """
 
     def __init__(self, dim_in: int, dim_out: int, kernel: int = 1, stride: int = 1, groups: int = 1):
@@ -69,10 +69,10 @@ class MBConv(Expanded):
 
 
 class WindowAttention(nn.Module):
-    """Attention within windows, with one bias for each distance: (M, w, w, D) -> (M, w, w, D).
+    """Attention within windows, with one bias per distance: (M, w, w, D) -> (M, w, w, D).
 
-    The bias depends on |rows apart| and |columns apart|, `window`^2 values a head. It normalizes by itself,
-    so that padding, zero before, is the norm's bias.
+    The bias depends on |rows apart| and |columns apart|, `window`^2 values per head. The norm is applied
+    here, so that zero padding becomes the norm's bias.
     """
 
     index: Tensor
@@ -111,7 +111,7 @@ class Mlp(nn.Module):
 
 
 class AdapterTinyBlock(nn.Module):
-    """Windowed attention, a depthwise convolution, an MLP; an adapter after the first, one beside the last.
+    """Windowed attention, depthwise convolution, MLP; adapters after the attention and parallel to the MLP.
 
     (N, D, H, W) -> (N, D, H, W).
     """
@@ -151,9 +151,8 @@ class Stage(nn.Module):
 class AdapterTinyVit(nn.Module):
     """Normalized image (N, 3, S, S) -> embedding (N, `out_chans`, S/4, S/4).
 
-    `dims`, `depths`, `num_heads`, `windows`: width, blocks, heads and tokens a side of a window of each
-    stage. The first stage is convolutional, of the full size; two of the three changes of stage halve the
-    size.
+    `dims`, `depths`, `num_heads`, `windows`: width, blocks, heads and window size (tokens a side) of each
+    stage. The first stage is convolutional, at full size; two of the three transitions halve the size.
     """
 
     def __init__(
@@ -180,5 +179,5 @@ class AdapterTinyVit(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)  # as tokens are; quicker convolutions on a CPU
+        x = x.contiguous(memory_format=torch.channels_last)  # as tokens are; faster convolutions on a CPU
         return self.neck(self.layers(self.patch_embed(x)))

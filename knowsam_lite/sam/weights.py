@@ -1,4 +1,4 @@
-"""Pretrained weights into a SAM: every tensor must find its place."""
+"""Loading pretrained weights into a SAM: every tensor must match."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,7 +35,7 @@ def fit_positions(tensors: dict[str, Tensor], sam: PromptedSam) -> dict[str, Ten
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a .safetensors or .pth file of tensors as float32. Raises UserError if that cannot be done."""
+    """Read a .safetensors or .pth file of tensors as float32. Raises UserError if that fails."""
     if not path.is_file():
         raise UserError(
             f"found no checkpoint at {path}, expected a .safetensors or .pth file: check the path"
@@ -46,17 +46,17 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         )
         odd = [name for name, tensor in tensors.items() if not isinstance(tensor, Tensor)]
         if odd:
-            raise ValueError(f"{odd[0]!r} is no tensor")
+            raise ValueError(f"{odd[0]!r} is not a tensor")
         return {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
-    except Exception as error:  # each format fails in its own way; for the user it is one thing
+    except Exception as error:  # each format raises its own errors; to the user they are one
         reason = str(error).splitlines()[0][:120]
         raise UserError(
-            f"found an unreadable checkpoint {path} ({reason}), expected tensors: fetch it again"
+            f"found an unreadable checkpoint {path} ({reason}), expected tensors: download it again"
         ) from error
 
 
 def misfits(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
-    """What is missing, unexpected or of another shape, counted and the first few named; "" if all fits."""
+    """Tensors that are missing, unexpected or of another shape: their count and first names; "" if none."""
     faults = [f"missing {name}" for name in sorted(wanted.keys() - given.keys())]
     faults += [f"unexpected {name}" for name in sorted(given.keys() - wanted.keys())]
     faults += [
@@ -68,7 +68,7 @@ def misfits(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
 
 
 def pretrained_tensors(backbone: Backbone, checkpoint: Path | None = None) -> dict[str, Tensor]:
-    """The plain SAM's tensors: from the file `checkpoint`, else from where the backbone's weights lie.
+    """The plain SAM's tensors: from the file `checkpoint`, else from the backbone's own weights.
 
     Nothing is downloaded. Raises UserError if there is no file, or a truncated, altered or unreadable one.
     """

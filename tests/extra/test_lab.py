@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from chapters import NAMES, ROOT
+from helpers.chapters import NAMES, ROOT
 from lab import browser, browser_is_here, end_kernels, open_notebook, run_all, server
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys

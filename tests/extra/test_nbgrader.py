@@ -8,7 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from chapters import NAMES, ROOT, exercise_cells
+from helpers.chapters import NAMES, ROOT, exercise_cells
 from nbgrader.api import Gradebook
 from nbgrader.nbgraderformat import MetadataValidator
 

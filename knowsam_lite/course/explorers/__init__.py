@@ -1,1 +1,1 @@
-"""Explorers: pictures with knobs, one file each; where no knob can be turned, a few settings side by side."""
+"""Explorers: interactive pictures, one file each; where widgets do not run, a few settings side by side."""

@@ -1,13 +1,13 @@
-"""Whether somebody sits in front of the notebook, so that widgets are worth showing."""
+"""Whether a person is using the notebook, so that widgets are worth showing."""
 
 from importlib.util import find_spec
 
 
 def attended() -> bool:
-    """True where ipywidgets is installed and a front end runs the cell that could ask a person something.
+    """True if ipywidgets is installed and the front end that runs the cell can ask a person for input.
 
-    A notebook that is executed by a program (a build, a test) says in each request that it takes no input;
-    it shall not keep widgets.
+    A program that executes a notebook (a build, a test) says in each request that it takes no input; such a
+    notebook must not keep widgets.
     """
     if not find_spec("ipywidgets"):
         return False

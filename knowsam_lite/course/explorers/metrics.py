@@ -11,7 +11,7 @@ from knowsam_lite.figures import overlaps
 from knowsam_lite.metrics import BoolArray
 
 SIDE, FAR = 64, 12  # pixels: the image, and from the object to the speck
-# Title -> what is done to the mask, for where no widget runs.
+# Title -> what is done to the mask, where widgets do not run.
 SHOWN: dict[str, dict[str, int]] = {
     "6 pixels right": {"right": 6},
     "3 pixels larger": {"grow": 3},
@@ -55,7 +55,7 @@ def deform(
 
 
 def explore() -> Any:
-    """Show the explorer with sliders, or where nobody could move them, eight settings side by side.
+    """Show the explorer with sliders, or eight settings side by side where widgets do not run.
 
     Returns what it shows: the panel of widgets, or title -> {"dice", "iou", "hd95"}.
     """

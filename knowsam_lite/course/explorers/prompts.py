@@ -15,7 +15,7 @@ from knowsam_lite.errors import UserError
 from knowsam_lite.figures import questions
 from knowsam_lite.sam import PromptedSam
 
-SURE = 6.0  # the logit of a pixel that a mask prompt holds for certain
+SURE = 6.0  # the logit of a certain pixel in a mask prompt
 POINTS = ("no point", "inside", "outside")
 
 
@@ -45,7 +45,7 @@ def answered(sam: PromptedSam, case: Mapping[str, Any], question: Mapping[str, A
     shown = {name: case[name] for name in ("id", "image", "truth")}
     try:
         answer = ask(sam, case["embedding"], question)
-    except UserError:  # nothing was asked
+    except UserError:  # no prompt was given
         answer = np.zeros(np.shape(case["truth"]), dtype=bool)
     return {**shown, **question, "answer": answer}
 
@@ -53,8 +53,8 @@ def answered(sam: PromptedSam, case: Mapping[str, Any], question: Mapping[str, A
 def explore(
     sam: PromptedSam, cases: Sequence[Mapping[str, Any]], still: Sequence[Mapping[str, Any]], alt: str
 ) -> Any:
-    """Let the reader ask `sam` about `cases` (see `answered`; each with a "mask" to offer as a prompt), or
-    where nobody could, draw `still`, cases for `figures.questions`, with `alt` in words.
+    """Let the reader prompt `sam` on `cases` (see `answered`; each with a "mask" to offer as a prompt), or
+    where widgets do not run, draw `still`, cases for `figures.questions`, with `alt` in words.
 
     Returns what it shows: the panel of widgets, or the data of the figure.
     """
@@ -68,7 +68,7 @@ def explore(
 
 
 def panel(sam: PromptedSam, cases: Sequence[Mapping[str, Any]]) -> Any:
-    """The widgets: what is set on the right, the picture on the left."""
+    """The widgets: the controls on the right, the picture on the left."""
     import ipywidgets as widgets
 
     last = sam.image_size - 1

@@ -1,4 +1,4 @@
-"""Turn UGDA's knobs: which cells, how fine the grid, how many, and the mixed pair that comes out."""
+"""The UGDA explorer: choose which cells, how fine the grid and how many, and see the mixed pair."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,7 +16,7 @@ GRIDS = (2, 4, 8, 16)
 
 @dataclass(frozen=True)
 class Setting:
-    """The knobs: which cells change places, of a grid x grid board, and how many of them."""
+    """The settings: which cells of a grid x grid board are exchanged, and how many of them."""
 
     most: Literal["uncertain", "certain"] = "uncertain"
     grid: int = 4
@@ -26,7 +26,7 @@ class Setting:
         return f"{self.count} most {self.most}\nof {self.grid} × {self.grid}"
 
 
-# Drawn where no knob can be turned: the method's setting first, then one knob turned at a time.
+# Drawn where widgets do not run: the method's setting first, then one change at a time.
 SETTINGS = (Setting(), Setting("certain"), Setting(grid=8, count=20), Setting(count=1), Setting(count=16))
 
 
@@ -51,7 +51,7 @@ def row(pairs: Pairs, setting: Setting, i: int = 0) -> dict[str, Any]:
     u = uncertainty_map(torch.cat([pairs.z_l[here], pairs.z_u[here]]), setting.grid)
     regions = choose_regions(u, setting.count, setting.most)
     mixed = mix(x_l, y_l, x_u, y_u, regions[:1], regions[1:])
-    # The same exchange once more, of marks in place of classes: 1 is what SAM has said.
+    # The same exchange once more, with marks in place of classes: 1 for SAM's pseudo-labels.
     marks = mix(x_l, torch.zeros_like(y_l), x_u, torch.ones_like(y_u), regions[:1], regions[1:])
     return {
         "id": str(setting),
@@ -69,7 +69,7 @@ def _pictures(x: Tensor) -> Any:
 
 
 def explore(pairs: Pairs, alt: str) -> None:
-    """Show the knobs and the exchange below them, or, where widgets do not run, five settings of pair 0,
+    """Show the controls and the exchange below them, or, where widgets do not run, five settings of pair 0,
     which `alt` describes.
     """
     if attended():
@@ -81,7 +81,7 @@ def explore(pairs: Pairs, alt: str) -> None:
 
 
 def panel(pairs: Pairs) -> Any:
-    """The widget: four knobs above one picture."""
+    """The widget: four controls above one picture."""
     import ipywidgets as widgets
 
     knobs = {
@@ -101,7 +101,7 @@ def panel(pairs: Pairs) -> Any:
     knobs["grid"].observe(limit, names="value")
 
     def turn(pair: int, most: Literal["uncertain", "certain"], grid: int, count: int) -> None:
-        setting = Setting(most, grid, min(count, grid**2))  # the grid may be turned before the count follows
+        setting = Setting(most, grid, min(count, grid**2))  # the grid may change before the count follows
         says = (
             f"Labelled and unlabelled image {pair}, mixed: the {count} most {most} cells of {grid} x {grid}."
         )

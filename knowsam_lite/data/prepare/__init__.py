@@ -1,4 +1,4 @@
-"""Published archives, or a user's own files, to the one folder layout."""
+"""Converts published archives, or a user's own files, to the folder layout."""
 
 from knowsam_lite.data.prepare.folder import Prepared, Request, prepare
 from knowsam_lite.data.prepare.plan import plan

@@ -1,4 +1,4 @@
-"""Pictures that look alike get one group, so that no split of them can be drawn."""
+"""Puts near-duplicate pictures into one group, so that they stay in one split."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,9 +14,9 @@ from knowsam_lite.data.slices import is_volume
 
 
 def grouped(items: Sequence[Item], workers: int) -> list[Item]:
-    """The items, near-duplicates and what was one group before in one group; official splits stay.
+    """The items with near-duplicates, and the groups they belong to, merged; official splits are kept.
 
-    Volumes keep their groups: their pictures are slices that look alike anyway.
+    Volumes keep their groups: their pictures are slices, which look alike anyway.
     """
     places = [i for i, item in enumerate(items) if not item.split and not is_volume(item.image)]
     prints = list(each(_print, [items[i] for i in places], workers))

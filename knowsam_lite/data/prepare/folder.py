@@ -1,8 +1,8 @@
-"""From archives to one folder in the layout of this library, as a whole or not at all.
+"""Converts archives to one folder in the layout of this library, all or nothing.
 
-OUT/dataset.json, index.csv, images/, masks/, LICENCE.txt, CITATION.txt, contact_sheet.png. All is made in the
-hidden folder .OUT.part beside it and renamed at the end. Whoever works there holds the lock .OUT.lock: what a
-killed run left there has no holder, and the next run removes it.
+OUT/dataset.json, index.csv, images/, masks/, LICENCE.txt, CITATION.txt, contact_sheet.png. Everything is
+written to the hidden folder .OUT.part beside it, which is renamed at the end. A running process holds the
+lock .OUT.lock; the next run removes what a killed one left.
 """
 
 import csv
@@ -42,10 +42,10 @@ VERBATIM = (".png", ".jpg", ".jpeg")  # copied byte for byte where nothing is re
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asks for beside the data set itself."""
+    """The user's options for preparing a data set."""
 
     out: Path
-    archives: tuple[Path, ...] = ()  # none: download
+    archives: tuple[Path, ...] = ()  # empty: download
     size: Size = field(default_factory=Size)
     labeled: str = ""  # a preset of the recipe or any value of train --labeled
     seed: int = 0
@@ -58,13 +58,13 @@ class Request:
 
 @dataclass
 class Prepared:
-    """What came of it: the folder, images by split, warnings, and the value for train --labeled."""
+    """The result: the folder, images by split, warnings, and the value for train --labeled."""
 
     out: Path
     counts: dict[str, int]
     warnings: list[str]
     labeled: str
-    chosen: int  # images that this value chooses
+    chosen: int  # images chosen by this value
     new: bool = True  # False: it was there already
 
 
@@ -76,7 +76,7 @@ class _Converted:
 
 
 def prepare(recipe: Recipe, request: Request) -> Prepared:
-    """Make the folder `request.out`, or find it made by the same request. UserError leaves it as it was."""
+    """Make the folder `request.out`, or reuse one from the same request. UserError leaves it unchanged."""
     out = request.out.absolute()
     with _writable(out), _alone(out):
         aside = out.with_name(f".{out.name}.part")
@@ -98,7 +98,7 @@ def prepare(recipe: Recipe, request: Request) -> Prepared:
 
 @contextmanager
 def _writable(out: Path) -> Iterator[None]:
-    """Everything that the system refuses as one line."""
+    """Creates the parent folder and turns any OSError into a one-line UserError."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         yield
@@ -112,32 +112,32 @@ def _writable(out: Path) -> Iterator[None]:
 
 @contextmanager
 def _alone(out: Path) -> Iterator[None]:
-    """Holds the lock of the folder; waits, and says so, while another process does.
+    """Holds the lock of the folder; waits, and says so, while another process holds it.
 
-    The lock file goes when the folder is there: whoever comes later finds the folder and only reads it.
+    The lock file is removed once the folder exists: later processes find it and only read it.
     """
     path = out.with_name(f".{out.name}.lock")
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        print(f"another process prepares {out}: waiting for it", file=sys.stderr)
+        print(f"another process is preparing {out}: waiting for it", file=sys.stderr)
         lock.acquire()
     try:
         yield
-        with suppress(OSError):  # some systems remove it themselves, when it is released
+        with suppress(OSError):  # some systems remove it themselves on release
             path.unlink()
     finally:
         lock.release()
 
 
 def _folder(archive: Path, target: Path) -> Path:
-    """The archive's content: unpacked, or the folder itself where one was given."""
+    """The archive's content: unpacked, or the folder itself if one was given."""
     return archive if archive.is_dir() else unpack(archive, target)
 
 
 def _made_by(recipe: Recipe, request: Request) -> dict[str, Any]:
-    """What decides the content of the folder; two requests that agree in it make the same one."""
+    """The settings that determine the folder's content; equal settings make the same folder."""
     val = recipe.val if request.val is None else request.val
     test = recipe.test if request.test is None else request.test
     size = None if request.size.side is None else [request.size.side, request.size.fit]
@@ -146,7 +146,7 @@ def _made_by(recipe: Recipe, request: Request) -> dict[str, Any]:
 
 
 def _found(recipe: Recipe, request: Request, out: Path) -> Prepared:
-    """The folder that is there, if the same request made it."""
+    """The existing folder, if the same request made it."""
     path = out / "dataset.json"
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
@@ -197,7 +197,7 @@ def _make(recipe: Recipe, request: Request, roots: tuple[Path, ...], out: Path) 
     (out / "dataset.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
     (out / "LICENCE.txt").write_text(recipe.licence + "\n", encoding="utf-8")
     (out / "CITATION.txt").write_text(recipe.citation + "\n", encoding="utf-8")
-    data = SegmentationFolder(out)  # reads back what was written, and refuses what training would refuse
+    data = SegmentationFolder(out)  # reads back what was written, with the checks of training
     value, chosen = _labeled(recipe, request, data)
     if value:
         description["labeled"] = {"value": value, "seed": request.seed}
@@ -209,7 +209,7 @@ def _make(recipe: Recipe, request: Request, roots: tuple[Path, ...], out: Path) 
 
 
 def _with_splits(items: Sequence[Item], val: float, test: float, seed: int) -> list[Item]:
-    """The items with a split each: the official one, else drawn by group; no test where there is one."""
+    """The items, each with a split: official, else drawn by group (no test if there is an official one)."""
     test = 0.0 if any(item.split == "test" for item in items) else test
     open_groups = [item.group for item in items if not item.split]
     drawn = assign_splits(open_groups, val, test, seed) if open_groups else {}
@@ -219,7 +219,7 @@ def _with_splits(items: Sequence[Item], val: float, test: float, seed: int) -> l
 
 
 def convert(item: Item, recipe: Recipe, size: Size, out: Path) -> _Converted:
-    """Writes the pictures and masks of one item into the folder `out`; the rows of index.csv."""
+    """Writes the pictures and masks of one item into the folder `out`; returns the rows of index.csv."""
     if recipe.keep_volumes and is_volume(item.image) and size.side is None and item.split != "train":
         return _copied(item, recipe, out)
     result = _Converted([], 0, set())
@@ -243,7 +243,7 @@ def convert(item: Item, recipe: Recipe, size: Size, out: Path) -> _Converted:
 
 
 def _copied(item: Item, recipe: Recipe, out: Path) -> _Converted:
-    """A volume and its labels as they are, once they have been read without fault."""
+    """Copies a volume and its labels unchanged, after checking that both can be read."""
     spacings = {piece.spacing for piece in recipe.read(item)}
     ending = next(end for end in SUFFIXES if item.image.name.lower().endswith(end))
     names = [f"{folder}/{item.id}{ending}" for folder in ("images", "masks")]
@@ -253,13 +253,13 @@ def _copied(item: Item, recipe: Recipe, out: Path) -> _Converted:
 
 
 def _plain(image: np.ndarray) -> np.ndarray:
-    """A grey picture as one channel: a third of the file."""
+    """A grey picture as one channel: a third of the file size."""
     grey = image.ndim == 3 and (image == image[..., :1]).all()
     return np.ascontiguousarray(image[..., 0]) if grey else image
 
 
 def _labeled(recipe: Recipe, request: Request, data: SegmentationFolder) -> tuple[str, int]:
-    """The value for train --labeled and the number of images that it chooses."""
+    """The value for train --labeled and the number of images it chooses."""
     if not request.labeled:
         return "", 0
     value = recipe.labeled.get(request.labeled, request.labeled)
@@ -267,7 +267,7 @@ def _labeled(recipe: Recipe, request: Request, data: SegmentationFolder) -> tupl
 
 
 def _miscounted(recipe: Recipe, items: Sequence[Item]) -> list[str]:
-    """Where the archives hold another number of images or groups than the published set."""
+    """Warnings where the number of images or groups differs from the published set's."""
     found = Counter(item.split for item in items)
     found["all"] = len(items)
     found["train and val"] = found["train"] + found["val"]

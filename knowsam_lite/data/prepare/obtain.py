@@ -1,4 +1,4 @@
-"""The published files on this machine: given, kept from an earlier time, fetched, or asked for."""
+"""Gets the published files: given by the user, cached, downloaded, or requested by hand."""
 
 import os
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ def cache_folder() -> Path:
 def obtain(sources: Sequence[Source], given: Sequence[Path], cache: Path) -> list[Path]:
     """The paths of all sources: those `given` (archives or unpacked folders), else downloaded into `cache`.
 
-    UserError if fewer or more are given than the set has, if one is missing or has another checksum than the
-    published one, or if a download fails.
+    UserError if the number given is wrong, if one is missing or its checksum differs from the published one,
+    or if a download fails.
     """
     if not given:
         return [download(source, cache) for source in sources]
@@ -43,14 +43,14 @@ def obtain(sources: Sequence[Source], given: Sequence[Path], cache: Path) -> lis
 
 
 def require(path: Path) -> Path:
-    """The path, if something is there."""
+    """The path; UserError if it does not exist."""
     if not path.exists():
         raise UserError(f"found no {path}, expected an archive or an unpacked folder: correct the path")
     return path
 
 
 def download(source: Source, cache: Path) -> Path:
-    """The file of one source in the folder `cache`, verified; UserError that says what to do by hand."""
+    """The file of one source in the folder `cache`, verified; a UserError says how to get it by hand."""
     path = cache / source.name
     if source.url:
         return fetch(source.url, source.sha256, source.name, cache)
@@ -75,7 +75,7 @@ def check(path: Path, sha256: str | None) -> str:
 
 
 def _from_drive(source: Source, cache: Path) -> None:
-    """Google Drive, through gdown: its pages ask before large files and no plain download passes them."""
+    """Downloads with gdown: Google Drive asks to confirm large files, which blocks plain downloads."""
     page = f"https://drive.google.com/file/d/{source.drive}/view"
     by_hand = f"open {page} in a browser and save the file as {cache / source.name}"
     try:
@@ -89,9 +89,9 @@ def _from_drive(source: Source, cache: Path) -> None:
     aside = cache / f"{source.name}.part"
     try:
         done = gdown.download(id=source.drive, output=str(aside), resume=True)
-    except Exception as error:  # gdown passes on whatever its network library raises
+    except Exception as error:  # gdown lets through whatever its network library raises
         reason = " ".join(str(error).split())[:120]
-        raise UserError(f"found {page} not to be had ({reason}), expected {source.name}: {by_hand}") from None
+        raise UserError(f"found {page} unavailable ({reason}), expected {source.name}: {by_hand}") from None
     if not done or not aside.is_file():
         raise UserError(f"found no file at {page}, expected {source.name}: {by_hand}")
     os.replace(aside, cache / source.name)

@@ -1,4 +1,4 @@
-"""What preparing will do, in words, before it does it."""
+"""Describes in words what preparing will do."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from knowsam_lite.data.unpack import opened
 
 
 def plan(recipe: Recipe, request: Request) -> list[str]:
-    """Lines on sources, terms, sizes and splits; looks into archives that are here, fetches nothing."""
+    """Lines on sources, terms, sizes and splits; opens local archives, downloads nothing."""
     lines = [f"{recipe.title} -> {request.out}"]
     if request.archives:
         for path in request.archives:

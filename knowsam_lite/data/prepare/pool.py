@@ -1,4 +1,4 @@
-"""One function over many items on all cores, with a few at a time in memory."""
+"""Applies a function to many items on all cores, with only a few in memory at a time."""
 
 import os
 import threading
@@ -13,12 +13,12 @@ from knowsam_lite.errors import UserError
 
 T = TypeVar("T")
 R = TypeVar("R")
-CHUNK = 8  # items a task
-SMALL = 64  # up to here starting processes takes longer than the work
+CHUNK = 8  # items per task
+SMALL = 64  # up to this many items, starting processes takes longer than the work
 
 
 def each(function: Callable[[T], R], items: Sequence[T], workers: int) -> Iterator[R]:
-    """function(item) for each item, in order, by `workers` processes; what one of them raises is raised."""
+    """function(item) for each item, in order, by `workers` processes; their exceptions are raised here."""
     if workers <= 1 or len(items) <= SMALL:
         yield from map(function, items)
         return
@@ -34,7 +34,7 @@ def each(function: Callable[[T], R], items: Sequence[T], workers: int) -> Iterat
             yield from waiting.popleft().result()
     except BrokenProcessPool:
         raise UserError(
-            f"found one of {workers} processes killed, perhaps for want of memory, expected it to go on: "
+            f"found one of {workers} processes killed, perhaps out of memory, expected it to finish: "
             "run again with --workers 1"
         ) from None
     finally:
@@ -46,7 +46,7 @@ def _several(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
 
 
 def _prepare_worker() -> None:
-    """One thread a process, and no life after the parent's: a killed parent cannot stop its children."""
+    """One thread per process, which ends with its parent: a killed parent cannot stop its children."""
     import cv2
 
     cv2.setNumThreads(1)

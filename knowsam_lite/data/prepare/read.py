@@ -1,4 +1,4 @@
-"""Files of published sets to pictures and class indices."""
+"""Reads files of published sets as pictures and class indices."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ MIDDLE = 127  # a mask pixel above this is foreground
 
 
 def binary_pair(item: Item) -> Iterator[Piece]:
-    """One image whose masks are dark and bright: above 127 is foreground; several masks are united."""
+    """One image whose masks are dark and bright: above 127 is foreground; several masks are merged."""
     masks, changed = zip(*(binary(path) for path in item.masks), strict=True)
     yield _piece(item, _united(item, masks), sum(changed))
 
@@ -39,9 +39,9 @@ def colored_pair(item: Item, values: Sequence[int]) -> Iterator[Piece]:
 def binary(path: Path) -> tuple[np.ndarray, int]:
     """Class indices uint8 (H, W) of a dark and bright mask, and the number of pixels neither 0 nor 255.
 
-    UserError if a lossless file holds only values up to 127: then it is coded otherwise than it seems.
+    UserError if a lossless file holds only values up to 127: it is then probably coded, not dark and bright.
     """
-    bright = read_image(path).max(axis=2)  # of red on black, too
+    bright = read_image(path).max(axis=2)  # works for red on black, too
     if path.suffix.lower() not in LOSSY and 0 < bright.max() <= MIDDLE:
         found = ", ".join(map(str, np.unique(bright)[:6]))
         message = f"found mask values {found}, expected 0 and 255"
@@ -76,10 +76,10 @@ def _piece(item: Item, mask: np.ndarray, changed: int) -> Piece:
 
 
 def tiles(item: Item, side: int, groups: Sequence[Sequence[int]], least: float) -> Iterator[Piece]:
-    """A region cut into side x side tiles, row by row; what is left over at the right and below is dropped.
+    """A region cut into side x side tiles, row by row; what is left over at the right and bottom is dropped.
 
-    Class c unites the codes groups[c]; a code in none belongs to the last class. A tile needs at least the
-    share `least` of its pixels outside class 0, which is no tissue but the outside of the annotated region.
+    Class c merges the codes groups[c]; a code in none belongs to the last class. A tile needs at least the
+    share `least` of its pixels outside class 0, which is the area outside the annotated region, not tissue.
     """
     with large_pictures():
         image, codes = read_image(item.image), read_values(item.masks[0])
@@ -117,7 +117,7 @@ def slices(item: Item, values: Sequence[int], first: int = 0, word: str = "_slic
 
 @contextmanager
 def large_pictures() -> Iterator[None]:
-    """Within it Pillow reads regions of slides, which exceed the size from which it suspects an attack."""
+    """Lets Pillow read regions of slides, which exceed its limit against decompression bombs."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, REGION
     try:
         yield

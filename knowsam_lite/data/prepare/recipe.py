@@ -1,4 +1,4 @@
-"""What a data set's recipe says: where its files are published, what belongs together, how it is read."""
+"""A data set's recipe: where its files are published, which belong together, how they are read."""
 
 import re
 from collections import Counter, defaultdict
@@ -19,13 +19,13 @@ class Source:
     url: str = ""
     drive: str = ""
     sha256: str | None = None  # None: recorded at the first download and enforced from then on
-    by_hand: str = ""  # what a person does where no program can fetch it
-    size: str = ""  # as published, for those who wait
+    by_hand: str = ""  # what to do by hand where no program can download it
+    size: str = ""  # as published, to show before a download
 
 
 @dataclass(frozen=True)
 class Item:
-    """One file to convert: its id, its group, its split ("" where it is to be drawn), and its masks."""
+    """One file to convert: its id, its group, its split ("" if it is to be drawn), and its masks."""
 
     id: str
     group: str
@@ -38,8 +38,8 @@ class Item:
 class Piece:
     """One picture of the prepared set: uint8 (H, W) or (H, W, 3), and class indices uint8 (H, W).
 
-    `suffix` is appended to the item's id; `changed` counts the pixels of the mask that a threshold had to
-    decide; `spacing` is the size of a pixel (row, column) or of a voxel (slice, row, column) in mm.
+    `suffix` is appended to the item's id; `changed` counts the mask pixels decided by a threshold;
+    `spacing` is the size of a pixel (row, column) or of a voxel (slice, row, column) in mm.
     """
 
     suffix: str
@@ -60,9 +60,9 @@ class Recipe:
     name: str
     title: str
     classes: tuple[str, ...]  # the background first
-    find: Find  # the unpacked folders -> what is in them
-    read: Read  # one of them -> pictures and masks
-    licence: str  # the terms, as its publisher or a mirror states them
+    find: Find  # unpacked folders -> items
+    read: Read  # an item -> pictures and masks
+    licence: str  # the terms as stated by its publisher or a mirror
     citation: str
     sources: tuple[Source, ...] = ()
     val: float = 0.1  # share of the groups without an official split
@@ -90,7 +90,7 @@ class Rule:
 
 
 def pairs(roots: Sequence[Path], rules: Sequence[Rule]) -> list[Item]:
-    """What the rules find in the unpacked folders; UserError for a lonely image or a rule that finds none."""
+    """The items that the rules find in the folders; UserError for an unpaired image or an unmatched rule."""
     files = [entry for root in roots for entry in relative_files(root)]
     items = [item for rule in rules for item in _matched(files, rule)]
     for name, count in Counter(item.id for item in items).items():
@@ -100,7 +100,7 @@ def pairs(roots: Sequence[Path], rules: Sequence[Rule]) -> list[Item]:
 
 
 def relative_files(root: Path) -> list[tuple[str, Path]]:
-    """All files below `root` with their relative paths, sorted, without what macOS leaves in archives."""
+    """All files below `root` with their relative paths, sorted, without macOS metadata."""
     found = [(path.relative_to(root).as_posix(), path) for path in sorted(root.rglob("*")) if path.is_file()]
     return [(name, path) for name, path in found if "__MACOSX/" not in name and not path.name.startswith(".")]
 
@@ -134,5 +134,5 @@ def _key(match: re.Match[str]) -> tuple[str, ...]:
 
 
 def clean(name: str) -> str:
-    """The name with letters that every file system takes."""
+    """The name restricted to characters that every file system allows."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("_.") or "_"

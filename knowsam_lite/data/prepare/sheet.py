@@ -7,16 +7,16 @@ import cv2
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw
 
+from knowsam_lite.colors import CLASSES, INK
 from knowsam_lite.data.folder import SegmentationFolder
 from knowsam_lite.data.records import Record
-from knowsam_lite.figures.look import CLASSES, INK
 
 COLUMNS, ROWS, CELL, LINE, GAP = 6, 4, 160, 14, 4  # cells, cells, and pixels
 LEGEND = 22  # pixels
 
 
 def contact_sheet(data: SegmentationFolder, path: Path) -> list[str]:
-    """Write up to 24 pictures, evenly spread over the ids, as a PNG; returns the ids that it shows."""
+    """Write up to 24 pictures, evenly spread over the ids, as a PNG; returns the ids shown."""
     records = sorted((r for r in data.records if r.mask is not None), key=lambda record: record.id)
     count = min(len(records), COLUMNS * ROWS)
     chosen = [records[i * len(records) // count] for i in range(count)]

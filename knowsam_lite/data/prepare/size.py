@@ -1,4 +1,4 @@
-"""The size of the prepared pictures, and in plain words what happens to their shape."""
+"""The size of the prepared pictures, and what happens to their shape."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -35,7 +35,7 @@ class Size:
             return image, mask
         height, width = mask.shape
         scale = self.side / max(height, width)
-        wanted = (max(1, round(width * scale)), max(1, round(height * scale)))  # cv2 says width first
+        wanted = (max(1, round(width * scale)), max(1, round(height * scale)))  # cv2 takes width first
         if self.fit == "squash":
             wanted = (self.side, self.side)
         if wanted != (width, height):

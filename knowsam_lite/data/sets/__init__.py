@@ -15,7 +15,7 @@ SETS: dict[str, dict[str, Recipe]] = {
 
 
 def find_recipe(name: str, variant: str = "") -> Recipe:
-    """The recipe of a set and its variant (empty: the first); UserError lists what there is."""
+    """The recipe of a set and its variant (empty: the first); UserError lists the known ones."""
     if name not in SETS:
         raise UserError(
             f"found data set {name!r}, expected own or one of {', '.join(SETS)}: correct the name"

@@ -33,7 +33,7 @@ def _rule(part: str, split: str) -> Rule:
 
 
 def listed(roots: tuple[Path, ...]) -> list[Item]:
-    """What the three lists of the h5 layout name: single slices to train on, whole volumes to score."""
+    """The items in the three lists of the h5 layout: single slices to train on, whole volumes to score."""
     files = {name: path for root in roots for name, path in relative_files(root)}
     lists = {split: path for split, end in LISTS.items() for name, path in files.items() if path.name == end}
     if len(lists) < len(LISTS):
@@ -48,7 +48,7 @@ def listed(roots: tuple[Path, ...]) -> list[Item]:
             file, patient = folder / f"{name}.h5", re.match(r"patient\d+", name)
             if not file.is_file() or not patient:
                 raise UserError(
-                    f"found no {file}, expected it, for {path.name} names it: add it to the folder"
+                    f"found no {file}, expected it because {path.name} names it: add it to the folder"
                 )
             items.append(Item(name, patient[0], split, file, (file,)))
     return items
@@ -84,7 +84,7 @@ VARIANTS = {
         title="ACDC, h5 layout",
         classes=CLASSES,
         find=listed,
-        read=partial(slices, values=VALUES, first=1, word="_slice_"),  # numbered as the slices' files are
+        read=partial(slices, values=VALUES, first=1, word="_slice_"),  # numbered like the slice files
         licence=LICENCE,
         citation=CITATION,
         sources=(

@@ -2,8 +2,8 @@
 
 Codes: the publication's label list (github.com/PathologyDataScience/BCSS, meta/gtruth_codes.tsv). Grouping
 and test institutes: the baseline of its challenge (bcsegmentation.grand-challenge.org/Baseline): tumor with
-angioinvasion and DCIS; all inflammatory cells; necrosis; the rest is "other". Code 0 is the outside of the
-annotated region, no tissue; here it is the background, which scores leave out.
+angioinvasion and DCIS; all inflammatory cells; necrosis; the rest is "other". Code 0 is outside the annotated
+region and not tissue; here it is the background, which scores leave out.
 """
 
 from functools import partial
@@ -19,7 +19,7 @@ GROUPS = {
     "necrosis": (4,),
 }
 CLASSES = (*GROUPS, "other")
-LEAST = 0.5  # of a tile inside the region
+LEAST = 0.5  # least share of a tile inside the region
 FOLDER = "https://drive.google.com/drive/folders/1zqbdkQF8i5cEmZOGmbdQm-EP8dRYtvss"
 TEST_INSTITUTES = "OL|LL|E2|EW|GM|S3"
 NAME = r"(?P<patient>TCGA-{institute}-[^-]+)-(?P<key>[^/]+)\.png"
@@ -63,7 +63,7 @@ def _recipe(side: int) -> Recipe:
         mask_values=tuple(range(len(CLASSES))),
         notes=(
             f"tiles with less than {LEAST:.0%} of their pixels inside the annotated region are left out",
-            "class outside is no tissue; the publisher gives it no weight",
+            "class outside is not tissue; the publisher gives it no weight",
         ),
     )
 

@@ -8,7 +8,7 @@ from knowsam_lite.data.prepare.recipe import Recipe, Rule, Source, pairs
 
 def _recipe(name: str, title: str, kinds: str, count: int) -> Recipe:
     start = rf"(?:.*/)?(?P<kind>{kinds})/(?:{kinds}) \((?P<key>\d+)\)"
-    # A second lesion of one image has a second mask, NAME_mask_1.png: all are united.
+    # A second lesion of one image has a second mask, NAME_mask_1.png: all are merged.
     rule = Rule(rf"{start}\.png", rf"{start}_mask(?:_\d+)?\.png", id="{kind}_{key}")
     return Recipe(
         name=f"busi/{name}",
@@ -33,7 +33,7 @@ def _recipe(name: str, title: str, kinds: str, count: int) -> Recipe:
         expected={"all": count},
         labeled={"10%": "10%", "30%": "30%"},
         notes=(
-            "no official split, no patient ids and many near-duplicate images: a random split is too kind",
+            "no official split, no patient ids, many near-duplicate images: random splits are too optimistic",
         ),
     )
 

@@ -1,4 +1,4 @@
-"""Anyone's own images: two folders or one with suffixes; masks dark and bright, coded, palette or painted."""
+"""Your own images: two folders or one with suffixes; masks dark and bright, coded, palette or painted."""
 
 import hashlib
 import re
@@ -21,10 +21,10 @@ VOLUMES = (".nii.gz", ".nii")
 class Own:
     """How the files are laid out and what their values mean."""
 
-    mask_suffix: str = "_mask"  # what a mask's name has after its image's
+    mask_suffix: str = "_mask"  # follows the image's name in its mask's name
     classes: tuple[str, ...] = ("background", "object")  # the background first
-    values: tuple[str, ...] = ()  # one per class: numbers or #rrggbb; none: masks are dark and bright
-    group: str = ""  # regular expression; what it finds in a name is the group (a patient, a video)
+    values: tuple[str, ...] = ()  # one per class: numbers or #rrggbb; empty: masks are dark and bright
+    group: str = ""  # regular expression; its match in a name is the group (a patient, a video)
 
 
 def recipe(own: Own, title: str, sources: Sequence[Path]) -> Recipe:
@@ -81,7 +81,7 @@ def read(item: Item, values: tuple[int, ...], painted: bool) -> Iterator[Piece]:
 
 
 def find(roots: tuple[Path, ...], own: Own) -> list[Item]:
-    """The pairs in one folder (or archive) or in two, images first; UserError names what stands alone."""
+    """The pairs in one folder (or archive) or in two, images first; UserError names an unpaired file."""
     endings = (own.mask_suffix, *MASK_ENDINGS) if len(roots) > 1 else (own.mask_suffix,)
     if len(roots) == 1 and not own.mask_suffix:
         raise UserError(
@@ -113,7 +113,7 @@ def find(roots: tuple[Path, ...], own: Own) -> list[Item]:
 
 
 def _stems(root: Path) -> dict[str, Path]:
-    """Pictures and volumes below `root` by relative path without ending; UserError for two of one name."""
+    """Pictures and volumes below `root` by relative path without ending; UserError if two share a name."""
     found: dict[str, Path] = {}
     for name, path in relative_files(root):
         ending = next((end for end in VOLUMES + SUFFIXES if name.lower().endswith(end)), "")
@@ -122,7 +122,7 @@ def _stems(root: Path) -> dict[str, Path]:
         stem = name[: -len(ending)]
         if stem in found:
             raise UserError(
-                f"found {found[stem].name} and {path.name} of one name, expected one file: rename one"
+                f"found {found[stem].name} and {path.name} with the same name, expected one file: rename one"
             )
         found[stem] = path
     return found
@@ -138,12 +138,12 @@ def _group(pattern: str, stem: str, image: Path) -> str:
 
 
 def _refuse_equal_ids(items: Sequence[Item]) -> None:
-    """Names that differ only in letters that not every file system takes would become one file."""
+    """UserError for names that differ only in characters not every file system allows: they would collide."""
     stems = defaultdict(list)
     for item in items:
         stems[item.id.casefold()].append(item.image.name)
     for names in stems.values():
         if len(names) > 1:
             raise UserError(
-                f"found the names {' and '.join(names)}, expected more different ones: rename one"
+                f"found the names {' and '.join(names)}, expected names that differ more: rename one"
             )

@@ -92,8 +92,8 @@ VARIANTS = {
         expected={"train and val": 1450, "test": sum(TEST_SETS.values())},
         labeled={"1%": "15", "10%": "145", "30%": "435"},
         notes=(
-            "the official split: frames of CVC-ClinicDB stand in training and in test",
-            "the five test sets lie together in split test; the variants named after them hold one each",
+            "the official split: frames of CVC-ClinicDB are in training and in test",
+            "the five test sets together are the test split; the variants named after them hold one each",
         ),
     ),
     **{name.lower(): _test_only(name, count) for name, count in TEST_SETS.items() if name != "Kvasir"},

@@ -55,7 +55,7 @@ def gland(roots: tuple[Path, ...]) -> list[Item]:
 
 
 def everything(roots: tuple[Path, ...], rules: Sequence[Rule]) -> list[Item]:
-    """What the rules find, and TG3K."""
+    """The items that the rules find, and TG3K."""
     return [*pairs(roots, rules), *gland(roots)]
 
 
@@ -100,6 +100,6 @@ VARIANTS = {
         find=partial(everything, rules=(*TN3K, *DDTI)),
         val=0.05,
         labeled={"10%": "613", "30%": "1841"},
-        notes=("TG3K outlines the gland, TN3K and DDTI outline nodules: one class holds two meanings",),
+        notes=("TG3K outlines the gland, TN3K and DDTI outline nodules: one class has two meanings",),
     ),
 }

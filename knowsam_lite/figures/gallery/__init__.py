@@ -1,4 +1,4 @@
-"""Twelve figures for a lecture: each a function of a path, computed anew from the library's own parts."""
+"""Twelve figures for a lecture: each is a function of a path and computes what it shows with the library."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from knowsam_lite.figures.pipeline import pipeline as draw_pipeline
 
 
 def pipeline(path: Path) -> dict[str, list[str]]:
-    """The whole method: two subnets, their fused map as SAM's prompt, SAM's answer back to both."""
+    """The whole method: two subnets, their fused map as SAM's prompt, SAM's answer distilled into both."""
     return draw_pipeline(", ".join(BLOCKS), path)
 
 

@@ -1,13 +1,13 @@
-"""What the networks look at: the five task kinds, and what augmentation makes of one image."""
+"""The networks' input: the five task kinds, and augmented versions of one image."""
 
 from pathlib import Path
 
 import numpy as np
 
+from knowsam_lite.colors import overlay
 from knowsam_lite.data import Synthetic
 from knowsam_lite.data.transforms import Augment
 from knowsam_lite.figures.panels import panels
-from knowsam_lite.overlay import overlay
 
 TASKS = ("colonoscopy", "ultrasound", "dermoscopy", "cardiac", "histology")
 

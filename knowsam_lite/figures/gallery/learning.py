@@ -8,18 +8,19 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from knowsam_lite.colors import INK
 from knowsam_lite.config import Config
 from knowsam_lite.data.sampler import Batch
-from knowsam_lite.figures.look import COLORS, INK, QUIET, RC, save
+from knowsam_lite.figures.look import COLORS, QUIET, RC, save
 from knowsam_lite.figures.trends import trends
-from knowsam_lite.methods import KnowSam
+from knowsam_lite.methods import KnowSAM
 from knowsam_lite.methods.base import ramp
 
 PARTS = {"U-Net": "students.net_a", "V-Net": "students.net_b", "HAM": "students.ham", "SAM": "teacher"}
 
 
 def ramps(path: Path) -> dict[str, list[float]]:
-    """When what is switched on: the weight of consistency and entropy, the learning rate, and UGDA."""
+    """Schedules over a run: the weight of consistency and entropy, the learning rate, and UGDA."""
     progress = np.linspace(0, 1, 201)
     start = Config().mix_start
     return trends(
@@ -35,7 +36,7 @@ def ramps(path: Path) -> dict[str, list[float]]:
 
 
 def temperature(path: Path) -> dict[str, list[float]]:
-    """What softening does to SAM's logits 4, 2, 0 for three classes: near T = 10 the ranks still show."""
+    """Temperature softens SAM's logits 4, 2, 0 for three classes: near T = 10 their order still shows."""
     t = np.geomspace(0.5, 50, 121)
     p = torch.tensor([[4.0, 2.0, 0.0]]).div(torch.from_numpy(t)[:, None]).softmax(dim=1)
     curves = {f"logit {z}": (t, p[:, i].numpy()) for i, z in enumerate((4, 2, 0))}
@@ -45,7 +46,7 @@ def temperature(path: Path) -> dict[str, list[float]]:
 def reach() -> dict[str, dict[str, bool]]:
     """Loss term of `knowsam` -> part -> whether the term's gradient reaches it, measured on random images."""
     torch.manual_seed(0)
-    method = KnowSam(replace(Config(), image_size=32, steps=10), num_classes=2).train()
+    method = KnowSAM(replace(Config(), image_size=32, steps=10), num_classes=2).train()
     y = torch.zeros(4, 32, 32, dtype=torch.int64)
     y[:, 8:20, 8:20] = 1
     y[2:] = -1

@@ -36,7 +36,7 @@ def guesses(masks: Tensor, seed: int) -> Tensor:
 
 
 def uncertainty(path: Path) -> dict[str, list[float]]:
-    """Where one net is unsure (entropy) and where two contradict each other: borders, and mistakes."""
+    """Where one net is unsure (entropy) and where two disagree: at borders and mistakes."""
     images, masks = cases("dermoscopy", 2)
     z_a, z_b = guesses(masks, 1), guesses(masks, 5)
     p_a, p_b = z_a.softmax(dim=1), z_b.softmax(dim=1)
@@ -56,7 +56,7 @@ def uncertainty(path: Path) -> dict[str, list[float]]:
 
 
 def receptive_field(path: Path) -> dict[str, list[float]]:
-    """Which pixels can move the answer at the center: its gradient, mean of 16 random nets and images."""
+    """Which pixels influence the output at the center: its gradient, mean of 16 random nets and images."""
     row = {}
     for name, kind in (("U-Net", UNet), ("V-Net", VNet)):
         total = torch.zeros(SIZE, SIZE)
@@ -73,7 +73,7 @@ def receptive_field(path: Path) -> dict[str, list[float]]:
 
 @torch.inference_mode()
 def prompts(path: Path) -> dict[str, list[float]]:
-    """One SAM, four prompts: its answer to a point, a box and a rough mask, and what the rough mask was."""
+    """One SAM, four prompts: its answer to a point, a box and a rough mask, and the rough mask itself."""
     sam = PromptedSam(backbone_named("sam_mini"), SIZE)
     load_pretrained(sam)
     sam.eval()

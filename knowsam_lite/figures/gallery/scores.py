@@ -1,4 +1,4 @@
-"""What the metrics see and what they do not: discs that are moved, and single wrong pixels."""
+"""What the metrics see and what they miss: shifted discs, and single wrong pixels."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def disc(radius: float, x: float = SIZE / 2) -> np.ndarray:
 
 
 def small_objects(path: Path) -> dict[str, list[float]]:
-    """The same two pixels off: harmless for a large object, ruin for a small one, when overlap is counted."""
+    """A shift of two pixels: harmless for the overlap of a large object, ruinous for a small one."""
     radii = np.arange(2, 61)
     pairs = [(disc(r), disc(r, SIZE / 2 + 2)) for r in radii.tolist()]
     return trends(
@@ -54,6 +54,6 @@ def outliers(path: Path) -> dict[str, list[float]]:
 
 
 def largest(pred: np.ndarray, true: np.ndarray) -> float:
-    """The Hausdorff distance itself: the farthest that a pixel of one mask lies from the other."""
+    """The Hausdorff distance: the largest distance of a pixel of one mask from the other."""
     p, t = np.argwhere(pred), np.argwhere(true)
     return max(directed_hausdorff(p, t)[0], directed_hausdorff(t, p)[0])

@@ -1,0 +1,116 @@
+"""The set-up of a notebook: missing packages, how much it may compute, and where the data is."""
+
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TypeVar
+
+from knowsam_lite import __version__
+from knowsam_lite.errors import UserError
+
+Size = TypeVar("Size")
+BUDGETS = ("smoke", "ci", "laptop", "gpu")
+
+
+def sees_cuda() -> bool:
+    """True if PyTorch is installed and finds a CUDA device."""
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return False
+    return torch.cuda.is_available()
+
+
+class Budget:
+    """How much a notebook may compute: the environment variable KNOWSAM_LITE_BUDGET, by default "gpu" where
+    PyTorch sees a CUDA device, else "laptop".
+    """
+
+    @property
+    def name(self) -> str:
+        """One of "smoke" (no training), "ci", "laptop" and "gpu". Raises UserError for any other value."""
+        name = os.environ.get("KNOWSAM_LITE_BUDGET") or ("gpu" if sees_cuda() else "laptop")
+        if name not in BUDGETS:
+            raise UserError(
+                f"found KNOWSAM_LITE_BUDGET={name}, expected one of {', '.join(BUDGETS)}: correct it"
+            )
+        return name
+
+    def __call__(self, smoke: Size, ci: Size, laptop: Size, gpu: Size) -> Size:
+        """The one of four values that the budget chooses: `steps = budget(smoke=0, ci=40, ...)`."""
+        return {"smoke": smoke, "ci": ci, "laptop": laptop, "gpu": gpu}[self.name]
+
+
+budget = Budget()
+
+
+def data_folder() -> Path:
+    """Where chapters look for real images: KNOWSAM_LITE_DATA, by default `datasets` beside the notebook."""
+    return Path(os.environ.get("KNOWSAM_LITE_DATA", "datasets"))
+
+
+def missing_requirements() -> list[str]:
+    """The requirements of the installed package, extras aside, that this environment lacks."""
+    try:
+        declared = importlib.metadata.requires("knowsam-lite") or []
+    except importlib.metadata.PackageNotFoundError:  # a checkout on the path, not installed
+        return []
+    missing = []
+    for requirement in declared:
+        name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
+        if "extra ==" not in requirement:
+            try:
+                importlib.metadata.version(name)
+            except importlib.metadata.PackageNotFoundError:
+                missing.append(requirement.split(";")[0].strip())
+    return missing
+
+
+def install(requirements: list[str]) -> None:
+    """pip install, keeping torch, torchvision and numpy at their installed versions, if any.
+
+    Raises UserError if pip fails.
+    """
+    kept = []
+    for name in ("torch", "torchvision", "numpy"):
+        try:
+            kept.append(f"{name}=={importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    with tempfile.TemporaryDirectory() as folder:
+        constraints = Path(folder) / "constraints.txt"
+        constraints.write_text("\n".join(kept), encoding="utf-8")
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "-c", str(constraints), *requirements]
+        outcome = subprocess.run(command, capture_output=True, text=True)
+    if outcome.returncode:
+        says = (outcome.stderr.strip() or "no message").splitlines()[-1]
+        raise UserError(
+            f"found pip failing ({says}), expected it to install {', '.join(requirements)}: install them "
+            "by hand, then run this cell again"
+        )
+
+
+def setup() -> None:
+    """Install what is missing, set the style of all figures, and print versions, device, budget and data
+    folder.
+    """
+    missing = missing_requirements()
+    if missing:
+        install(missing)
+    import matplotlib
+    import numpy
+    import torch
+
+    from knowsam_lite.figures import style
+
+    style()
+    cuda = torch.cuda.is_available()
+    print(f"knowsam_lite {__version__}, Python {sys.version.split()[0]}, torch {torch.__version__}", end=", ")
+    print(f"numpy {numpy.__version__}, matplotlib {matplotlib.__version__}")
+    print(f"device  {torch.cuda.get_device_name() if cuda else 'CPU'}")
+    print(f"budget  {budget.name} (set KNOWSAM_LITE_BUDGET to one of {', '.join(BUDGETS)} to change it)")
+    print(f"data    {data_folder()}")

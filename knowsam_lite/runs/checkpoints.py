@@ -1,0 +1,108 @@
+"""Saving and loading checkpoints, with every tensor checked."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.optim import Optimizer
+
+from knowsam_lite.errors import UserError
+from knowsam_lite.files import write_aside
+from knowsam_lite.methods.base import Method
+from knowsam_lite.sam.weights import misfits, read_tensors
+
+
+def require_finite(tensors: dict[str, Tensor]) -> None:
+    """Raise UserError naming the first tensor that is not finite: such a state is never saved."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise UserError(
+                f"found non-finite numbers in {name}, expected none: lower the learning rate; not saved"
+            )
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The progress of a training."""
+
+    step: int  # optimizer steps done
+    best: float  # best val Dice so far, -1 before the first validation
+    labeled: list[str]  # ids of the labelled training images
+
+
+def save_last(path: Path, method: Method, optimizers: Sequence[Optimizer], progress: Progress) -> None:
+    """Save everything needed to resume exactly: networks, optimizers, progress, random state."""
+    state = method.trained_state()
+    require_finite(state)
+    content: dict[str, Any] = {
+        "method": state,
+        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+        "progress": json.dumps(asdict(progress)),
+        "random": torch.get_rng_state(),
+        "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+    write_aside(path, lambda aside: torch.save(content, aside))
+
+
+def load_last(path: Path, method: Method, optimizers: Sequence[Optimizer] | None = None) -> Progress:
+    """Restore what `save_last` saved; the optimizers and the random state only if `optimizers` are given."""
+    if not path.is_file():
+        raise UserError(
+            f"found no {path}, expected the last checkpoint of a run: train first, or check the folder"
+        )
+    try:
+        content = torch.load(path, "cpu", weights_only=True)
+        progress = Progress(**json.loads(content["progress"]))
+        tensors = content["method"]
+    except Exception as error:  # torch, zipfile, pickle and JSON each raise their own errors
+        raise UserError(
+            f"found an unreadable checkpoint {path}, expected one of this library: start again"
+        ) from error
+    load_trained(method, tensors, path)
+    if optimizers is not None:
+        for optimizer, state in zip(optimizers, content["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+        torch.set_rng_state(content["random"])
+        if torch.cuda.is_available() and content["random_cuda"]:
+            torch.cuda.set_rng_state_all(content["random_cuda"])
+    return progress
+
+
+def save_best(path: Path, method: Method, step: int) -> None:
+    """Save only the trained tensors, as safetensors, with the number of optimizer steps done."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in method.trained_state().items()}
+    require_finite(state)
+    write_aside(
+        path, lambda aside: save_file(state, aside, metadata={"method": method.name, "step": str(step)})
+    )
+
+
+def load_best(path: Path, method: Method) -> int:
+    """Load what `save_best` saved into `method`, every tensor checked; return its step."""
+    load_trained(method, read_tensors(path), path)
+    with safe_open(path, "pt") as file:
+        about = file.metadata() or {}
+    if "step" not in about:
+        raise UserError(f"found no step in {path}, expected the one that training saves: train again")
+    return int(about["step"])
+
+
+def load_trained(method: Method, tensors: dict[str, Tensor], source: Path) -> None:
+    """Put the trained tensors into `method`. Raises UserError naming what is missing, unexpected or of
+    another shape.
+    """
+    unused = method.left_out()
+    tensors = {name: t for name, t in tensors.items() if not (unused and name.startswith(unused))}
+    faults = misfits(tensors, method.trained_state())
+    if faults:
+        raise UserError(
+            f"found {source} that does not fit method {method.name!r} ({faults}), "
+            "expected exactly its tensors: use the configuration with which it was trained"
+        )
+    method.load_state_dict({**method.state_dict(), **tensors}, strict=True)
