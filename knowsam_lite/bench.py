@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from knowsam_lite.aggregation import HybridAggregation
 from knowsam_lite.config import Config
 from knowsam_lite.data import Record, SegmentationData, Synthetic, open_dataset
-from knowsam_lite.data.sampler import StepBatches
+from knowsam_lite.data.sampler import Batch, StepBatches
 from knowsam_lite.errors import UserError
 from knowsam_lite.fast.allocator import SMALL_CACHE, freed_memory_kept, small_cache_is_off
 from knowsam_lite.machine import describe, peak_memory
@@ -110,17 +110,23 @@ def step_trainer(shape: Shape, device: str) -> tuple[Trainer, Any]:
     return trainer, trainer.batches[0]
 
 
-@freed_memory_kept()
-def bench_step(shape: Shape, rounds: int = 5, device: str = "auto") -> dict[str, Any]:
-    """Time `rounds` training steps without data loading: median seconds and peak memory."""
-    trainer, batch = step_trainer(shape, device)
+def timed_steps(trainer: Trainer, batch: Batch, rounds: int) -> list[float]:
+    """The seconds of each of several steps on one batch."""
     seconds = []
-    for _ in range(WARM_UP + rounds):
+    for _ in range(rounds):
         wait(trainer.device)
         began = time.perf_counter()
         trainer.train_step(batch)
         wait(trainer.device)
         seconds.append(time.perf_counter() - began)
+    return seconds
+
+
+@freed_memory_kept()
+def bench_step(shape: Shape, rounds: int = 5, device: str = "auto") -> dict[str, Any]:
+    """Time `rounds` training steps, without reading data: the median seconds, and the peak memory."""
+    trainer, batch = step_trainer(shape, device)
+    seconds = timed_steps(trainer, batch, WARM_UP + rounds)
     return {
         "seconds_per_step": statistics.median(seconds[WARM_UP:]),
         "peak_memory_bytes": peak_memory(trainer.device),

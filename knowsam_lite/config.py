@@ -1,4 +1,4 @@
-"""All settings of a run in one frozen dataclass, and two recipes by name."""
+"""All settings of a run in one frozen dataclass, and the recipes by name."""
 
 import json
 from dataclasses import asdict, dataclass, fields, replace
@@ -10,13 +10,19 @@ from knowsam_lite.errors import UserError
 
 @dataclass(frozen=True)
 class Config:
-    """One training run. The defaults are the recipe `laptop`: short, small, for a CPU."""
+    """One training run. The defaults are the recipe `lesson`: short, small, for a CPU."""
 
     # Data and method
     data: str = "synthetic:dermoscopy"  # a folder in the layout of the README, or synthetic:KIND[:N[:SEED]]
     method: str = "knowsam"  # a name in METHODS, or your own package.module:Class
     labeled: str = "8"  # labelled training images: "15" images, "10%" or "3groups"
     image_size: int = 64  # pixels a side for training; a multiple of 16
+    students: Literal["paper", "pretrained"] = "paper"  # U-Net and V-Net, or encoders with a start
+    encoder_a: str = "efficientnet_lite0"  # of pretrained students: a name in ENCODERS, or any of timm's
+    decoder_a: str = "unet"  # a name in DECODERS
+    encoder_b: str = "efficientnet_lite1"
+    decoder_b: str = "fpn"
+    encoder_weights: Literal["imagenet", "none"] = "imagenet"  # "none": at random
     val: float = 0.2  # fraction of images for validation, where the folder has no index.csv
     test: float = 0.2  # fraction for the test, likewise
     seed: int = 0  # choice of labelled images, initial weights, order, augmentation
@@ -27,6 +33,8 @@ class Config:
     batch_unlabeled: int = 4  # unlabelled images per batch
     optimizer: Literal["adamw", "published"] = "adamw"  # "published": SGD for the students, Adam for SAM
     learning_rate: float = 1e-3  # of the students; decays linearly to 0
+    encoder_rate: float = 0.25  # learning rate of a pretrained encoder, as a fraction of the above
+    warm_up: float = 0.0  # fraction of the run in which the learning rates rise from 0
     teacher_learning_rate: float = 1e-3  # of SAM's adapters and prompts; decays linearly to 0
     weight_decay: float = 1e-2  # of the students
     labeled_aug: Literal["none", "weak", "strong"] = "weak"  # augmentation of the labelled half
@@ -34,6 +42,7 @@ class Config:
 
     # Settings of the method
     teacher: str = "sam_mini"  # a name in BACKBONES
+    teacher_size: int | None = None  # pixels a side at which it looks; default: image_size
     checkpoint: Path | None = None  # a file with its pretrained weights instead of the published ones
     teacher_learns: tuple[Literal["adapters", "prompts"], ...] = ("adapters", "prompts")  # the rest is frozen
     consistency_weight: float = 1.0  # final weight; the weight is this times the ramp w(t)
@@ -44,7 +53,12 @@ class Config:
     mix_grid: int = 4  # UGDA divides each image into grid x grid cells
     mix_count: int = 5  # cells that are exchanged
     mix_most: Literal["uncertain", "certain"] = "uncertain"  # which cells
-    largest_component: bool = True  # BCP's pseudo-labels: keep one component per class; off for many objects
+    threshold: float = 0.95  # confidence from which a pseudo-label counts in fixmatch, unimatch, knowsam_plus
+    labels_first: float = 0.15  # of knowsam_plus: fraction of the run that learns from labels alone
+    pseudo: Literal["soft", "hard"] = "soft"  # of knowsam_plus: KL at T, or labels above threshold
+    target: Literal["sam", "ema", "both"] = "both"  # of knowsam_plus: whose answer is learned
+    cutmix: bool = True  # of knowsam_plus, fixmatch: paste a rectangle between images
+    largest_component: bool = True  # BCP's pseudo-labels: keep one component a class; off for many objects
 
     # Output and hardware
     out: Path = Path("runs/knowsam")  # run folder
@@ -79,7 +93,8 @@ class Config:
 
     @classmethod
     def from_json(cls, text: str) -> "Config":
-        """Read what `to_json` wrote. Raises UserError if a name is missing or unknown."""
+        """Read what `to_json` wrote. A field that older versions did not have
+        gets its default, which is what they did. Raises UserError for an unknown name."""
         try:
             values: dict[str, Any] = json.loads(text)
         except ValueError as error:
@@ -87,10 +102,10 @@ class Config:
                 f"found invalid JSON in a configuration ({error}), expected config.json of a run"
             ) from None
         names = {f.name for f in fields(cls)}
-        odd = sorted(names ^ set(values))
+        odd = sorted(set(values) - names)
         if odd:
             raise UserError(
-                f"found a configuration with missing or unknown fields {odd}, expected those of this version"
+                f"found a configuration with unknown fields {odd}, expected those of this version"
             )
         hints = get_type_hints(cls)
         for name, value in values.items():
@@ -101,9 +116,25 @@ class Config:
         return cls(**values)
 
 
-LAPTOP = Config()
+# What the lessons and the embedded images are made for; older versions called it `laptop`.
+LESSON = Config()
+# A useful model from few labels in an hour on two cores: pretrained students and a real SAM.
+LAPTOP = replace(
+    LESSON,
+    method="knowsam_plus",
+    students="pretrained",
+    teacher="mobile_sam",
+    teacher_size=256,
+    image_size=128,
+    steps=400,
+    warm_up=0.05,
+    mix_start=1.0,
+    labeled="15",
+    val_every=50,
+)
+OVERNIGHT = replace(LAPTOP, image_size=256, steps=3000, val_every=200)
 PAPER = replace(
-    LAPTOP,
+    LESSON,
     image_size=256,
     steps=50_000,
     batch_labeled=12,
@@ -117,11 +148,11 @@ PAPER = replace(
     log_every=50,
     val_every=200,
 )
-RECIPES = {"laptop": LAPTOP, "paper": PAPER}
+RECIPES = {"lesson": LESSON, "laptop": LAPTOP, "overnight": OVERNIGHT, "paper": PAPER}
 
 # Base configurations of a grid of runs: a trial, an overnight run on two cores, and the paper's.
 BUDGETS = {
-    "ci": replace(LAPTOP, image_size=32, steps=20, log_every=5, val_every=10),
-    "laptop": replace(LAPTOP, steps=400),
+    "ci": replace(LESSON, image_size=32, steps=20, log_every=5, val_every=10),
+    "laptop": replace(LESSON, steps=400),
     "gpu": PAPER,
 }

@@ -62,6 +62,7 @@ class Trainer:
             size=config.image_size,
             labeled_aug=config.labeled_aug,
             unlabeled_aug=config.unlabeled_aug,
+            extra_views=self.method.extra_views,
         )
         self.optimizers = self.method.optimizers()
         self.base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
@@ -139,11 +140,14 @@ class Trainer:
 
         The terms stay on the device.
 
-        After step t = 0, 1, ... each learning rate becomes base x (1 - t / t_max), as in the authors' code.
+        After step t = 0, 1, ... each learning rate becomes base x (1 - t / t_max), as the authors do, after
+        a warm-up if there is one.
         """
+        factor = 1 - max(self.step - 1, 0) / self.config.steps
+        factor *= min(1.0, (self.step + 1) / max(self.config.warm_up * self.config.steps, 1))
         for optimizer, rates in zip(self.optimizers, self.base_rates, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * (1 - max(self.step - 1, 0) / self.config.steps)
+                group["lr"] = rate * factor
         batch = batch.to(self.device)
         terms: dict[str, Tensor] = {}
         parts = self.method.parts(batch, self.step)

@@ -10,7 +10,19 @@ PACKAGE = Path(__file__).resolve().parents[1] / "knowsam_lite"
 LAYERS = (
     *("deprecated", "errors", "files", "downloads", "colors", "machine", "interrupt", "config"),
     *("metrics", "calibration", "uncertainty", "subnets", "decoders", "aggregation", "students"),
-    *("losses", "mixing", "data", "sam", "official", "methods", "fast", "runs", "predict", "evaluation"),
+    *(
+        "losses",
+        "mixing",
+        "data",
+        "sam",
+        "encoders",
+        "official",
+        "methods",
+        "fast",
+        "runs",
+        "predict",
+        "evaluation",
+    ),
     *("figures", "training", "report", "bench", "compare", "commands", "cli", "course", "__main__"),
 )
 BLOCKS = ("uncertainty", "subnets", "decoders", "aggregation", "students", "losses", "mixing", "sam")

@@ -23,7 +23,15 @@ from knowsam_lite.sam.tiny_vit import AdapterTinyBlock, ConvNorm, WindowAttentio
 from knowsam_lite.sam.weights import pretrained_names
 
 TINY = TinyVitBackbone(
-    prompt_dim=32, mlp_dim=64, dims=(8, 16, 16, 32), depths=(1, 1, 2, 1), num_heads=(1, 2, 2, 4)
+    stem=(1, 1),
+    stretched=True,
+    patch_size=4,
+    pretrained_size=256,
+    prompt_dim=32,
+    mlp_dim=64,
+    dims=(8, 16, 16, 32),
+    depths=(1, 1, 2, 1),
+    num_heads=(1, 2, 2, 4),
 )
 LITE = BACKBONES["lite_medsam"]
 
@@ -206,7 +214,8 @@ def test_its_note_stands_wherever_it_appears(tmp_path, capsys, monkeypatch):
     folder, run = make_folder(tmp_path / "data"), tmp_path / "run"
     options = ["--teacher", "lite_medsam", "--checkpoint", tmp_path / "small.pth", "--image-size", 32]
     few = ["--labeled", 2, "--steps", 2, "--batch-labeled", 1, "--batch-unlabeled", 1, "--val-every", 2]
-    for arguments in (["train", "--data", folder, "--out", run, *options, *few], ["evaluate", run]):
+    train = ["train", "--recipe", "lesson", "--data", folder, "--out", run, *options, *few]
+    for arguments in (train, ["evaluate", run]):
         assert main([str(a) for a in arguments]) == 0
         printed = capsys.readouterr().out.splitlines()
         assert printed.count(f"Note: {LITE.note}.") == (2 if arguments[0] == "train" else 1)

@@ -36,7 +36,11 @@ def test_top_level_layout():
 
 def test_environment_holds_python_pip_and_the_editable_install_only():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text("utf8"))
-    assert environment["dependencies"] == ["python>=3.10", "pip", {"pip": ["-e .[course,dev,volumes]"]}]
+    assert environment["dependencies"] == [
+        "python>=3.10",
+        "pip",
+        {"pip": ["-e .[course,dev,pretrained,volumes]"]},
+    ]
     assert set(environment) == {"name", "channels", "dependencies"}
     assert {"course", "dev", "volumes"} <= set(PROJECT["optional-dependencies"])
 

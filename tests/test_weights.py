@@ -82,7 +82,7 @@ def test_a_failed_download_is_one_line_and_exit_code_2(cache, server, monkeypatc
 
 def test_an_unknown_teacher_lists_the_known(capsys):
     code, printed = run(capsys, "weights", "sam_vit_x")
-    assert code == 2 and "expected one of sam_mini, lite_medsam, sam_vit_b" in printed.err
+    assert code == 2 and "expected one of sam_mini, mobile_sam, lite_medsam, sam_vit_b" in printed.err
 
 
 def test_the_help_names_every_teacher(capsys):

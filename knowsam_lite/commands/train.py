@@ -1,10 +1,10 @@
 """`knowsam-lite train`: train a method, and score it on the test images."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
@@ -19,27 +19,96 @@ def train(arguments: Sequence[str]) -> int:
     from knowsam_lite.config import RECIPES, Config
 
     choice = argparse.ArgumentParser(add_help=False)
-    choice.add_argument("--recipe", choices=list(RECIPES), default="laptop")
+    choice.add_argument("--recipe", choices=list(RECIPES))
     choice.add_argument("--resume", type=Path)
+    choice.add_argument("--minutes", type=float)
     chosen, rest = choice.parse_known_args(arguments)
     if chosen.resume is None:
         config = tyro.cli(
             Config,
             args=rest,
-            default=RECIPES[chosen.recipe],
+            default=_defaults(chosen.recipe, rest),
             prog="knowsam-lite train",
             description="Train a method and score it on the test images. Before all others: --recipe "
-            f"{'|'.join(RECIPES)} chooses the defaults below; --resume RUN resumes an interrupted run.",
+            f"{'|'.join(RECIPES)} chooses the defaults below (lesson for synthetic images, else laptop); "
+            "--minutes M fits the number of steps to a step's time on this machine; --resume RUN resumes an "
+            "interrupted run.",
         )
-        return _train(config, resume=False)
-    if rest:
+        return _train(config if chosen.minutes is None else _fitted(config, chosen.minutes), resume=False)
+    if rest or chosen.minutes is not None:
         raise UserError(
-            f"found {' '.join(rest)} beside --resume, expected nothing: a resumed run keeps its configuration"
+            f"found {' '.join(rest) or '--minutes'} beside --resume, expected nothing: a resumed run keeps "
+            "its configuration"
         )
     path = chosen.resume / "config.json"
     if not path.is_file():
         raise UserError(f"found no {path}, expected a run folder: check the path given to --resume")
     return _train(replace(Config.from_json(path.read_text(encoding="utf-8")), out=chosen.resume), resume=True)
+
+
+def _defaults(recipe: str | None, arguments: Sequence[str]) -> "Config":
+    """The recipe asked for; without one `lesson` for synthetic images and `laptop` for others, with what is
+    here: a line says what is missing.
+    """
+    from knowsam_lite.config import RECIPES, Config
+    from knowsam_lite.data import is_synthetic
+
+    if recipe is not None:
+        return RECIPES[recipe]
+    data = argparse.ArgumentParser(add_help=False)
+    data.add_argument("--data", default=Config.data)
+    if is_synthetic(data.parse_known_args(arguments)[0].data):
+        return RECIPES["lesson"]
+    config = RECIPES["laptop"]
+    for changes, missing in _missing(config, arguments):
+        print(f"Note: {missing}.")
+        config = replace(config, **changes)
+    return config
+
+
+def _missing(config: "Config", arguments: Sequence[str]) -> Iterator[tuple[dict[str, Any], str]]:
+    """What of a recipe is not on this machine: what is taken instead, and a line that says so."""
+    from knowsam_lite.encoders import ENCODERS
+    from knowsam_lite.encoders.weights import timm_name
+    from knowsam_lite.sam.backbones import backbone_named
+
+    try:
+        for encoder in (config.encoder_a, config.encoder_b):
+            timm_name(encoder)
+            ENCODERS[encoder].weights.find(encoder)
+    except UserError as error:
+        yield {"students": "paper"}, f"without pretrained students, for {_why(error)}"
+    source = backbone_named(config.teacher).weights
+    if source is None or "--checkpoint" in arguments or "--teacher" in arguments:
+        return
+    try:
+        source.find(config.teacher)
+    except UserError as error:
+        yield {"teacher": "sam_mini", "teacher_size": None}, f"sam_mini stands in, for {_why(error)}"
+
+
+def _why(error: UserError) -> str:
+    return str(error).removeprefix("found ")
+
+
+def _fitted(config: "Config", minutes: float) -> "Config":
+    """The configuration with as many steps as fit, by three steps from the middle of such a run."""
+    from statistics import median
+
+    from knowsam_lite.bench import LONG, Noise, timed_steps
+    from knowsam_lite.methods import method_named
+    from knowsam_lite.training import Trainer
+
+    timed = replace(config, steps=LONG, labeled=str(config.batch_labeled))
+    method = method_named(config.method).with_random_weights(timed, 2)
+    images = Noise(2, config.image_size, 3 * (config.batch_labeled + config.batch_unlabeled))
+    trainer = Trainer(images, timed, method)
+    trainer.method.train()
+    trainer.step = LONG // 2
+    seconds = median(timed_steps(trainer, trainer.batches[trainer.step], 4)[1:])
+    steps = max(round(60 * minutes / seconds), 1)
+    print(f"{seconds:.2f} s a step: {steps} steps in {minutes:g} minutes, validation aside")
+    return replace(config, steps=steps)
 
 
 def _train(config: "Config", resume: bool) -> int:

@@ -11,7 +11,11 @@ import tyro
 class Options:
     """Download the pretrained weights of a teacher, so that `train --teacher NAME` finds them."""
 
-    teacher: Annotated[str, tyro.conf.Positional]  # sam_mini, lite_medsam, sam_vit_b, sam_vit_l, sam_vit_h
+    teacher: Annotated[
+        str,
+        tyro.conf.Positional,
+        tyro.conf.arg(help="sam_mini, mobile_sam, lite_medsam, sam_vit_b, sam_vit_l or sam_vit_h"),
+    ]
 
 
 def weights(arguments: Sequence[str]) -> int:

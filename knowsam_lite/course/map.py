@@ -12,7 +12,17 @@ GROUPS = {
         *("uncertainty", "subnets", "decoders", "aggregation", "students", "losses", "mixing", "sam"),
     ),
     "Methods and what is done with them": (
-        *("methods", "training", "interrupt", "evaluation", "metrics", "calibration", "predict", "runs"),
+        *(
+            "methods",
+            "encoders",
+            "training",
+            "interrupt",
+            "evaluation",
+            "metrics",
+            "calibration",
+            "predict",
+            "runs",
+        ),
         *("report", "figures", "compare", "bench"),
     ),
     "Data": ("data", "downloads"),

@@ -20,6 +20,11 @@ __all__ = [
 ]
 
 
+def is_synthetic(address: str) -> bool:
+    """Whether an address names images that the library draws."""
+    return address.startswith("synthetic:")
+
+
 def open_dataset(
     address: str | Path, size: int = 64, val: float = 0.2, test: float = 0.2
 ) -> SegmentationFolder | Synthetic:
@@ -29,7 +34,7 @@ def open_dataset(
     the side of synthetic images in pixels; `val` and `test` are the fractions held out of a plain pair of
     folders. UserError if the address is malformed or holds nothing usable.
     """
-    if not str(address).startswith("synthetic:"):
+    if not is_synthetic(str(address)):
         return SegmentationFolder(address, val=val, test=test)
     kind, *numbers = str(address).split(":")[1:]
     if len(numbers) > 2 or not all(number.isdecimal() for number in numbers):

@@ -1,6 +1,6 @@
 """Two-stream batches, one item per training step, and whole cases for evaluation."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,21 +19,28 @@ class Batch:
     """One step's images, the labelled ones first.
 
     x (N, 3, H, W) float32 in [0, 1]; y (N, H, W) int64, -1 where the label is unknown; `n_labeled` images are
-    labelled.
+    labelled. `weak`, `strong` (N_u, 3, H, W): the unlabelled images again, moved as in x, without changes of
+    color and with others; None unless the method asks for `extra_views`.
     """
 
     x: torch.Tensor
     y: torch.Tensor
     n_labeled: int
     ids: list[str]
+    weak: torch.Tensor | None = None
+    strong: torch.Tensor | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         """The batch on another device; the copy from pinned memory is asynchronous."""
-        return replace(self, x=self.x.to(device, non_blocking=True), y=self.y.to(device, non_blocking=True))
+        return self._changed(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Batch":
         """The batch in pinned memory; the DataLoader calls this for a CUDA device."""
-        return replace(self, x=self.x.pin_memory(), y=self.y.pin_memory())
+        return self._changed(torch.Tensor.pin_memory)
+
+    def _changed(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "Batch":
+        weak, strong = (None if view is None else change(view) for view in (self.weak, self.strong))
+        return replace(self, x=change(self.x), y=change(self.y), weak=weak, strong=strong)
 
 
 class Stream:
@@ -54,9 +61,9 @@ class StepBatches(Dataset):
 
     `labeled_ids` are the training images whose masks are read; the other training images are the unlabelled
     stream, and their masks are never opened. `size` is in pixels; `labeled_aug` and `unlabeled_aug` name
-    kinds of `Augment`. Use as `DataLoader(batches, sampler=range(first_step, steps), batch_size=None,
-    num_workers=...)`. UserError if nothing is labelled, an id is not a training image with a mask, or there
-    are too few images.
+    kinds of `Augment`. `extra_views` of the unlabelled images: 1 adds the weak view, 2 also a second strong
+    one. Use as `DataLoader(batches, sampler=range(first_step, steps), batch_size=None, num_workers=...)`.
+    UserError if nothing is labelled, an id is not a training image with a mask, or there are too few images.
     """
 
     def __init__(
@@ -70,6 +77,7 @@ class StepBatches(Dataset):
         size: int,
         labeled_aug: str = "weak",
         unlabeled_aug: str = "weak",
+        extra_views: int = 0,
     ) -> None:
         train = dataset.split("train")
         labeled = [record for record in train if record.id in labeled_ids]
@@ -79,11 +87,14 @@ class StepBatches(Dataset):
         self.batch_labeled, self.batch_unlabeled = batch_labeled, batch_unlabeled
         self.streams = Stream(labeled, seed, 0), Stream(unlabeled, seed, 1)
         self.augments = Augment(labeled_aug, size), Augment(unlabeled_aug, size)
+        self.extra_views = extra_views
+        self.weaken, self.recolor = Augment("weak", size), Augment("color", size)
         self._cache: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}
         self._cached_bytes = 0
 
     def __getitem__(self, step: int) -> Batch:
         images, labels, ids = [], [], []
+        extra: list[list[torch.Tensor]] = [[] for _ in range(self.extra_views)]
         for place in range(self.batch_labeled + self.batch_unlabeled):
             labeled = place < self.batch_labeled
             if labeled:
@@ -93,10 +104,16 @@ class StepBatches(Dataset):
             image, mask = self._load(record, labeled)
             seed = int(np.random.SeedSequence([self.seed, step, place]).generate_state(1)[0])
             x, y = self.augments[0 if labeled else 1](image, mask, seed)
+            if not labeled and extra:  # "strong" begins with what "weak" does, so the same seed moves alike
+                moved, _ = self.weaken.changed(image, None, seed)
+                views = (moved, self.recolor.changed(moved, None, seed + 1)[0])
+                for found, view in zip(extra, views, strict=False):
+                    found.append(to_tensor(view))
             images.append(x)
             labels.append(torch.full((self.size, self.size), -1) if y is None else y)
             ids.append(record.id)
-        return Batch(torch.stack(images), torch.stack(labels), self.batch_labeled, ids)
+        seen = [torch.stack(found) for found in extra]
+        return Batch(torch.stack(images), torch.stack(labels), self.batch_labeled, ids, *seen)
 
     def _load(self, record: Record, labeled: bool) -> tuple[np.ndarray, np.ndarray | None]:
         """Image and, only if labelled, mask at `size`, decoded once as long as the cache has room."""

@@ -13,7 +13,7 @@ import torch
 
 from knowsam_lite.errors import UserError
 
-KINDS = ("none", "weak", "strong")
+KINDS = ("none", "weak", "strong", "color")
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:
@@ -41,9 +41,9 @@ class Augment:
     """Resize to size x size and augment at random, the same way for the same seed.
 
     "none" only resizes. "weak" flips, rotates by multiples of 90 degrees, and shifts, scales and rotates a
-    little (reflected borders). "strong" adds colour jitter, gamma, blur and noise, which leave the mask
-    unchanged. Called with an image uint8 (H, W, 3), a mask uint8 (H, W) or None and a seed, it returns
-    float32 (3, size, size) in [0, 1] and int64 (size, size), or None. UserError for an unknown kind.
+    little (reflected borders). "strong" adds "color": colour jitter, gamma, blur and noise, which leave
+    the mask unchanged. Called with an image uint8 (H, W, 3), a mask uint8 (H, W) or None and a seed, it
+    returns float32 (3, size, size) in [0, 1] and int64 (size, size), or None. UserError for an unknown kind.
     """
 
     def __init__(self, kind: str, size: int) -> None:
@@ -52,19 +52,26 @@ class Augment:
                 f"found augmentation {kind!r}, expected one of {', '.join(KINDS)}; correct the name"
             )
         self.size = size
-        steps = {"none": [], "weak": _weak(), "strong": _weak() + _strong()}[kind]
+        steps = {"none": [], "weak": _weak(), "strong": _weak() + _color(), "color": _color()}[kind]
         self.steps = A.Compose(steps, strict=True) if steps else None
 
     def __call__(
         self, image: np.ndarray, mask: np.ndarray | None, seed: int
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        image, mask = self.changed(image, mask, seed)
+        return to_tensor(image), None if mask is None else torch.from_numpy(mask.astype(np.int64))
+
+    def changed(
+        self, image: np.ndarray, mask: np.ndarray | None, seed: int
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """The same before it becomes tensors: uint8 (size, size, 3) and uint8 (size, size), or None."""
         image = resize(image, self.size)
         mask = None if mask is None else resize_mask(mask, self.size)
         if self.steps:
             self.steps.set_random_seed(seed % 2**32)  # albumentations ignores the global seeds
             changed = self.steps(image=image) if mask is None else self.steps(image=image, mask=mask)
             image, mask = changed["image"], changed.get("mask")
-        return to_tensor(image), None if mask is None else torch.from_numpy(mask.astype(np.int64))
+        return image, mask
 
 
 def _weak() -> list[A.BasicTransform]:
@@ -83,7 +90,7 @@ def _weak() -> list[A.BasicTransform]:
     ]
 
 
-def _strong() -> list[A.BasicTransform]:
+def _color() -> list[A.BasicTransform]:
     return [
         A.ColorJitter(
             brightness=(0.7, 1.3), contrast=(0.7, 1.3), saturation=(0.7, 1.3), hue=(-0.05, 0.05), p=0.8

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from knowsam_lite.aggregation import HybridAggregation
+from knowsam_lite.encoders import PretrainedNet
 from knowsam_lite.fast.patching import hooked, replaced
 from knowsam_lite.subnets import UNet, VNet
 from knowsam_lite.uncertainty import disagreement_map
 
 Module = TypeVar("Module", bound=nn.Module)
-OWN = (UNet.forward, VNet.forward, HybridAggregation.forward)  # independent of the memory layout
+OWN = (UNet.forward, VNet.forward, PretrainedNet.forward, HybridAggregation.forward)  # any memory layout
 BRANCH = [nn.Conv2d, nn.Identity, nn.LeakyReLU, nn.Conv2d, nn.Identity, nn.LeakyReLU]  # of HAM, once folded
 NARROW = 8  # output channels up to which `NarrowConv` is faster
 

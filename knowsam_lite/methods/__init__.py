@@ -13,8 +13,10 @@ from knowsam_lite.methods.cdma import CDMA
 from knowsam_lite.methods.cps import CPS
 from knowsam_lite.methods.distillation import SamDistillation, with_distillation
 from knowsam_lite.methods.dtc import DTC
+from knowsam_lite.methods.fixmatch import FixMatch
 from knowsam_lite.methods.knowsam import KnowSAM
 from knowsam_lite.methods.knowsam_mutual import KnowSAMMutual, KnowSAMMutualAtOnce
+from knowsam_lite.methods.knowsam_plus import KnowSAMPlus
 from knowsam_lite.methods.mc_mean import MultiViewMean
 from knowsam_lite.methods.mc_net_plus import MCNetPlus
 from knowsam_lite.methods.mcf import MCF
@@ -24,6 +26,7 @@ from knowsam_lite.methods.official import UNMENDED, Official
 from knowsam_lite.methods.sam_only import SamOnly
 from knowsam_lite.methods.supervised import Supervised, SupervisedPair
 from knowsam_lite.methods.ua_mt import UAMT
+from knowsam_lite.methods.unimatch import UniMatch
 from knowsam_lite.methods.urpc import URPC
 
 __getattr__ = old_names(__name__)
@@ -44,16 +47,19 @@ WITHOUT_SAM: tuple[type[Method], ...] = (
     MultiViewMean,
     MultiView,
 )
+# A moving average predicts, which no gradient reaches, so there is nothing for SKD to teach.
+BY_AVERAGE: tuple[type[Method], ...] = (FixMatch, UniMatch)
 WITH_SAM: tuple[type[Method], ...] = (
     SamOnly,
     KnowSAM,
     KnowSAMMutual,
     KnowSAMMutualAtOnce,
+    KnowSAMPlus,
     Official,
     *UNMENDED,
 )
 METHODS: dict[str, type[Method]] = {
-    m.name: m for m in (*WITHOUT_SAM, *WITH_SAM, *map(with_distillation, WITHOUT_SAM))
+    m.name: m for m in (*WITHOUT_SAM, *BY_AVERAGE, *WITH_SAM, *map(with_distillation, WITHOUT_SAM))
 }
 
 SKD = "+skd"
@@ -103,9 +109,11 @@ __all__ = [
     "UAMT",
     "URPC",
     "CauSSL",
+    "FixMatch",
     "KnowSAM",
     "KnowSAMMutual",
     "KnowSAMMutualAtOnce",
+    "KnowSAMPlus",
     "MCNetPlus",
     "MeanTeacher",
     "Method",
@@ -116,6 +124,7 @@ __all__ = [
     "SamOnly",
     "Supervised",
     "SupervisedPair",
+    "UniMatch",
     "list_methods",
     "method_named",
 ]

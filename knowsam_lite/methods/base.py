@@ -2,13 +2,17 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from knowsam_lite.config import Config
 from knowsam_lite.data.sampler import Batch
+from knowsam_lite.encoders import DECODERS, PretrainedNet
+from knowsam_lite.errors import UserError
+from knowsam_lite.subnets import UNet
 
 
 def ramp(progress: float) -> float:
@@ -27,6 +31,7 @@ class Method(nn.Module):
 
     name: ClassVar[str]
     uses_unlabeled: ClassVar[bool] = True
+    extra_views: ClassVar[int] = 0  # of unlabelled images: 1 for `Batch.weak`, 2 for `Batch.strong`, too
     prediction_view: str = "fused"  # which of `views` is `predict`
 
     def __init__(self, config: Config, num_classes: int):
@@ -45,13 +50,37 @@ class Method(nn.Module):
 
     @classmethod
     def for_prediction(cls, config: Config, num_classes: int) -> "Method":
-        """The method with only what `predict` needs; its weights are then loaded from a checkpoint."""
-        return cls(config, num_classes)
+        """What `predict` needs, without what only teaches; its weights are then loaded from a checkpoint."""
+        return cls(replace(config, encoder_weights="none"), num_classes)
 
     @classmethod
     def with_random_weights(cls, config: Config, num_classes: int) -> "Method":
-        """The method without pretrained weights: the same speed and size, but no download."""
-        return cls(config, num_classes)
+        """The method with nothing pretrained in it: as fast and as large, and needs no download."""
+        return cls(replace(config, encoder_weights="none"), num_classes)
+
+    def make_net(self, view: Literal["a", "b"] = "a", paper: type[nn.Module] = UNet) -> nn.Module:
+        """A new F_a or F_b as `config.students` asks for: the paper's, or one with a pretrained encoder."""
+        config = self.config
+        if config.students == "paper":
+            return paper(self.num_classes)
+        a = view == "a"
+        encoder, decoder = (config.encoder_a, config.decoder_a) if a else (config.encoder_b, config.decoder_b)
+        return PretrainedNet(encoder, decoder, self.num_classes, config.encoder_weights == "imagenet")
+
+    def net_names(self) -> tuple[str, str]:
+        """What figures and tables call F_a and F_b."""
+        if self.config.students == "paper":
+            return "U-Net", "V-Net"
+        a, b = (DECODERS[decoder][1] for decoder in (self.config.decoder_a, self.config.decoder_b))
+        return a, f"{b} 2" if a == b else b
+
+    def require_paper(self) -> None:
+        """Raise UserError unless the students are the paper's, whose layers this method divides."""
+        if self.config.students != "paper":
+            raise UserError(
+                f"found {self.config.students} students, expected the paper's for {self.name}, which has "
+                "several decoders on one U-Net: use --students paper, or another method"
+            )
 
     def left_out(self) -> tuple[str, ...]:
         """Prefixes of the names in a checkpoint that `for_prediction` does not need."""
@@ -109,8 +138,16 @@ def merged(parts: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def students_optimizer(module: nn.Module, config: Config) -> torch.optim.Optimizer:
-    """AdamW, or SGD with momentum 0.9 as published, for the trainable parameters of `module`."""
-    parameters = [p for p in module.parameters() if p.requires_grad]
+    """AdamW, or SGD with momentum 0.9 as published, over what is trainable in `module`.
+
+    Pretrained encoders learn at `encoder_rate` times the learning rate.
+    """
+    encoders = {p for m in module.modules() if isinstance(m, PretrainedNet) for p in m.encoder.parameters()}
+    trained = [p for p in module.parameters() if p.requires_grad]
+    parameters: list[dict[str, Any]] = [{"params": [p for p in trained if p not in encoders]}]
+    if encoders:
+        slow = [p for p in trained if p in encoders]
+        parameters.append({"params": slow, "lr": config.encoder_rate * config.learning_rate})
     if config.optimizer == "published":
         return torch.optim.SGD(
             parameters, config.learning_rate, momentum=0.9, weight_decay=config.weight_decay

@@ -14,7 +14,6 @@ from knowsam_lite.deprecated import old_names
 from knowsam_lite.losses import UNKNOWN, supervised_loss
 from knowsam_lite.methods.base import Method, students_optimizer
 from knowsam_lite.methods.ema import update_ema
-from knowsam_lite.subnets import UNet
 
 __getattr__ = old_names(__name__)
 
@@ -81,7 +80,8 @@ class BCP(Method):
 
     def __init__(self, config: Config, num_classes: int):
         super().__init__(config, num_classes)
-        self.net = UNet(num_classes)
+        self.prediction_view = self.net_names()[0]
+        self.net = self.make_net()
         self.average = copy.deepcopy(self.net).requires_grad_(False)
 
     def train(self, mode: bool = True) -> "BCP":

@@ -10,7 +10,6 @@ from knowsam_lite.data.sampler import Batch
 from knowsam_lite.deprecated import old_names
 from knowsam_lite.losses import cross_entropy, supervised_loss
 from knowsam_lite.methods.base import Method, ramp
-from knowsam_lite.subnets import UNet
 
 __getattr__ = old_names(__name__)
 
@@ -50,7 +49,8 @@ class CauSSL(Method):
 
     def __init__(self, config: Config, num_classes: int):
         super().__init__(config, num_classes)
-        self.net_a, self.net_b = UNet(num_classes), UNet(num_classes)
+        self.prediction_view = self.net_names()[0]
+        self.net_a, self.net_b = self.make_net(), self.make_net()
         sizes = [len(weight) for weight in self.kernels(self.net_a)]
         for side in ("a", "b"):  # buffers: not in an optimizer, but saved with the run
             for i, size in enumerate(sizes):

@@ -109,6 +109,7 @@ class CDMA(Method):
 
     def __init__(self, config: Config, num_classes: int):
         super().__init__(config, num_classes)
+        self.require_paper()
         decoders = [AttentionDecoder(num_classes, attention) for attention in ATTENTIONS.values()]
         self.net = SharedEncoder(decoders)
 

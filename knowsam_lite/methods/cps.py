@@ -9,7 +9,6 @@ from knowsam_lite.data.sampler import Batch
 from knowsam_lite.deprecated import old_names
 from knowsam_lite.losses import cross_entropy, supervised_loss
 from knowsam_lite.methods.base import Method, ramp
-from knowsam_lite.subnets import UNet
 
 __getattr__ = old_names(__name__)
 
@@ -31,7 +30,8 @@ class CPS(Method):
 
     def __init__(self, config: Config, num_classes: int):
         super().__init__(config, num_classes)
-        self.net_a, self.net_b = UNet(num_classes), UNet(num_classes)
+        self.prediction_view = self.net_names()[0]
+        self.net_a, self.net_b = self.make_net(), self.make_net()
 
     def parts(self, batch: Batch, step: int) -> Iterator[dict[str, Tensor]]:
         n, y = batch.n_labeled, batch.y[: batch.n_labeled]

@@ -1,6 +1,7 @@
 """DTC: one net predicts each pixel's class and its distance to the border; both must agree."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +14,6 @@ from knowsam_lite.data.sampler import Batch
 from knowsam_lite.deprecated import old_names
 from knowsam_lite.losses import UNKNOWN, dice_loss
 from knowsam_lite.methods.base import Method, ramp
-from knowsam_lite.subnets import UNet
 
 __getattr__ = old_names(__name__)
 
@@ -65,8 +65,10 @@ class DTC(Method):
 
     def __init__(self, config: Config, num_classes: int):
         super().__init__(config, num_classes)
-        self.net = UNet(num_classes)
-        self.distance_head = nn.Conv2d(self.net.head.in_channels, num_classes, 3, padding=1)
+        self.prediction_view = self.net_names()[0]
+        net: Any = self.make_net()
+        self.net = net
+        self.distance_head = nn.Conv2d(net.head.in_channels, num_classes, 3, padding=1)
 
     def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Image (N, 3, H, W) -> logits and signed distances in [-1, 1], both (N, C, H, W) and float32."""

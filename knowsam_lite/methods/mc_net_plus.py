@@ -48,6 +48,7 @@ class MCNetPlus(Method):
 
     def __init__(self, config: Config, num_classes: int):
         super().__init__(config, num_classes)
+        self.require_paper()
         decoders = [UNetDecoder(num_classes, upsampling=u) for u in UPSAMPLINGS.values()]
         self.net = SharedEncoder(decoders)
 

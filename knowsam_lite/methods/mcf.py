@@ -49,7 +49,7 @@ class MCF(Method):
 
     def __init__(self, config: Config, num_classes: int):
         super().__init__(config, num_classes)
-        self.net_a, self.net_b = UNet(num_classes), VNet(num_classes)
+        self.net_a, self.net_b = self.make_net("a", UNet), self.make_net("b", VNet)
 
     def parts(self, batch: Batch, step: int) -> Iterator[dict[str, Tensor]]:
         n, y = batch.n_labeled, batch.y[: batch.n_labeled]

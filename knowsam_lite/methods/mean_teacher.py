@@ -13,7 +13,6 @@ from knowsam_lite.deprecated import old_names
 from knowsam_lite.losses import supervised_loss
 from knowsam_lite.methods.base import Method, ramp, students_optimizer
 from knowsam_lite.methods.ema import update_ema
-from knowsam_lite.subnets import UNet
 
 __getattr__ = old_names(__name__)
 
@@ -44,7 +43,8 @@ class MeanTeacher(Method):
 
     def __init__(self, config: Config, num_classes: int, net: nn.Module | None = None):
         super().__init__(config, num_classes)
-        self.net = UNet(num_classes) if net is None else net
+        self.prediction_view = self.net_names()[0]
+        self.net = self.make_net() if net is None else net
         self.teacher = copy.deepcopy(self.net).requires_grad_(False)
 
     def parts(self, batch: Batch, step: int) -> Iterator[dict[str, Tensor]]:

@@ -9,7 +9,7 @@ from knowsam_lite.data.sampler import Batch
 from knowsam_lite.losses import supervised_loss
 from knowsam_lite.methods.base import Method
 from knowsam_lite.students import StudentOutput, Students
-from knowsam_lite.subnets import UNet
+from knowsam_lite.subnets import UNet, VNet
 
 
 class Supervised(Method):
@@ -21,7 +21,8 @@ class Supervised(Method):
 
     def __init__(self, config: Config, num_classes: int, net: nn.Module | None = None):
         super().__init__(config, num_classes)
-        self.net = UNet(num_classes) if net is None else net
+        self.prediction_view = self.net_names()[0]
+        self.net = self.make_net() if net is None else net
 
     def parts(self, batch: Batch, step: int) -> Iterator[dict[str, Tensor]]:
         yield {"supervised": supervised_loss(self.net(batch.x), batch.y)}
@@ -44,6 +45,8 @@ class SupervisedPair(Method):
         self, config: Config, num_classes: int, net_a: nn.Module | None = None, net_b: nn.Module | None = None
     ):
         super().__init__(config, num_classes)
+        net_a = self.make_net("a", UNet) if net_a is None else net_a
+        net_b = self.make_net("b", VNet) if net_b is None else net_b
         self.students = Students(num_classes, net_a, net_b)
 
     def pair_losses(self, z: StudentOutput, y: Tensor, progress: float) -> dict[str, Tensor]:
@@ -64,4 +67,5 @@ class SupervisedPair(Method):
 
     def views(self, x: Tensor) -> dict[str, Tensor]:
         z = self.students(x)
-        return {"U-Net": z.logits_a, "V-Net": z.logits_b, "fused": z.logits_f}
+        a, b = self.net_names()
+        return {a: z.logits_a, b: z.logits_b, "fused": z.logits_f}

@@ -49,6 +49,7 @@ class URPC(Method):
 
     def __init__(self, config: Config, num_classes: int):
         super().__init__(config, num_classes)
+        self.require_paper()
         self.net = UNet(num_classes)
         coarse = reversed(WIDTHS[1:-1])  # 1/8, 1/4, 1/2 of full size; the deepest features have no head
         self.coarse_heads = nn.ModuleList(nn.Conv2d(width, num_classes, 3, padding=1) for width in coarse)

@@ -1,5 +1,7 @@
 """What all methods with a SAM share: building, prompting, training and saving it."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -31,11 +33,13 @@ class WithSam(Method):
     @classmethod
     def for_prediction(cls, config: Config, num_classes: int) -> Method:
         nobody = NoTeacher(backbone_named(config.teacher))
+        config = replace(config, encoder_weights="none")
         return cls(config, num_classes, teacher=nobody)  # type: ignore[call-arg]  # each subclass takes one
 
     @classmethod
     def with_random_weights(cls, config: Config, num_classes: int) -> Method:
-        teacher = SamTeacher(config.teacher, num_classes, config.image_size)
+        teacher = SamTeacher(config.teacher, num_classes, config.teacher_size or config.image_size)
+        config = replace(config, encoder_weights="none")
         return cls(config, num_classes, teacher=teacher)  # type: ignore[call-arg]
 
     def left_out(self) -> tuple[str, ...]:
@@ -44,7 +48,9 @@ class WithSam(Method):
     def add_teacher(self, teacher: SamTeacher | None) -> None:
         """Use this teacher, already loaded, or build and load the one that the configuration names."""
         if teacher is None:
-            teacher = SamTeacher(self.config.teacher, self.num_classes, self.config.image_size)
+            teacher = SamTeacher(
+                self.config.teacher, self.num_classes, self.config.teacher_size or self.config.image_size
+            )
             load_pretrained(teacher, self.config.checkpoint)
         for part, modules in teacher.learning_parts().items():
             modules.requires_grad_(part in self.config.teacher_learns)

@@ -112,14 +112,14 @@ def duration(seconds: float) -> str:
 
 
 def configuration(config: Config) -> str:
-    """Every field; those that differ from the recipe `laptop` are bold and come first."""
+    """Every field; those that differ from the recipe `lesson` are bold and come first."""
     values, usual = (json.loads(c.to_json()) for c in (config, Config()))
     shown = [(name, _text(value), value != usual[name]) for name, value in values.items()]
     changed = [(name, value) for name, value, differs in shown if differs]
     rest = {name: value for name, value, differs in shown if not differs}
     return section(
         "Configuration",
-        tag("p", "Choices that differ from the recipe laptop:"),
+        tag("p", "Choices that differ from the recipe lesson:"),
         pairs(dict(changed)),
         details(f"The other {len(rest)}, as in the recipe", pairs(rest)),
     )

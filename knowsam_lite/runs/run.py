@@ -132,7 +132,7 @@ def load_run(path: Path, data: str | None = None, which: str = "last", device: s
     config = replace(read_config(path), out=path, device=device)
     dataset = open_dataset(data or config.data, config.image_size, config.val, config.test)
     at = choose_device(device)
-    method = build_method(config, dataset.num_classes).to(at)
+    method = build_method(replace(config, encoder_weights="none"), dataset.num_classes).to(at)
     saved = load_last(path / "last.pt", method)
     step = load_best(path / "best.safetensors", method) if which == "best" else saved.step
     return Run(path, config, dataset, method, at, use_bf16(config.precision, at), step, saved.labeled)

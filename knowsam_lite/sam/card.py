@@ -16,7 +16,7 @@ from knowsam_lite.data import open_dataset
 from knowsam_lite.data.shapes import scene
 from knowsam_lite.data.transforms import resize, resize_mask, to_tensor
 from knowsam_lite.metrics import dice
-from knowsam_lite.sam.backbones import BACKBONES
+from knowsam_lite.sam.backbones import backbone_named
 from knowsam_lite.sam.degrade import spoil_to
 from knowsam_lite.sam.teacher import PromptedSam
 from knowsam_lite.sam.weights import load_pretrained
@@ -27,13 +27,14 @@ SMALLEST = 20  # pixels of the smallest object that is prompted
 
 @dataclass(frozen=True)
 class Options:
-    """Print how sam_mini answers prompts."""
+    """Print how a small SAM answers prompts."""
 
     data: tuple[str, ...] = ()  # data sets besides the unseen shapes: folders or synthetic:KIND
     images: int = 200  # maximum number of images of each
     size: int = 64  # pixels a side
     spoiled: float = 0.70  # Dice of the mask prompts
-    weights: Path | None = None  # by default those of the package
+    teacher: str = "sam_mini"  # a name in BACKBONES
+    weights: Path | None = None  # a file; by default the teacher's published weights
     seed: int = field(default=0)  # of the spoiled masks
 
 
@@ -94,7 +95,7 @@ def score(
 
 
 def main(options: Options) -> None:
-    backbone = BACKBONES["sam_mini"]
+    backbone = backbone_named(options.teacher)
     sam = PromptedSam(backbone, options.size).eval()
     load_pretrained(sam, options.weights)
     print("| images | n | filled box | ellipse | box prompt | gain | spoiled mask | mask prompt | gain |")

@@ -35,11 +35,13 @@ class ConvNorm(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Two pointwise convolutions: image (N, 3, S, S) -> (N, D, S, S). A token is one pixel here."""
+    """Two convolutions, `kernel` wide, with stride s: image (N, 3, S, S) -> (N, D, S/s^2, S/s^2)."""
 
-    def __init__(self, dim: int):
+    def __init__(self, dim: int, kernel: int, stride: int):
         super().__init__()
-        self.seq = nn.Sequential(ConvNorm(3, dim // 2), nn.GELU(), ConvNorm(dim // 2, dim))
+        self.seq = nn.Sequential(
+            ConvNorm(3, dim // 2, kernel, stride), nn.GELU(), ConvNorm(dim // 2, dim, kernel, stride)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.seq(x)
@@ -149,7 +151,7 @@ class Stage(nn.Module):
 
 
 class AdapterTinyVit(nn.Module):
-    """Normalized image (N, 3, S, S) -> embedding (N, `out_chans`, S/4, S/4).
+    """Normalized image (N, 3, S, S) -> embedding (N, `out_chans`, g, g); g = S/4 over the stem's stride^2.
 
     `dims`, `depths`, `num_heads`, `windows`: width, blocks, heads and window size (tokens a side) of each
     stage. The first stage is convolutional, at full size; two of the three transitions halve the size.
@@ -162,9 +164,10 @@ class AdapterTinyVit(nn.Module):
         num_heads: tuple[int, int, int, int],
         windows: tuple[int, int, int, int],
         out_chans: int,
+        stem: tuple[int, int],
     ):
         super().__init__()
-        self.patch_embed = PatchEmbed(dims[0])
+        self.patch_embed = PatchEmbed(dims[0], *stem)
         changes = [Expanded(dims[i], dims[i + 1], dims[i + 1], (2, 2, 1)[i]) for i in range(3)]
         stages = [Stage((MBConv(dims[0]) for _ in range(depths[0])), changes[0])]
         for i in range(1, 4):

@@ -78,7 +78,8 @@ def pretrained_tensors(backbone: Backbone, checkpoint: Path | None = None) -> di
                 f"found no weights for {backbone.name}, expected a file: give it with --checkpoint"
             )
         checkpoint = backbone.weights.find(backbone.name)
-    return read_tensors(checkpoint)
+    tensors = read_tensors(checkpoint)
+    return {name: t for name, t in tensors.items() if not name.startswith(backbone.unused or (" ",))}
 
 
 def load_pretrained(sam: PromptedSam, checkpoint: Path | None = None) -> None:

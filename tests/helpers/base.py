@@ -41,7 +41,7 @@ def tiny_teacher(classes: int, size: int = 32) -> SamTeacher:
 def two_stream_batch(
     classes: int, labeled: int = 2, unlabeled: int = 3, size: int = 32, seed: int = 0
 ) -> Batch:
-    """Colored squares; the labels of the unlabelled images are unknown."""
+    """Colored squares, with extra views; the labels of the unlabelled images are unknown."""
     generator = torch.Generator().manual_seed(seed)
     n = labeled + unlabeled
     y = torch.zeros(n, size, size, dtype=torch.int64)
@@ -52,7 +52,10 @@ def two_stream_batch(
     colors = torch.rand(classes, 3, generator=generator)
     x = colors[y].permute(0, 3, 1, 2) + 0.05 * torch.rand(n, 3, size, size, generator=generator)
     y[labeled:] = -1
-    return Batch(x.clamp(0, 1), y, labeled, [f"image_{i}" for i in range(n)])
+    x = x.clamp(0, 1)
+    weak = x[labeled:]
+    strong = (0.9 * weak + 0.05).clamp(0, 1)
+    return Batch(x, y, labeled, [f"image_{i}" for i in range(n)], weak, strong)
 
 
 def gradient_reach(method: Method, loss: torch.Tensor) -> set[str]:
