@@ -48,6 +48,7 @@ class Config:
     consistency_weight: float = 1.0  # final weight; the weight is this times the ramp w(t)
     entropy_weight: float = 0.9
     distillation_weight: float = 1.0
+    distillation_ramp: bool = False  # of knowsam: whether SKD's weight rises with the ramp w(t), too
     temperature: float = 10.0  # T of the distillation
     mix_start: float = 0.24  # fraction of the run after which UGDA starts (12,000 of 50,000 steps)
     mix_grid: int = 4  # UGDA divides each image into grid x grid cells
@@ -58,6 +59,7 @@ class Config:
     pseudo: Literal["soft", "hard"] = "soft"  # of knowsam_plus: KL at T, or labels above threshold
     target: Literal["sam", "ema", "both"] = "both"  # of knowsam_plus: whose answer is learned
     cutmix: bool = True  # of knowsam_plus, fixmatch: paste a rectangle between images
+    mix_too: bool = False  # of knowsam_plus: UGDA as well, from mix_start on
     largest_component: bool = True  # BCP's pseudo-labels: keep one component a class; off for many objects
 
     # Output and hardware
@@ -128,7 +130,6 @@ LAPTOP = replace(
     image_size=128,
     steps=400,
     warm_up=0.05,
-    mix_start=1.0,
     labeled="15",
     val_every=50,
 )
@@ -154,5 +155,6 @@ RECIPES = {"lesson": LESSON, "laptop": LAPTOP, "overnight": OVERNIGHT, "paper": 
 BUDGETS = {
     "ci": replace(LESSON, image_size=32, steps=20, log_every=5, val_every=10),
     "laptop": replace(LESSON, steps=400),
+    "pretrained": LAPTOP,
     "gpu": PAPER,
 }

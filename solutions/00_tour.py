@@ -890,13 +890,13 @@ for name, teacher in (("authors", authors), ("library", method.teacher)):
 # With raw logits SAM is told "inside" with more emphasis, for background and lesion alike, although the
 # students have not changed their mind.
 #
-# The largest difference is the size. Here a shorter recipe `laptop` runs; `paper` needs a GPU and SAM's
+# The largest difference is the size. Here the short recipe `lesson` runs; `paper` needs a GPU and SAM's
 # published weights:
 
 # %% tags=["compare"]
-laptop, paper = RECIPES["laptop"], RECIPES["paper"]
+lesson, paper = RECIPES["lesson"], RECIPES["paper"]
 for name in ("image_size", "steps", "batch_labeled", "batch_unlabeled", "optimizer", "teacher"):
-    print(f"{name:<16} {getattr(laptop, name)!s:<10} {getattr(paper, name)}")
+    print(f"{name:<16} {getattr(lesson, name)!s:<10} {getattr(paper, name)}")
 
 # %% [markdown]
 # ## Quiz

@@ -587,7 +587,7 @@ for name, change in spoiled.items():
 #
 # ## Put together: the run
 #
-# Now in earnest. The configuration is the library's recipe for the budget, `laptop` or `paper`, with what
+# Now in earnest. The configuration is the library's recipe for the budget, `lesson` or `paper`, with what
 # this chapter changes. On a CPU the subnets are narrow and the run is short; expect two to four minutes on
 # two idle cores. On a GPU everything is full size; if its memory does not suffice, halve `batch_labeled` and
 # `batch_unlabeled`. The published recipe trains for 50,000 steps: set `paper_length = True` for that.
@@ -595,7 +595,7 @@ for name, change in spoiled.items():
 # %%
 paper_length = False
 steps = 50_000 if paper_length else budget(smoke=2, ci=4, laptop=200, gpu=2_000)
-recipe = RECIPES[budget(smoke="laptop", ci="laptop", laptop="laptop", gpu="paper")]
+recipe = RECIPES[budget(smoke="lesson", ci="lesson", laptop="lesson", gpu="paper")]
 home = budget(smoke=runs, ci=runs, laptop=runs, gpu=Path("runs"))  # on a GPU it outlives this notebook
 config = replace(
     recipe,

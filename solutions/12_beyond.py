@@ -138,10 +138,9 @@ print("labels of the unlabelled half:", batch.y[batch.n_labeled :].unique().toli
 # **Idea.** `Method` is an `nn.Module` with two holes. `parts(batch, step)` gets the images of one step, the
 # labelled ones first, and *yields* terms by name, each already multiplied by its weight. The loop goes
 # backward after each part, most methods yield one, and `losses(batch, step)` is all of them. `predict(x)` says
-# what is tested. The loop lets the optimizers step, calls
-# `after_step(step)`, and never asks which method it runs. Nor does a method ask how long the run is: it asks
-# for its *progress*, a number from 0 to 1. `views(x)` names every map worth scoring; by default it is the
-# prediction alone, under the name `prediction_view`.
+# what is tested. The loop lets the optimizers step, calls `after_step(step)`, and never asks which method it
+# runs. Nor does a method ask how long the run is: it asks for its *progress*, from 0 to 1. `views(x)` names
+# every map worth scoring; by default the prediction alone, as `prediction_view`.
 #
 # **Smallest example.** A single 1×1 convolution that learns from labels. Two methods of two lines, and it
 # can be trained, saved, resumed, scored and compared:

@@ -7,11 +7,13 @@ import pytest
 import torch
 from helpers.base import check_method, gradient_reach, small_net, tiny_teacher, two_stream_batch
 
+from knowsam_lite.commands.ablate import PLUS
 from knowsam_lite.config import Config
 from knowsam_lite.data import Synthetic
 from knowsam_lite.data.sampler import StepBatches
 from knowsam_lite.losses import distillation_loss
-from knowsam_lite.methods import METHODS, FixMatch, KnowSAMPlus, UniMatch
+from knowsam_lite.methods import METHODS, FixMatch, KnowSAM, KnowSAMPlus, UniMatch
+from knowsam_lite.methods.base import ramp
 from knowsam_lite.methods.fixmatch import CUT, boxes, confident, masked_cross_entropy, pasted
 from knowsam_lite.methods.knowsam_plus import agreement, handover, masked_distillation
 from knowsam_lite.subnets import UNet
@@ -205,3 +207,42 @@ def test_the_average_of_the_students_follows_with_its_statistics():
     method.after_step(500)  # over 4 % of 1000 steps: 1/40 of the way
     torch.testing.assert_close(method.average.net_a[1].running_mean, before + 1 / 40)
     assert not method.average.training and method.students.training
+
+
+def test_ugda_comes_back_when_asked_for():
+    def names(**changes):
+        return set(plus(replace(CONFIG, **changes), 2).train().losses(two_stream_batch(2), 290))
+
+    mixed = {name for name in names(mix_too=True) if name.startswith("mixed/")}
+    assert mixed and not mixed & names()
+
+
+def test_every_choice_of_the_plus_can_be_undone():
+    """Each row of `ablate --plus` is another loss, or other terms, than the whole."""
+
+    def losses(changes):
+        config = replace(CONFIG, **changes)
+        if config.method == "knowsam":
+            return {}
+        torch.manual_seed(0)
+        method = plus(config, 2).train()
+        torch.manual_seed(1)
+        return {
+            n: t.item() for step in (30, 290) for n, t in method.losses(two_stream_batch(2), step).items()
+        }
+
+    whole = losses(PLUS["knowsam_plus"])
+    for name, changes in PLUS.items():
+        if changes["method"] == "knowsam_plus" and name != "knowsam_plus":
+            assert losses(changes) != whole, name
+
+
+def test_the_ramp_of_skd_is_an_option_of_knowsam():
+    nets = small_net(2), small_net(2)
+
+    def skd(ramped, step):
+        config = replace(CONFIG, distillation_ramp=ramped)
+        torch.manual_seed(0)
+        return KnowSAM(config, 2, *nets, tiny_teacher(2)).losses(two_stream_batch(2), step)["a/distillation"]
+
+    torch.testing.assert_close(skd(True, 150), skd(False, 150) * ramp(0.5))

@@ -32,12 +32,27 @@ DEFECTS: dict[str, dict[str, Any]] = {
     "SAM": {"method": "unmended_sam"},
 }
 
+# What `knowsam_plus` does otherwise than `knowsam`, one choice undone or exchanged at a time.
+PLUS_ONLY: dict[str, Any] = {"method": "knowsam_plus"}
+PLUS: dict[str, dict[str, Any]] = {
+    "knowsam_plus": PLUS_ONLY,
+    "from the start": {**PLUS_ONLY, "labels_first": 0.0},
+    "hard labels": {**PLUS_ONLY, "pseudo": "hard"},
+    "SAM alone": {**PLUS_ONLY, "target": "sam"},
+    "average alone": {**PLUS_ONLY, "target": "ema"},
+    "no CutMix": {**PLUS_ONLY, "cutmix": False},
+    "UGDA, too": {**PLUS_ONLY, "mix_too": True},
+    "knowsam": {"method": "knowsam"},
+    "knowsam, SKD ramped": {"method": "knowsam", "distillation_ramp": True},
+}
+
 
 @dataclass(frozen=True)
 class AblateOptions(GridOptions):
     """Add one part of KnowSAM at a time: MC, HAM, SKD, LPS, adapter, UGDA; differences against MC and all."""
 
     defects: bool = False  # instead restore defects of the authors' code in the whole method, one at a time
+    plus: bool = False  # instead undo one choice of knowsam_plus at a time
     out: Path = Path("runs/ablation")
 
 
@@ -46,4 +61,6 @@ def ablate(arguments: Sequence[str]) -> int:
     options = tyro.cli(AblateOptions, args=arguments, prog="knowsam-lite ablate")
     if options.defects:
         return run(options, DEFECTS, ("mended",), options.out)
+    if options.plus:
+        return run(options, PLUS, ("knowsam_plus", "knowsam"), options.out)
     return run(options, LADDER, ("MC", "+ UGDA"), options.out)

@@ -16,10 +16,12 @@ class GridOptions:
     data: tuple[str, ...]  # folders or synthetic:KIND[:N[:SEED]]
     labeled: tuple[str, ...]  # labelled images, one entry for each data set
     seeds: int = 3  # how many: 0, 1, 2, ...
-    budget: Literal["ci", "laptop", "gpu"] = "laptop"  # 32 px, 20 steps | 64 px, 400 | 256 px, 50,000
+    # 32 px, 20 steps | 64 px, 400 | the recipe `laptop`: 128 px, 400, pretrained | 256 px, 50,000
+    budget: Literal["ci", "laptop", "pretrained", "gpu"] = "laptop"
     steps: int | None = None  # optimizer steps of each run instead of the budget's
     image_size: int | None = None  # pixels a side instead of the budget's
     teacher: str | None = None  # a name in BACKBONES instead of the budget's
+    checkpoint: Path | None = None  # a file with its weights
     precision: Literal["auto", "fp32", "bf16"] | None = None  # instead of the budget's; bf16 on CPUs with AMX
     workers: int = 2  # one-thread processes
     report: bool = False  # train nothing, only report finished runs
@@ -51,7 +53,9 @@ def run(
     from knowsam_lite.compare import grid, markdown, read_blocks, run_grid, write_leaderboard
     from knowsam_lite.config import BUDGETS
 
-    given = {name: getattr(options, name) for name in ("steps", "image_size", "teacher", "precision")}
+    given = {
+        name: getattr(options, name) for name in ("steps", "image_size", "teacher", "checkpoint", "precision")
+    }
     changes = {name: value for name, value in given.items() if value is not None}
     base = replace(BUDGETS[options.budget], out=out, **changes)
     cells = grid(base, options.data, options.labeled, variants, range(options.seeds))

@@ -76,9 +76,9 @@ class KnowSAM(WithSam, MultiView):
         yield self.sam_losses(batch, z_s_labeled, z.logits_f, progress)
         z_s = torch.cat([z_s_labeled.detach(), z_s_unlabeled])
         terms = self.pair_losses(z, batch.y, progress)
+        w = self.config.distillation_weight * (ramp(progress) if self.config.distillation_ramp else 1.0)
         for k, z_k in (("a", z.logits_a), ("b", z.logits_b)):
-            skd = self.distillation(z_k, z_s)
-            terms[f"{k}/distillation"] = 0.5 * self.config.distillation_weight * skd
+            terms[f"{k}/distillation"] = 0.5 * w * self.distillation(z_k, z_s)
         yield terms
         if progress >= self.config.mix_start:
             mixed = self.mixed_batch(batch, z.logits_f, z_s_unlabeled.argmax(dim=1))

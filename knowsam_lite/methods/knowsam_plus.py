@@ -61,7 +61,7 @@ class KnowSAMPlus(KnowSAM):
     - `pseudo`: "soft", KL at T as in the paper, or "hard", CE + Dice on pixels whose confidence is above a
       threshold that goes from 0.80 to `threshold`.
     - `cutmix`: a rectangle of a labelled image, with its labels, in half of the unlabelled ones (Yun et al.,
-      2019), instead of UGDA's second pass; `mix_start` below 1 brings UGDA back.
+      2019), instead of UGDA's second pass, which `mix_too` brings back.
     - A moving average of the students over 4 % of the run, statistics included, asks SAM and predicts.
     """
 
@@ -116,7 +116,7 @@ class KnowSAMPlus(KnowSAM):
         terms |= mutual_terms(z.logits_a, z.logits_b, w, v)
         terms |= self.taught_terms(z, own.detach(), z_s, z_ema, y_u == UNKNOWN, progress)
         yield terms
-        if progress >= self.config.mix_start:
+        if self.config.mix_too and progress >= self.config.mix_start:
             mixed = self.mixed_batch(batch, z.logits_f, z_s.argmax(dim=1))
             mixed_terms = self.mixed_losses(self.students(mixed.x), mixed.y, n, progress)
             yield {name: rise * term for name, term in mixed_terms.items()}
