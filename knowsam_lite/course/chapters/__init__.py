@@ -1,1 +1,1 @@
-"""One file per chapter: its exercises with their properties and catalogued mistakes, and its quiz's key."""
+"""One folder per chapter: its exercises, their properties and catalogued mistakes, and the quiz key."""

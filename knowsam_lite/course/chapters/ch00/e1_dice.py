@@ -13,7 +13,7 @@ Score = Callable[[Tensor, Tensor], Tensor]
 
 
 def _answers(classes: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Logits (3, C, 8, 6) and labels (3, 8, 6); the last image has neither class 1 nor a guess of it."""
+    """Logits (3, C, 8, 6) and labels (3, 8, 6); the last image has no class 1, true or predicted."""
     z = noise(3, classes, 8, 6, seed=seed)
     y = noise(3, classes, 8, 6, seed=seed + 50).argmax(dim=1)
     z[2, 1], y[2][y[2] == 1] = -99.0, 0
@@ -21,14 +21,14 @@ def _answers(classes: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def library_scores(z: Tensor, y: Tensor) -> Tensor:
-    """Dice of every foreground class of every image by the library's metric: (N, C - 1)."""
+    """Dice per image and foreground class, from the library's metric: (N, C - 1)."""
     labels = z.argmax(dim=1)
     rows = [[dice(p == c, t == c) for c in range(1, z.shape[1])] for p, t in zip(labels, y, strict=True)]
     return torch.tensor(rows)
 
 
 def _counts(z: Tensor, y: Tensor, first: int = 1) -> tuple[Tensor, Tensor, Tensor]:
-    """Sizes of overlap, prediction and truth of the classes from `first` on: (N, C - first) each."""
+    """Pixel counts of overlap, prediction and truth for the classes from `first` on: (N, C - first) each."""
     classes = range(first, z.shape[1])
     p = torch.stack([z.argmax(dim=1) == c for c in classes], dim=1)
     t = torch.stack([y == c for c in classes], dim=1)

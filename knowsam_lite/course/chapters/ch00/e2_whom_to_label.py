@@ -17,7 +17,7 @@ WANTED = (1, 3, 4, 5, 7, 9)
 
 
 def patients(sizes: Sequence[tuple[str, str, int]], shuffled: bool = False) -> list[Record]:
-    """Records of groups (name, split, number of images), one group after the other or taking turns."""
+    """Records for groups (name, split, number of images), group by group or interleaved."""
     made = [
         (place, Record(f"{group}_{place}", Path("i.png"), Path("m.png"), group, split))
         for group, split, count in sizes
@@ -35,7 +35,7 @@ CLINICS = (
 
 
 def right_choice(records: Sequence[Record], wanted: int) -> list[str]:
-    """Whole groups of training images, in the order in which they appear, up to `wanted` images or more."""
+    """Whole groups of training images, in order of appearance, until there are at least `wanted` images."""
     chosen: list[str] = []
     train = [record for record in records if record.split == "train"]
     for group in dict.fromkeys(record.group for record in train):
@@ -45,12 +45,12 @@ def right_choice(records: Sequence[Record], wanted: int) -> list[str]:
 
 
 def _chosen(f: Choose, records: Sequence[Record], wanted: int) -> list[str]:
-    """What was chosen, as words, so that what is no id is found to be none."""
+    """The choice as strings, so that anything that is not an id shows up as such."""
     return [str(name) for name in f(records, wanted)]
 
 
 def _membership(f: Choose, records: Sequence[Record], wanted: int) -> Tensor:
-    """Which records were chosen, 0 or 1 each, which groups were named, and how many names came back."""
+    """Which records were chosen (0 or 1 each), which groups were named, and how many names came back."""
     chosen = _chosen(f, records, wanted)
     named = [*(record.id for record in records), *dict.fromkeys(record.group for record in records)]
     return torch.tensor([*(float(name in chosen) for name in named), float(len(chosen))])

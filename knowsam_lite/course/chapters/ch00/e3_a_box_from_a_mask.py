@@ -13,7 +13,7 @@ Box = Callable[[Tensor], Tensor]
 
 
 def _rough(top: int, left: int, height: int, width: int, seed: int = 0) -> Tensor:
-    """A ragged mask (12, 9) of known extent, whose first and last pixel are not its outermost columns."""
+    """A ragged mask (12, 9) of known extent; its first and last pixels are not in its outermost columns."""
     mask = torch.zeros(12, 9, dtype=torch.bool)
     inner = noise(height, width, seed=seed) > 0.5
     inner[0, 0] = inner[-1, -1] = False
@@ -32,7 +32,7 @@ EMPTY = torch.zeros(12, 9, dtype=torch.bool)
 
 
 def right_box(mask: Tensor) -> Tensor:
-    """x0, y0, x1, y1 of the smallest box around a mask (H, W); the whole image where it is empty."""
+    """x0, y0, x1, y1 of the smallest box around a mask (H, W); the whole image if it is empty."""
     height, width = mask.shape
     if not mask.any():
         return torch.tensor([0.0, 0.0, width - 1.0, height - 1.0])
@@ -41,18 +41,18 @@ def right_box(mask: Tensor) -> Tensor:
 
 
 def _box_probe(f: Box) -> list[Tensor]:
-    """The boxes of four masks, and only if they are right that of the empty one."""
+    """The boxes of four masks and, only if those are right, the box of the empty one."""
     boxes = [attempt(f, mask) for mask in MASKS]
     return boxes if not same(boxes, [right_box(mask) for mask in MASKS]) else [*boxes, attempt(f, EMPTY)]
 
 
 def _changed_box(change: Callable[[Tensor, Tensor], Tensor]) -> Box:
-    """A wrong answer made from the right box and the mask."""
+    """A wrong answer computed from the right box and the mask."""
     return lambda mask: change(right_box(mask), mask)
 
 
 def _for_empty(answer: Callable[[Tensor], Tensor]) -> Box:
-    """An answer that is wrong for empty masks alone."""
+    """An answer that is wrong only for empty masks."""
     return lambda mask: right_box(mask) if mask.any() else answer(mask)
 
 

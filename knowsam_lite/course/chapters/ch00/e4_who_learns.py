@@ -24,7 +24,7 @@ class _Toy(nn.Module):
         self.networks["frozen"].requires_grad_(False)
 
     def questions(self) -> list[Tensor]:
-        """Losses: the first alone, two through a frozen one, detached, times zero, part of one."""
+        """Losses: the first net alone, two through a frozen one, detached, times zero, part of one."""
         x, net = noise(4, 3), self.networks
         through = net["frozen"](net["second"](x))
         return [
@@ -40,7 +40,7 @@ ANSWERS = ({"first"}, {"second", "adapted"}, {"second"}, {"first"}, {"partly"})
 
 
 def learners(loss: Tensor, networks: Mapping[str, nn.Module]) -> set[str]:
-    """The names of the networks that learn from a loss: what exercise 00.4 asks for."""
+    """Names of the networks that learn from a loss: the answer to exercise 00.4."""
     return {
         name
         for name, network in networks.items()
@@ -79,7 +79,7 @@ def _grads(loss: Tensor, network: nn.Module) -> list[Tensor | None]:
 
 
 def _named(told: Callable[[Tensor, nn.Module], bool]) -> Learners:
-    """An answer that asks `told(loss, network)` of every network."""
+    """An answer that calls `told(loss, network)` for every network."""
     return lambda loss, networks: {name for name, network in networks.items() if told(loss, network)}
 
 

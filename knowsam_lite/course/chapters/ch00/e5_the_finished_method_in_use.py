@@ -16,7 +16,7 @@ Segment = Callable[..., Tensor]
 
 
 def small_students(classes: int = 3) -> Students:
-    """Students of one convolution each, with weights and BatchNorm statistics of some life."""
+    """Students of one convolution each, with non-trivial weights and BatchNorm statistics."""
     torch.manual_seed(classes)
     nets = [nn.Sequential(nn.Conv2d(3, classes, 5, padding=2), nn.BatchNorm2d(classes)) for _ in range(2)]
     students = Students(classes, *nets)
@@ -28,7 +28,7 @@ def small_students(classes: int = 3) -> Students:
 
 
 def _photo(height: int = 40, width: int = 28, seed: int = 0) -> np.ndarray:
-    """A smooth colour picture, uint8 (H, W, 3), of its full range."""
+    """A smooth colour picture, uint8 (H, W, 3), using the full range."""
     coarse = noise(1, 3, 5, 4, seed=seed, scale=1.0).sigmoid()
     fine = F.interpolate(coarse, (height, width), mode="bilinear", align_corners=False)
     return (255 * fine[0].movedim(0, -1)).round().byte().numpy()
@@ -47,7 +47,7 @@ def _grown(z: Tensor, image: np.ndarray) -> Tensor:
 
 
 def right_segment(students: Students, image: np.ndarray, size: int = 64) -> Tensor:
-    """The class of every pixel of an image, (H, W): what exercise 00.5 asks for."""
+    """The class of every pixel of an image, (H, W): the answer to exercise 00.5."""
     return _grown(right_logits(students, image, size), image)
 
 
@@ -90,7 +90,7 @@ def _no_graph(f: Segment) -> bool:
 
 
 def _as_batch(image: np.ndarray, size: int) -> Tensor:
-    """What the networks should see: (1, 3, size, size) in [0, 1]."""
+    """The networks' input: (1, 3, size, size) in [0, 1]."""
     x = torch.tensor(image).movedim(-1, 0).unsqueeze(0) / 255
     return F.interpolate(x, (size, size), mode="bilinear", align_corners=False)
 

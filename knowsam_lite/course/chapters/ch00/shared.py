@@ -1,4 +1,4 @@
-"""What several exercises of chapter 00 share."""
+"""Shared by several exercises of chapter 00."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def attempt(call: Callable[..., Tensor], *arguments: Any) -> Tensor:
-    """What `call(*arguments)` returns, or its error's words as bytes, so that a probe goes on."""
+    """What `call(*arguments)` returns, or its error message as bytes, so that a probe can go on."""
     try:
         return call(*arguments)
     except NotImplementedError:

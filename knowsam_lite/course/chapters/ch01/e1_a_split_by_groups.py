@@ -14,13 +14,13 @@ from knowsam_lite.errors import UserError
 
 Split = Callable[[Sequence[str], float, float, int], dict[str, str]]
 PARTS = ("train", "val", "test")
-# Eleven groups of unlike size, listed out of order.
+# Eleven groups of different sizes, not in order.
 GROUPS = [f"p{(7 * i) % 11:02d}" for i in range(11) for _ in range(1 + (3 * i) % 5)]
 FRACTIONS = ((0.2, 0.3), (0.0, 0.25), (0.02, 0.02), (0.4, 0.0), (0.0, 0.0), (0.33, 0.41))
 
 
 def _told(parts: dict[str, str]) -> Tensor:
-    """A split as numbers: the part of each of the eleven groups, -1 where it has none, and their count."""
+    """A split as numbers: the part of each of the eleven groups (-1 if none), then the split's length."""
     names = sorted(set(GROUPS))
     return torch.tensor(
         [PARTS.index(parts[name]) if name in parts else -1 for name in names] + [len(parts)]
@@ -28,7 +28,7 @@ def _told(parts: dict[str, str]) -> Tensor:
 
 
 def _split_or_refusal(f: Split, groups: Sequence[str], val: float, test: float, seed: int) -> Tensor:
-    """A refusal is known by its type: the wording is everybody's own."""
+    """A refusal counts by its type; the wording is free."""
     try:
         return _told(f(groups, val, test, seed))
     except UserError:
@@ -36,7 +36,7 @@ def _split_or_refusal(f: Split, groups: Sequence[str], val: float, test: float, 
 
 
 def _split_probe(f: Split) -> list[Tensor]:
-    """What must be refused stays out, so that a mistake is known by its split whether it refuses or not."""
+    """Cases that must be refused are left out, so a mistake is recognised whether or not it refuses them."""
     made = [_split_or_refusal(f, GROUPS, val, test, seed) for val, test in FRACTIONS for seed in (0, 1)]
     return [*made, _split_or_refusal(f, GROUPS[::-1], 0.2, 0.3, 0)]
 
@@ -61,7 +61,7 @@ def _split_value(f: Split) -> bool:
 
 
 def _split_sizes(f: Split) -> bool:
-    """At least one group in a part that was asked for, rounded to the nearest number of groups."""
+    """Sizes rounded to the nearest number of groups, at least one group in any part asked for."""
     sizes = []
     for val, test in FRACTIONS:
         parts = list(f(GROUPS, val, test, 0).values())
@@ -70,7 +70,7 @@ def _split_sizes(f: Split) -> bool:
 
 
 def _parts(order: Sequence[str], val: float, test: float, size: Callable[[float], int]) -> dict[str, str]:
-    """A split of this order, with the part's size that `size` makes of fraction times length."""
+    """Split `order` into parts of `size(fraction * length)` entries."""
     held = [size(fraction * len(order)) if fraction else 0 for fraction in (test, val)]
     names = ["test"] * held[0] + ["val"] * held[1]
     return dict(zip(order, names + ["train"] * (len(order) - len(names)), strict=False))
@@ -85,13 +85,13 @@ def _floored(wanted: float) -> int:
 
 
 def _split_by_images(groups: Sequence[str], val: float, test: float, seed: int) -> dict[str, str]:
-    """Every image is drawn by itself; the last of a group decides."""
+    """Every image is drawn separately; a group goes where its last image went."""
     order = [groups[i] for i in np.random.default_rng(seed).permutation(len(groups))]
     return _parts(order, val, test, _at_least_one)
 
 
 def _until_share_of_images(wanted: Callable[[float], float]) -> Split:
-    """Whole groups, but until a part has so many images as `wanted` makes of fraction times images."""
+    """Whole groups, added until a part has `wanted(fraction * number of images)` images."""
 
     def wrong(groups: Sequence[str], val: float, test: float, seed: int) -> dict[str, str]:
         parts = {}
@@ -108,7 +108,7 @@ def _until_share_of_images(wanted: Callable[[float], float]) -> Split:
 
 
 def _share_counted_through(groups: Sequence[str], val: float, test: float, seed: int) -> dict[str, str]:
-    """Whole groups; the images counted from the first group on decide where each part ends."""
+    """Whole groups; the running count of images decides where each part ends."""
     parts, seen = {}, 0
     for group in seeded_groups(groups, seed):
         share = seen / len(groups)
@@ -118,7 +118,7 @@ def _share_counted_through(groups: Sequence[str], val: float, test: float, seed:
 
 
 def _images_counted(refuses: bool) -> Split:
-    """Groups are drawn, but a part's size is a fraction of the number of images."""
+    """Draws groups, but takes each part's size as a fraction of the number of images."""
 
     def wrong(groups: Sequence[str], val: float, test: float, seed: int) -> dict[str, str]:
         order = seeded_groups(groups, seed)
@@ -138,7 +138,7 @@ def _training_first(groups: Sequence[str], val: float, test: float, seed: int) -
 
 
 def _always_one(groups: Sequence[str], val: float, test: float, seed: int) -> dict[str, str]:
-    """At least one group in each part, also where none was asked for."""
+    """At least one group in each part, even if none was asked for."""
     tiny = 1e-9
     return _parts(seeded_groups(groups, seed), val or tiny, test or tiny, _at_least_one)
 

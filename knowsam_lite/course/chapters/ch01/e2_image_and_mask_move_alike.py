@@ -14,7 +14,7 @@ Warp = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def _scene(size: tuple[int, int] = (20, 28), seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Two images with smooth blobs and their masks: classes 0 to 3, and a corner that is unknown."""
+    """Two images of smooth blobs and their masks: classes 0 to 3, with one corner unknown."""
     coarse = noise(2, 4, 5, 7, seed=seed)
     z = F.interpolate(coarse, size, mode="bilinear", align_corners=False)
     y = z.argmax(dim=1)
@@ -23,7 +23,7 @@ def _scene(size: tuple[int, int] = (20, 28), seed: int = 0) -> tuple[Tensor, Ten
 
 
 def _moves() -> list[Tensor]:
-    """Matrices (2, 2, 3): a turn, a small shift, a scaling that looks past the edge, a flip."""
+    """Matrices (2, 2, 3): a rotation, a small shift, a scaling that reads past the edge, a flip."""
     c, s = math.cos(0.43), math.sin(0.43)
     one = torch.tensor([[[c, -s, 0.0], [s, c, 0.0]], [[1.0, 0.0, 0.13], [0.0, 1.0, -0.27]]])
     two = torch.tensor([[[1.31, 0.1, 0.0], [0.0, 1.43, 0.07]], [[-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
@@ -48,19 +48,19 @@ def _warp_probe(f: Warp) -> list[Tensor]:
 
 
 def _warp_classes(f: Warp) -> bool:
-    """No class appears that was not there: a mask of 0, 3 and -1 keeps to these."""
+    """No new class appears: a mask of 0, 3 and -1 still holds only these."""
     x, y = _scene()
     y = torch.where(y >= 2, 3, torch.where(y == -1, -1, 0))
     return all(set(f(x, y, theta)[1].unique().tolist()) <= {-1, 0, 3} for theta in _moves())
 
 
 def _warp_alike(f: Warp) -> bool:
-    """An image that shows its own mask still shows it after the move, away from the borders of classes."""
+    """An image that shows its own mask still does after the move, except at class borders."""
     _, y = _scene()
     x = y[:, None].float().expand(-1, 3, -1, -1)
     for theta in _moves():
         image, mask = f(x, y, theta)
-        inner = image == image.round()  # bilinear means of one class alone
+        inner = image == image.round()  # bilinear means within a single class
         if not (image == mask[:, None])[inner].all() or inner.float().mean() < 0.5:
             return False
     return True
@@ -90,7 +90,7 @@ def _mask_left_float(x: Tensor, y: Tensor, theta: Tensor) -> tuple[Tensor, Tenso
 
 
 def _padded(padding: str, image_too: bool = True) -> Warp:
-    """The right move with other pixels beyond the edge, in the mask and maybe in the image."""
+    """The right move with different padding beyond the edge, in the mask and optionally in the image."""
 
     def wrong(x: Tensor, y: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
         grid = _grid(x, theta)

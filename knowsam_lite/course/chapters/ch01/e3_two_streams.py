@@ -16,7 +16,7 @@ SIZES = ((2, 3), (1, 4), (3, 3), (4, 0))
 
 
 def streams(labeled: int = 5, unlabeled: int = 13, seed: int = 0) -> tuple[Stream, Stream]:
-    """A labelled stream of records called 0, 1, ... and an unlabelled one called 100, 101, ..."""
+    """A labelled stream with records 0, 1, ... and an unlabelled one with records 100, 101, ..."""
 
     def walk(first: int, size: int, name: int) -> Stream:
         ids = [str(first + i) for i in range(size)]
@@ -38,7 +38,7 @@ def _steps_probe(f: Steps) -> list[Tensor]:
 
 
 def _steps_epoch(f: Steps) -> bool:
-    """Five labelled and thirteen unlabelled records, one of each a step: each round holds every one once."""
+    """Five labelled, thirteen unlabelled records, one of each per step: each round has every record once."""
     walked = [f(*streams(), step, 1, 1) for step in range(65)]
     rounds = [
         {walked[i][place].id for i in range(start, start + size)}
@@ -83,7 +83,7 @@ def _unlabeled_first(labeled: Stream, unlabeled: Stream, step: int, n_l: int, n_
 
 
 def _from_one_position(count: Callable[[int, int], int]) -> Steps:
-    """Both streams are asked from the same position, a step times what `count` makes of the two sizes."""
+    """Both streams are read from the same position, step * count(n_l, n_u)."""
 
     def wrong(labeled: Stream, unlabeled: Stream, step: int, n_l: int, n_u: int) -> list[Record]:
         start = step * count(n_l, n_u)

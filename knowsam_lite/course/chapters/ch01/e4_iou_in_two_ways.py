@@ -14,7 +14,7 @@ TwoWays = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def _masks(seed: int = 0, shape: tuple[int, int, int] = (6, 7, 9)) -> tuple[Tensor, Tensor]:
-    """Six images: both empty, one empty each way, a small object, two large ones."""
+    """Six images: both masks empty, only pred empty, only true empty, a small object, two large ones."""
     pred, true = noise(*shape, seed=seed) > 0.4, noise(*shape, seed=seed + 50) > 0.9
     pred[0], true[0], pred[1], true[2] = False, False, False, False
     pred[3], true[3] = False, False
@@ -23,7 +23,7 @@ def _masks(seed: int = 0, shape: tuple[int, int, int] = (6, 7, 9)) -> tuple[Tens
 
 
 def _iou_both(pred: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
-    """By the library's `iou`: the mean over the images, and of all pixels as one image."""
+    """From the library's `iou`: the mean over images, and all pixels pooled as one image."""
     images = [iou(p, t) for p, t in zip(pred.numpy(), true.numpy(), strict=True)]
     return torch.tensor(images).mean(), torch.tensor(iou(pred.numpy(), true.numpy()))
 
@@ -41,7 +41,7 @@ def _counts(pred: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _empty_is(value: float, pooled_value: float, left_out: bool = False) -> TwoWays:
-    """The two ways with other values where nobody claims a pixel; such images may be left out."""
+    """Both ways with other values when both masks are empty; such images may be left out."""
 
     def wrong(pred: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
         both, either = _counts(pred, true)
@@ -53,7 +53,7 @@ def _empty_is(value: float, pooled_value: float, left_out: bool = False) -> TwoW
 
 
 def _empty_images(name: str, says: str, hint: str, value: float, left_out: bool = False) -> list[Mistake]:
-    """One mistake about empty images, with the pooled 0 / 0 right, unguarded, or 0 as well."""
+    """One mistake about empty images, in three versions: the pooled 0 / 0 is right, unguarded, or also 0."""
     return [
         Mistake(name + more, says + also, hint, _empty_is(value, pooled_value, left_out))
         for more, also, pooled_value in (
@@ -83,7 +83,7 @@ def _ratios(
     divide: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]],
     axes: tuple[int, ...] = (1, 2),
 ) -> TwoWays:
-    """Both ways from `divide(overlap, pixels of pred, pixels of true, pixels of either)` of each image."""
+    """Both ways from `divide(overlap, pred, true, union)`, all pixel counts per image."""
 
     def wrong(pred: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
         both, either = pred & true, pred | true

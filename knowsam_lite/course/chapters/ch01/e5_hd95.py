@@ -16,7 +16,7 @@ Distance = Callable[[Any, Any], float]
 
 
 def _pairs() -> list[tuple[BoolArray, BoolArray]]:
-    """Masks that tell the definitions apart: blobs, a far speck, a ring, one at the edge, empty ones."""
+    """Masks that tell the definitions apart: blobs, a distant speck, a ring, one at the edge, empty ones."""
     rows, columns = np.mgrid[:24, :31]
     disc = (rows - 10) ** 2 + (columns - 11) ** 2 <= 49
     oval = (rows - 12) ** 2 / 2 + (columns - 14) ** 2 <= 40
@@ -54,18 +54,18 @@ def _distance_probe(f: Distance) -> list[Tensor]:
 def border_distances(
     p: BoolArray, t: BoolArray, edge: Callable[[BoolArray], BoolArray] = surface
 ) -> list[np.ndarray]:
-    """From each border pixel of one mask (H, W) the distance to the nearest one of the other, both ways."""
+    """Distance from each border pixel of one mask (H, W) to the nearest of the other, both ways."""
     between = np.linalg.norm(np.argwhere(edge(p))[:, None] - np.argwhere(edge(t))[None], axis=2)
     return [between.min(axis=1), between.min(axis=0)]
 
 
 def _other_distance(measure: Callable[[BoolArray, BoolArray], float]) -> Distance:
-    """A wrong distance of masks that are not empty, with the library's rule for those that are."""
+    """A wrong distance for non-empty masks, with the library's rule for empty ones."""
     return lambda p, t: float(measure(p, t)) if p.any() and t.any() else hd95(p, t)
 
 
 def _other_rule(one: float, both: float) -> Distance:
-    """The library's distance, with other values where one mask is empty, or both."""
+    """The library's distance, with other values if one mask or both are empty."""
 
     def wrong(p: BoolArray, t: BoolArray) -> float:
         if p.any() and t.any():
@@ -76,7 +76,7 @@ def _other_rule(one: float, both: float) -> Distance:
 
 
 def _unready(p: BoolArray, t: BoolArray) -> float:
-    """No rule for empty masks: numpy finds no smallest distance and complains."""
+    """No rule for empty masks: numpy raises, having no minimum to take."""
     return float(np.percentile(np.concatenate(border_distances(p, t)), 95))
 
 

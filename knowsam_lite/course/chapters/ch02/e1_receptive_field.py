@@ -31,7 +31,7 @@ def receptive_field(net: Callable[[Tensor], Tensor], size: int = 256) -> tuple[i
 
 
 def _edges(height: int = 3, width: int = 3, **options: Any) -> nn.Conv2d:
-    """A convolution whose weights are -1 but for a strong middle, so that signs matter."""
+    """A convolution with weights -1 except a strong centre, so that signs matter."""
     net = nn.Conv2d(3, 3, (height, width), padding="same", bias=False, **options)
     nn.init.constant_(net.weight, -1.0)
     with torch.no_grad():
@@ -40,7 +40,7 @@ def _edges(height: int = 3, width: int = 3, **options: Any) -> nn.Conv2d:
 
 
 def _known() -> list[tuple[Network, int, tuple[int, int]]]:
-    """Networks, a size to try them at, and the field that paper and pencil give."""
+    """Networks, an image size to try each at, and the field worked out by hand."""
     pooled = nn.Sequential(
         nn.Conv2d(3, 16, 3, padding=1), nn.MaxPool2d(2), nn.Conv2d(16, 16, 3, padding=1), nn.MaxPool2d(2)
     )
@@ -80,7 +80,7 @@ def _field(
     image: Callable[..., Tensor] = torch.rand,
     backward: bool = False,
 ) -> Field:
-    """A wrong way to measure the field, made by changing one part of the right one."""
+    """A wrong measurement of the field: the right one with one part changed."""
 
     def field(net: Network, size: int = 256) -> tuple[int, int]:
         x = image(8, 3, size, size).requires_grad_()

@@ -13,7 +13,7 @@ from knowsam_lite.subnets import ConvBlock
 
 
 def shapes(net: nn.Module) -> dict[str, torch.Size]:
-    """Name -> shape of every tensor that a module holds."""
+    """Name -> shape of every tensor in a module."""
     return {name: tensor.shape for name, tensor in net.state_dict().items()}
 
 

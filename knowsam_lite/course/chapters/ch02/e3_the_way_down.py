@@ -42,7 +42,7 @@ def _refused(f: Down) -> bool:
 def _walk(
     shrink: Callable[[Tensor], Tensor], first: bool = False, keep_small: bool = False
 ) -> Callable[[nn.ModuleList, Tensor], list[Tensor]]:
-    """A wrong way down: another shrinking, one before the first block, or the shrunken maps kept."""
+    """A wrong way down: shrinks differently, shrinks before the first block, or keeps the shrunken maps."""
 
     def encode(encoder: nn.ModuleList, x: Tensor) -> list[Tensor]:
         kept = []
@@ -57,7 +57,7 @@ def _walk(
 
 
 def _listed(change: Callable[[list[Tensor], Tensor], list[Tensor]]) -> Down:
-    """The right maps and the image, made into another list."""
+    """An answer that changes the list of right maps, given the image."""
     return lambda encoder, x: change(subnets.encode(encoder, x), x)
 
 

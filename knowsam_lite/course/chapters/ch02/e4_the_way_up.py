@@ -44,7 +44,7 @@ def _up_gradient(f: Up) -> bool:
 
 
 def _rise(join: Callable[[Tensor, Tensor], Sequence[Tensor]]) -> Up:
-    """A wrong way up that joins skip and enlarged map in another way."""
+    """A wrong way up that joins the skip and the enlarged map differently."""
 
     def decode(up: nn.ModuleList, decoder: nn.ModuleList, features: list[Tensor]) -> list[Tensor]:
         *skips, x = features

@@ -14,7 +14,7 @@ Loss = Callable[..., Tensor]
 
 
 def _task(classes: int, seed: int = 0, unknown: bool = True) -> tuple[Tensor, Tensor]:
-    """Logits (3, C, 6, 5) and labels; the last class is in the first image alone, some pixels unknown."""
+    """Logits (3, C, 6, 5) and labels; the last class is only in the first image, some pixels are unknown."""
     z = noise(3, classes, 6, 5, seed=seed)
     y = noise(3, classes, 6, 5, seed=seed + 50).argmax(dim=1)
     y[1:][y[1:] == classes - 1] = 0
@@ -24,7 +24,7 @@ def _task(classes: int, seed: int = 0, unknown: bool = True) -> tuple[Tensor, Te
 
 
 def _absent() -> tuple[Tensor, Tensor]:
-    """A class that is neither there nor, to speak of, predicted: the case that `smooth` is for."""
+    """A class that is absent and hardly predicted at all: the case `smooth` is for."""
     z = torch.tensor([0.0, -8.0]).view(1, 2, 1, 1).repeat(1, 1, 6, 5)
     return z, torch.zeros(1, 6, 5, dtype=torch.int64)
 
@@ -74,7 +74,7 @@ def _dice(
     ignore: bool = True,
     probabilities: Callable[[Tensor], Tensor] = lambda z: z.float().softmax(dim=1),
 ) -> Loss:
-    """A wrong soft Dice loss, made by changing one part of the right one."""
+    """A wrong soft Dice loss: the right one with one part changed."""
 
     def loss(z: Tensor, y: Tensor, smooth: float = 1e-5) -> Tensor:
         known = (y != UNKNOWN).unsqueeze(1) | (not ignore)
@@ -93,7 +93,7 @@ def _winners(z: Tensor) -> Tensor:
 
 
 def _parts_of(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Probabilities, truth, and what is known."""
+    """Probabilities, truth, and the mask of known pixels."""
     known = (y != UNKNOWN).unsqueeze(1)
     truth = F.one_hot(y.clamp(min=0), z.shape[1]).movedim(-1, 1) * known
     return z.float().softmax(dim=1), truth, known

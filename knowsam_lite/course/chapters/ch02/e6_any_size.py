@@ -47,7 +47,7 @@ def _size_value(f: Predict) -> bool:
 
 @contextmanager
 def _noted(net: nn.Module) -> Iterator[list[bool]]:
-    """Whether gradients were on at each call of the network."""
+    """Record whether gradients were enabled at each call of the network."""
     seen: list[bool] = []
     handle = net.register_forward_hook(lambda *_: seen.append(torch.is_grad_enabled()))
     try:
@@ -76,7 +76,7 @@ def _sized(
     crop: Callable[[Tensor, int, int], Tensor] = lambda z, h, w: z[..., :h, :w],
     train: bool = False,
 ) -> Predict:
-    """A wrong answer that pads, crops or asks in another way; `sides` gives left, right, top and bottom."""
+    """A wrong answer that pads, crops or runs the net differently; `sides` gives left, right, top, bottom."""
 
     def predict(net: nn.Module, x: Tensor) -> Tensor:
         net.train(train)

@@ -1,4 +1,4 @@
-"""What several exercises of chapter 02 share."""
+"""Shared by several exercises of chapter 02."""
 
 from typing import TypeVar
 
@@ -9,7 +9,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def filled(net: Module, seed: int = 0) -> Module:
-    """The module in evaluation mode, with lively weights and statistics that depend on their order alone."""
+    """The module in evaluation mode, with random weights and statistics that depend only on their order."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for tensor in net.state_dict().values():

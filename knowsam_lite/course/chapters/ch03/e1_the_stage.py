@@ -23,7 +23,7 @@ def _run(f: Stage, case: tuple[int, ...], seed: int = 0) -> Tensor:
 
 
 def _sizes(net: nn.Module) -> Tensor:
-    """Shapes of all weights of a convolution, one below the other."""
+    """Shapes of all convolution weights, one per row."""
     return torch.tensor([list(p.shape) for p in net.parameters() if p.ndim == 4])
 
 
@@ -34,7 +34,7 @@ def _stage_probe(f: Stage) -> list[Tensor]:
         found.append(_sizes(net))
         try:
             found.append(alike_filled(net)(_entering(case)))
-        except RuntimeError:  # channels that do not fit
+        except RuntimeError:  # channels do not match
             found.append(torch.zeros(()))
     return found
 
@@ -56,7 +56,7 @@ def _stage_gradient(f: Stage) -> bool:
 
 
 def _wrong_stage(layers: Callable[[int, int, int], Sequence[nn.Module]]) -> Stage:
-    """A stage of `layers(channels, depth, in_channels)`."""
+    """A wrong stage built from `layers(channels, depth, in_channels)`."""
     return lambda channels, depth, in_channels=None: nn.Sequential(
         *layers(channels, depth, in_channels or channels)
     )
@@ -70,7 +70,7 @@ def _stack(
     behind: Callable[[int], list[nn.Module]] = lambda c: [],
     padding: int = 1,
 ) -> list[nn.Module]:
-    """Convolution, `behind`, activation, so many times."""
+    """Convolution, `behind`, activation, repeated `depth` times."""
     inputs = [i, *[c] * (depth - 1)]
     rows = [[nn.Conv2d(n, c, 3, padding=padding), *behind(c), act()] for n in inputs]
     return [layer for row in rows for layer in row]

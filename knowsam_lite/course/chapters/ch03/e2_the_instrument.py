@@ -37,7 +37,7 @@ def signal(net: nn.Module, x: Tensor) -> list[float]:
 
 
 class _Crossed(nn.Module):
-    """Computes its layers in another order than it defines them, one of them twice."""
+    """Runs its layers in a different order than it defines them, one of them twice."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,14 +53,14 @@ class _Crossed(nn.Module):
 
 
 def _measured() -> list[tuple[nn.Module, Tensor]]:
-    """Networks, and images to measure them on."""
+    """Networks and the images to measure them on."""
     nets = (alike_filled(_Crossed(), 1), alike_filled(VNet(2, (3, 4, 5), (1, 2, 1)), 2))
     unet = subnets.UNet(2, (3, 4, 4), (0, 0, 0))
     return [(net, picture(3, 3, 32, 16, seed=i)) for i, net in enumerate((*nets, alike_filled(unet, 3)))]
 
 
 def _traces(f: Signal) -> Tensor:
-    """Hooks that are left, and whether the network was run without a graph."""
+    """How many hooks are left, whether any run kept a graph, and the number of runs."""
     net, x = _measured()[0]
     graphs: list[bool] = []
     hook = net.register_forward_hook(lambda *_: graphs.append(torch.is_grad_enabled()))
@@ -95,7 +95,7 @@ def _gauge(
     inside: bool = True,
     before: bool = False,
 ) -> Signal:
-    """A wrong instrument, made by changing one part of the right one."""
+    """A wrong instrument: the right one with one part changed."""
 
     def measure(net: nn.Module, x: Tensor) -> list[float]:
         found: list[Any] = []

@@ -14,7 +14,7 @@ Start = Callable[[nn.Module], Any]
 
 
 class _Mixed(nn.Module):
-    """Convolutions of two kinds, some of them deeper inside, and layers that are none."""
+    """Two kinds of convolution, some nested, plus layers that are not convolutions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class _Mixed(nn.Module):
 
 
 def _started(f: Start) -> dict[str, Tensor]:
-    """Weights and biases after `f`: of a network whose weights were all 3 before."""
+    """Weights and biases after `f`, from a network whose parameters were all 3."""
     net = _Mixed()
     with torch.no_grad():
         for parameter in net.parameters():
@@ -36,7 +36,7 @@ def _started(f: Start) -> dict[str, Tensor]:
 
 
 def _steady(t: Tensor) -> Tensor:
-    """Spread, times the root of PyTorch's fan-in, and extent in units of the spread, both coarse."""
+    """Coarse summary: spread times the root of PyTorch's fan-in, extent and mean in units of the spread."""
     fan_in = t[0].numel()
     spread = t.std()
     extent = (t.abs().max() / spread.clamp(min=1e-9)) > 2.5
@@ -55,7 +55,7 @@ def _variance(f: Start) -> bool:
 
 
 def _normal(f: Start) -> bool:
-    """Mean 0, and of the share beyond one and two standard deviations what a normal distribution has."""
+    """Mean 0, and a normal distribution's shares beyond one and two standard deviations."""
     for t in (t for t in _started(f).values() if t.ndim == 4):
         units = (t / t.std()).abs()
         one, two = (units > 1).float().mean(), (units > 2).float().mean()
@@ -87,7 +87,7 @@ def _wrong_start(
     bias: Callable[[Tensor], Any] | None = None,
     inside: bool = True,
 ) -> Start:
-    """A wrong start, made by changing one part of the right one."""
+    """A wrong start: the right one with one part changed."""
 
     def start(net: nn.Module) -> None:
         for module in net.modules() if inside else net.children():
@@ -106,7 +106,7 @@ def _everything(net: nn.Module) -> None:
 
 
 def _by_in_channels(pixels: bool) -> Start:
-    """The fan-in from `in_channels`, times the kernel's pixels or not."""
+    """Fan-in from `in_channels`, with or without the kernel's pixels."""
 
     def start(net: nn.Module) -> None:
         for module in net.modules():

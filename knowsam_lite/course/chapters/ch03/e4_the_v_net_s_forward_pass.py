@@ -18,7 +18,7 @@ SHORT: tuple[tuple[int, ...], tuple[int, ...]] = ((3, 4, 5), (2, 1, 2))
 
 
 def made(kind: Any, classes: int = 3, sizes: tuple[tuple[int, ...], tuple[int, ...]] = SMALL) -> nn.Module:
-    """A small network of this kind with the weights of a library's."""
+    """A small network of this kind with the library network's weights."""
     torch.manual_seed(0)
     reference = VNet(classes, *sizes)
     net: nn.Module = kind(classes, *sizes)
@@ -48,7 +48,7 @@ def _forward_probe(kind: Any) -> list[Tensor]:
     net = made(kind)
     try:
         return [net(x), *gradients(net, x), _grey(kind), torch.tensor(float(_refused(kind)))]
-    except RuntimeError as error:  # shapes that do not fit: the message tells which
+    except RuntimeError as error:  # shapes do not match: the message says which
         return [torch.tensor([float(ord(letter)) for letter in str(error)])]
 
 
@@ -83,7 +83,7 @@ def _first_weights(kind: Any) -> bool:
 
 
 class _Walk(VNet):
-    """The library's forward pass, with parts that a mistake changes."""
+    """The library's forward pass, in parts that a mistake can change."""
 
     def keep(self, before: Tensor, entered: Tensor, left: Tensor) -> Tensor:
         return entered

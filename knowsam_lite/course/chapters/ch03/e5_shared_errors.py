@@ -26,7 +26,7 @@ def shared_errors(z_1: Tensor, z_2: Tensor, y: Tensor) -> float:
 
 
 def _answers(classes: int, seed: int, unknown: bool = True) -> tuple[Tensor, Tensor, Tensor]:
-    """Two answers that are right at more pixels than not, and labels."""
+    """Two answers that are right at most pixels, and labels."""
     y = noise(3, classes, 9, 8, seed=seed + 40).argmax(dim=1)
     truth = torch.nn.functional.one_hot(y, classes).movedim(-1, 1) * 3.0
     z_1, z_2 = (truth + noise(3, classes, 9, 8, seed=seed + i) for i in (0, 20))
@@ -68,7 +68,7 @@ def _shared_value(unknown: bool) -> Callable[[Shared], bool]:
 def _shared_ends(f: Shared) -> bool:
     y = torch.zeros(1, 2, 2, dtype=torch.int64)
     right, left = torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, 2)
-    right[:, 1, :, 1], left[:, 1, :, 0] = 5.0, 5.0  # wrong in the right, in the left column
+    right[:, 1, :, 1], left[:, 1, :, 0] = 5.0, 5.0  # wrong in the right and in the left column
     right[:, 0, :, 0], left[:, 0, :, 1] = 5.0, 5.0
     return (f(right, right, y), f(right, left, y)) == (1.0, 0.0)
 

@@ -1,4 +1,4 @@
-"""What several exercises of chapter 03 share."""
+"""Shared by several exercises of chapter 03."""
 
 import torch
 from torch import nn
@@ -7,7 +7,7 @@ CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 
 
 def alike_filled(net: nn.Module, seed: int = 0) -> nn.Module:
-    """The module with weights of mean 0 that depend on their order and shapes alone."""
+    """The module with weights of mean 0 that depend only on their order and shapes."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for tensor in net.parameters():

@@ -16,13 +16,13 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def consistency_a_from_b(z: Tensor, z_other: Tensor) -> Tensor:
-    """What the authors' code computes: the binary cross-entropy of the last channel alone."""
+    """What the authors' code computes: the binary cross-entropy of the last channel only."""
     p = z.softmax(dim=1)[:, -1].clamp(1e-8, 1 - 1e-7)
     return F.binary_cross_entropy(p, z_other.detach().softmax(dim=1)[:, -1])
 
 
 def _opposed() -> tuple[Tensor, Tensor]:
-    """A learner so sure that a probability rounds to 0, and another that doubts."""
+    """A learner so sure that a probability rounds to 0, and an undecided other."""
     return torch.tensor([300.0, 0.0]).view(1, 2, 1, 1), torch.zeros(1, 2, 1, 1)
 
 
@@ -32,7 +32,7 @@ def _loss_probe(f: Loss) -> list[Tensor]:
 
 
 def _loss_value(f: Loss) -> bool:
-    """The library's values, and nothing infinite where a probability is 0."""
+    """The library's values, and finite where a probability is 0."""
     finite = bool(f(*_opposed()).isfinite())
     return finite and all(same(f(*logit_pair(c, 9)), consistency_loss(*logit_pair(c, 9))) for c in (2, 3, 5))
 
@@ -49,7 +49,7 @@ def _loss_other(f: Loss) -> bool:
 
 
 def _loss_floor(f: Loss) -> bool:
-    """Against an undecided other the best that one can do is log C, and 0 against a sure one."""
+    """The minimum is log C against an undecided other and 0 against a sure one."""
     sure = torch.zeros(1, 3, 2, 2)
     sure[:, 1] = 60.0
     even = torch.zeros(1, 3, 2, 2)
@@ -57,7 +57,7 @@ def _loss_floor(f: Loss) -> bool:
 
 
 def _soft(z: Tensor, z_other: Tensor) -> Tensor:
-    """The terms of the sum, with gradient to both: (N, C, H, W)."""
+    """The terms of the sum, with gradients to both: (N, C, H, W)."""
     return z_other.float().softmax(dim=1) * z.float().log_softmax(dim=1)
 
 
@@ -84,7 +84,7 @@ def _raw_target(z: Tensor, z_other: Tensor) -> Tensor:
 
 
 def _careless(stop: bool = True, safe: bool = True, full: bool = True) -> Loss:
-    """The right formula without the stop, without a safe logarithm, or in the precision of the logits."""
+    """The right formula without the detach, without a safe logarithm, or in the logits' own precision."""
 
     def loss(z: Tensor, z_other: Tensor) -> Tensor:
         if full:

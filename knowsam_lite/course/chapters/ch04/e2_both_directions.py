@@ -15,7 +15,7 @@ WEIGHTS = ((1.0, 0.9), (0.3, 0.0), (0.0, 0.5))
 
 
 def _reach(f: Terms, names: tuple[str, ...] = NAMES) -> list[Tensor]:
-    """The gradient of each term at both logits."""
+    """The gradient of each term with respect to both logits."""
     return [
         g
         for k in names
@@ -36,7 +36,7 @@ def _terms_value(f: Terms) -> bool:
 
 
 def _terms_swap(f: Terms) -> bool:
-    """Exchanging the subnets exchanges their terms."""
+    """Swapping the subnets swaps their terms."""
     z_a, z_b = logit_pair(3, 6)
     one, two = named_terms(f(z_a, z_b, 0.6, 0.2)), named_terms(f(z_b, z_a, 0.6, 0.2))
     return all(same(one[f"a/{term}"], two[f"b/{term}"]) for term in ("consistency", "entropy"))
@@ -48,7 +48,7 @@ def _made(
     weights: Callable[[float, float], tuple[float, float]] = lambda w, v: (w, v),
     names: str = "ab",
 ) -> Terms:
-    """The terms from four parts, one of which a mistake replaces."""
+    """The terms, built from four parts; each mistake replaces one."""
 
     def terms(z_a: Tensor, z_b: Tensor, w: float, v: float) -> dict[str, Tensor]:
         w, v = weights(w, v)
@@ -62,7 +62,7 @@ def _made(
 
 
 def _swapped_roles(z_a: Tensor, z_b: Tensor, w: float, v: float) -> dict[str, Tensor]:
-    """As in the authors' code: for B prediction and target change places."""
+    """As in the authors' code: prediction and target are swapped for B."""
     terms = mutual_terms(z_a, z_b, w, v)
     return {**terms, "b/consistency": 0.5 * w * consistency_loss(z_a.detach(), z_b)}
 

@@ -24,7 +24,7 @@ def follow(teacher: nn.Module, student: nn.Module, step: int) -> None:
 
 
 def _couple() -> tuple[nn.Module, nn.Module]:
-    """A teacher without gradient and a student with it."""
+    """A teacher without gradients and a student with them."""
     return small_net(1).requires_grad_(False), small_net(2)
 
 
@@ -45,7 +45,7 @@ def _follow_start(f: Follow) -> bool:
 
 
 def _follow_student(f: Follow) -> bool:
-    """The student stays as it is."""
+    """The student is unchanged."""
     before = [t.clone() for t in small_net(2).state_dict().values()]
     return all(same(_followed(f, step)[len(before) :], before) for step in STEPS)
 
@@ -73,7 +73,7 @@ def _average(
     share: Callable[[float], float] = lambda alpha: 1 - alpha,
     returns: bool = False,
 ) -> Follow:
-    """The moving average from parts, one of which a mistake replaces."""
+    """The moving average, built from parts; each mistake replaces one."""
 
     @torch.no_grad()
     def average(teacher: nn.Module, student: nn.Module, step: int) -> nn.Module | None:

@@ -26,7 +26,7 @@ PARTS = ("consistency", "supervised")
 def _asked(
     f: Terms, n: int = 2, classes: int = 3, w: float = 0.3, seed: int = 0
 ) -> tuple[dict[str, Tensor], nn.Module, nn.Module]:
-    """The terms with the same noise every time, and the two networks after it."""
+    """The terms, with the same noise every time, and the two networks afterwards."""
     net, teacher = small_net(3, classes), small_net(4, classes)  # both could learn; only the student may
     torch.manual_seed(seed)
     return f(net, teacher, *labelled_batch(n, 5, classes, seed), w), net, teacher
@@ -37,7 +37,7 @@ def _told(f: Terms, **how: Any) -> list[Tensor]:
 
 
 def _weights_reached(f: Terms) -> list[Tensor]:
-    """The gradient of each term at the weights of student and teacher."""
+    """The gradient of each term with respect to the weights of student and teacher."""
     terms, net, teacher = _asked(f)
     weights = [*net.parameters(), *teacher.parameters()]
     found: list[Tensor] = []
@@ -50,7 +50,7 @@ def _weights_reached(f: Terms) -> list[Tensor]:
 
 
 def _statistics(f: Terms) -> list[Tensor]:
-    """What the networks have seen, and in which mode they are left."""
+    """The networks' buffers after the call, and the mode each is left in."""
     _, net, teacher = _asked(f)
     modes = torch.tensor([net.training, teacher.training])
     return [t.clone() for part in (net, teacher) for t in part.buffers()] + [modes]
@@ -67,7 +67,7 @@ def _step_teacher(f: Terms) -> bool:
 
 
 def _step_noise(f: Terms) -> bool:
-    """The consistency depends on the noise, the supervised term does not."""
+    """The consistency term depends on the noise; the supervised term does not."""
     made = []
     for seed in (1, 2):
         torch.manual_seed(seed)
@@ -90,7 +90,7 @@ def _step(
     weights: Callable[[float], tuple[float, float]] = lambda w: (0.5, w),
     stop: bool = True,
 ) -> Terms:
-    """The two terms from six parts, one of which a mistake replaces."""
+    """The two terms, built from six parts; each mistake replaces one."""
 
     def terms(
         net: nn.Module, teacher: nn.Module, x: Tensor, y: Tensor, n: int, w: float

@@ -1,4 +1,4 @@
-"""What several exercises of chapter 04 share."""
+"""Shared by several exercises of chapter 04."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from knowsam_lite.methods.mean_teacher import RAMPED_WEIGHT, MeanTeacher
 
 
 def logit_pair(classes: int = 3, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Logits of a learner and of the other, for two images."""
+    """Logits of a learner and of the other net, for two images."""
     return noise(2, classes, 4, 5, seed=seed + classes), noise(2, classes, 4, 5, seed=seed + 20)
 
 
@@ -20,7 +20,7 @@ Terms = Callable[..., dict[str, Tensor]]
 
 
 def named_terms(terms: Any) -> dict[str, Tensor]:
-    """The terms, if that is what was returned; a tensor would warn when asked for a name."""
+    """The terms, if a dictionary was returned; indexing a tensor by name would warn."""
     if not isinstance(terms, dict):
         raise TypeError(f"found a {type(terms).__name__}, expected a dictionary of terms")
     return terms
@@ -31,7 +31,7 @@ def term_values(terms: dict[str, Tensor]) -> list[Tensor]:
 
 
 def small_net(seed: int, classes: int = 3) -> nn.Module:
-    """A small network with BatchNorm, whose weights and statistics are set by a seed."""
+    """A small network with BatchNorm; the seed sets its weights and statistics."""
     net = nn.Sequential(
         nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.LeakyReLU(0.1), nn.Conv2d(4, classes, 1)
     )
@@ -44,7 +44,7 @@ def small_net(seed: int, classes: int = 3) -> nn.Module:
 def library_terms(
     net: nn.Module, teacher: nn.Module, x: Tensor, y: Tensor, n: int, w: float
 ) -> dict[str, Tensor]:
-    """What the method itself computes at the end of its ramp, with the weight `w`."""
+    """What the method itself computes at the end of its ramp, with weight `w`."""
     method = MeanTeacher(Config(steps=1), 2, net)
     method.teacher = teacher
     terms = method.losses(Batch(x, y, n, []), step=1)

@@ -22,12 +22,12 @@ def _certain(classes: int) -> Tensor:
 
 def _entropy_probe(f: Entropy) -> list[Tensor]:
     z2, z3 = noise(2, 2, 4, 5), noise(2, 3, 4, 5, seed=1)
-    below = (f(_certain(2)) < 0).float()  # too little for a comparison of values
+    below = (f(_certain(2)) < 0).float()  # too small to show in a comparison of values
     return [f(z2), f(z3), *gradients(f, z3), f(50 * z3), *gradients(f, 50 * z3), f(z2.bfloat16()), below]
 
 
 def _entropy_ends(f: Entropy) -> bool:
-    """1 and 0, and at 0 no rounding below it: a constant inside the logarithm shows there."""
+    """1 and 0 at the extremes, and never below 0: a constant inside the logarithm shows there."""
     return all(
         same(f(torch.zeros(1, c, 2, 2)), torch.ones(1, 2, 2))
         and f(_certain(c)).min() >= 0
@@ -37,7 +37,7 @@ def _entropy_ends(f: Entropy) -> bool:
 
 
 def _entropy_value(f: Entropy) -> bool:
-    """As close to double precision as float32 can be, and closer than a constant of 1e-6 lets it be."""
+    """As close to double precision as float32 allows, and closer than a constant of 1e-6 would."""
     for classes in (2, 3, 5):
         z = noise(2, classes, 6, 5, seed=classes)
         p = z.double().softmax(dim=1)
@@ -65,7 +65,7 @@ def _only_along_the_width(z: Tensor) -> Tensor:
 
 
 def _careless(constant: float | None = None, divided: bool = True, full: bool = True) -> Entropy:
-    """The entropy by the logarithm of p plus a constant, not divided, or in the precision of the logits."""
+    """The entropy with a constant added to p in the logarithm, undivided, or in the logits' own precision."""
 
     def entropy(z: Tensor) -> Tensor:
         if full:

@@ -39,7 +39,7 @@ def _inputs_swap(f: Inputs) -> bool:
 
 
 def _changed(change: Callable[..., tuple[Tensor, ...]]) -> Callable[[Tensor, Tensor], tuple[Tensor, ...]]:
-    """A wrong answer made from the library's three inputs."""
+    """A wrong answer computed from the library's three inputs."""
     return lambda z_a, z_b: change(*library_inputs(z_a, z_b))
 
 

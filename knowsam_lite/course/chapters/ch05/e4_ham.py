@@ -56,7 +56,7 @@ def _ham_value(kind: Any, train: bool) -> bool:
 
 
 def _wrong_ham(inputs: Callable[..., tuple[Tensor, ...]], order: tuple[int, ...] = (0, 1, 2)) -> type:
-    """HAM with other inputs to its branches (agreement, certainty, logits), or another order of features."""
+    """HAM with different branch inputs (agreement, certainty, logits) or a different order of features."""
 
     class Wrong(HybridAggregation):
         def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:

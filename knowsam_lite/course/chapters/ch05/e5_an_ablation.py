@@ -15,7 +15,7 @@ from knowsam_lite.course.probes import same, takes
 
 @contextmanager
 def silenced(ham: nn.Module, *names: str) -> Iterator[None]:
-    """Within the block, the named branches of `ham` answer zeros."""
+    """Within the block, the named branches of `ham` return zeros."""
 
     def zeros(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         return torch.zeros_like(output)
@@ -59,7 +59,7 @@ def _ablate_value(f: Ablate) -> bool:
 
 
 def _after_training(f: Ablate, ham: nn.Module) -> Tensor:
-    """What `ham` computes when the weights of its ablation have moved."""
+    """What `ham` computes after the weights of its ablation have changed."""
     quiet = f(ham, "certainty")
     with torch.no_grad():
         for tensor in quiet.parameters():
@@ -115,7 +115,7 @@ def _in_its_place(ham: nn.Module, name: str) -> nn.Module:
 
 
 def _weightless(kind: type[nn.Module]) -> Ablate:
-    """The weights of the branch's layers of this kind are 0, and free to grow."""
+    """The weights of the branch's layers of this kind start at 0 but can still train."""
 
     @torch.no_grad()
     def ablate(ham: nn.Module, name: str) -> nn.Module:

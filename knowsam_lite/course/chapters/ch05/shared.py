@@ -1,4 +1,4 @@
-"""What several exercises of chapter 05 share."""
+"""Shared by several exercises of chapter 05."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ BRANCHES = ("agreement", "certainty", "logits")
 
 
 def library_inputs(z_a: Tensor, z_b: Tensor) -> tuple[Tensor, ...]:
-    """What the library's HAM hands to its three branches."""
+    """What the library's HAM passes to its three branches."""
     ham, seen = HybridAggregation(z_a.shape[1]).eval(), {}
     for name in BRANCHES:
         getattr(ham, name).register_forward_pre_hook(
@@ -27,8 +27,8 @@ def logit_pair(classes: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def weighed(kind: Any, classes: int = 2, train: bool = False) -> nn.Module:
-    """A module of this class with the library's weights and lively BatchNorm statistics; its names must be
-    the library's.
+    """A module of this class with the library's weights and non-trivial BatchNorm statistics; its names must
+    match the library's.
     """
     reference = HybridAggregation(classes)
     generator = torch.Generator().manual_seed(classes)

@@ -14,7 +14,7 @@ Encode = Callable[[Tensor, int, Tensor], Tensor]
 
 
 def _clicks() -> Tensor:
-    """Four points, new ones each time: an answer may move what it is given."""
+    """Four points, a fresh tensor each time: an answer may modify its input."""
     return torch.tensor([[0.0, 0.0], [5.0, 40.0], [40.0, 5.0], [63.0, 31.0]])
 
 
@@ -23,7 +23,7 @@ def _waves(d: int = 8, seed: int = 0) -> Tensor:
 
 
 def _encode(points: Tensor, size: int, waves: Tensor) -> Tensor:
-    """The oracle, which is segment_anything's."""
+    """The oracle, from segment_anything."""
     layer = PositionEmbeddingRandom(waves.shape[1])
     layer.positional_encoding_gaussian_matrix = waves
     return layer.forward_with_coords(points[None] + 0.5, (size, size))[0]
@@ -53,7 +53,7 @@ def _for_waves(f: Encode) -> Callable[[Tensor], Tensor]:
 
 
 def _encode_scale(f: Encode) -> bool:
-    """The middle of a pixel of a small image is a corner between four pixels of one twice as large."""
+    """A pixel's centre in a small image is a corner of four pixels in one twice as large."""
     return same(f(_clicks(), 64, _waves()), f(2 * _clicks() + 0.5, 128, _waves()))
 
 

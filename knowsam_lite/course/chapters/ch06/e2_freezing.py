@@ -15,7 +15,7 @@ Freeze = Callable[[nn.Module], list[nn.Parameter]]
 
 
 class _Adapted(nn.Module):
-    """A small stand-in: adapters under any name, and pretrained weights whose names mislead."""
+    """A small stand-in: adapters under various names, and pretrained weights with misleading names."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ def _freeze_probe(f: Freeze) -> list[Tensor]:
 
 
 def _freeze_step(f: Freeze) -> bool:
-    """After a step the pretrained weights are what they were, and every adapter has moved."""
+    """After a step the pretrained weights are unchanged and every adapter has changed."""
     net, given = _frozen(f)
     before = copy.deepcopy(net)
     optimizer = torch.optim.AdamW(given, lr=0.1, weight_decay=0.5)
@@ -64,7 +64,7 @@ def _freeze_step(f: Freeze) -> bool:
 
 
 def only_adapters(net: nn.Module) -> list[nn.Parameter]:
-    """Stop the gradients of all but the adapters; returns the adapters' parameters."""
+    """Turn off gradients for everything but the adapters; returns the adapters' parameters."""
     net.requires_grad_(False)
     for weight in all_adapters(net):
         weight.requires_grad_(True)

@@ -14,7 +14,7 @@ from knowsam_lite.sam.adapter import Adapter
 
 
 def _loaded(kind: Kind, skip: bool, seed: int = 0) -> nn.Module:
-    """The learner's adapter with the weights of the library's."""
+    """The learner's adapter with the library adapter's weights."""
     made = kind(8, skip)
     made.load_state_dict(stirred(Adapter(8, skip), seed).state_dict())
     return made
@@ -24,7 +24,7 @@ def _adapter_probe(kind: Kind) -> list[Tensor]:
     made = [torch.tensor([p.numel() for p in kind(16, True).parameters()])]
     for skip in (True, False):
         fresh, x = kind(8, skip), noise(2, 3, 8)
-        made += [  # a start at random is known by what it is not
+        made += [  # a random start can only be tested for what it is not
             torch.tensor([same(fresh(x), x), same(fresh(x), torch.zeros_like(x))]),
             torch.tensor([bool(p.any()) for p in fresh.parameters()]),
         ]
@@ -56,7 +56,7 @@ def _adapter_start(kind: Kind) -> bool:
 
 
 def _adapter_learns(kind: Kind) -> bool:
-    """The weights of both layers have moved after two steps."""
+    """The weights of both layers have changed after two steps."""
     net, x = kind(8, True), noise(6, 8)
     start = [p.detach().clone() for p in net.parameters()]
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
@@ -68,7 +68,7 @@ def _adapter_learns(kind: Kind) -> bool:
 
 
 def _adapter(start: Callable[[Any], Any], forward: Callable[[Any, Tensor], Tensor] | None = None) -> Kind:
-    """An adapter whose layers are changed by `start` and whose forward pass may be another."""
+    """An adapter whose layers `start` changes, optionally with a different forward pass."""
 
     class Other(Adapter):
         def __init__(self, dim: int, skip: bool):

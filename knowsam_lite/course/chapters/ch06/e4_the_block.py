@@ -39,7 +39,7 @@ def _block_start(kind: Kind) -> bool:
 
 
 def _block_adapters(kind: Kind) -> bool:
-    """Both adapters of the block learn from its answer."""
+    """Both adapters of the block learn from its output."""
     made = _block(kind)
     made(noise(*TOKENS)).square().sum().backward()
     return all(bool(p.grad is not None and p.grad.any()) for p in all_adapters(made))

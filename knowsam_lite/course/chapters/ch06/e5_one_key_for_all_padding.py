@@ -19,7 +19,7 @@ def _heads(m: int = 5, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _spelled_out(q: Tensor, k: Tensor, v: Tensor, n: int) -> Tensor:
-    """The oracle: the first key and value written down n times, through PyTorch's attention."""
+    """The oracle: PyTorch's attention with the first key and value repeated n times."""
     many_k, many_v = (torch.cat([t[:1].expand(n, -1), t[1:]])[None] for t in (k, v))
     return F.scaled_dot_product_attention(q[None], many_k, many_v)[0]
 

@@ -19,7 +19,7 @@ def _decoder(kind: Kind, seed: int = 0) -> Any:
 
 
 def _asked(n: int = 2, k: int = 3, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Embedding, positions, sparse and dense prompts of k prompts on each of n images."""
+    """Embedding, positions, sparse and dense embeddings for k prompts on each of n images."""
     sizes = ((n, 16, 4, 4), (1, 16, 4, 4), (n, k, 2, 16), (n, k, 16, 4, 4))
     e, pe, sparse, dense = (noise(*size, seed=seed + i, scale=1.0) for i, size in enumerate(sizes))
     return e, pe, sparse, dense
@@ -30,7 +30,7 @@ def _decoder_probe(kind: Kind) -> list[Tensor]:
 
 
 def _one_by_one(kind: Kind) -> bool:
-    """All at once is the same as one prompt on one image after another."""
+    """All at once gives the same as one prompt on one image at a time."""
     made, (e, pe, sparse, dense) = _decoder(kind), _asked()
     alone = [
         [
@@ -196,6 +196,6 @@ def saved_bytes(net: nn.Module, run: Callable[[], object]) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        made = run()  # as long as this lives, no memory is used twice
+        made = run()  # while this is alive, no memory is reused
     del made
     return sum(kept.values())

@@ -1,4 +1,4 @@
-"""What several exercises of chapter 06 share."""
+"""Shared by several exercises of chapter 06."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from knowsam_lite.sam.adapter import Adapter
 
 
 def stirred(module: nn.Module, seed: int = 0) -> nn.Module:
-    """The module with every weight random: behind adapters that start at zero, mistakes cannot be seen."""
+    """The module with every weight random: adapters that start at zero would hide mistakes."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in module.parameters():

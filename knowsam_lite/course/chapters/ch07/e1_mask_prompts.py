@@ -15,7 +15,7 @@ HARD = torch.tensor([[0.0, 60.0], [-200.0, 0.0], [0.0, 5000.0]]).view(3, 2, 1, 1
 
 
 def _odds(z: Tensor) -> Tensor:
-    """The oracle: each class against all others, one after another; z in float."""
+    """The oracle: each class against all others, one at a time; z in float."""
     rest = [torch.cat([z[:, :c], z[:, c + 1 :]], dim=1).logsumexp(dim=1) for c in range(z.shape[1])]
     return z - torch.stack(rest, dim=1)
 

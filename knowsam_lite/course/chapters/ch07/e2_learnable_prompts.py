@@ -16,7 +16,7 @@ EMBEDDING = (3, 8, 4, 4)
 
 
 def _prompts(kind: Kind, classes: int = 3, tokens: int = 2) -> Any:
-    """The module with random weights, the same ones for the same class, however they are kept."""
+    """The module with random weights, the same for the same class however they are stored."""
     made = kind(classes, 8, tokens)
     for position, prompt in enumerate(made.classes):
         stirred(prompt, seed=position)
@@ -48,7 +48,7 @@ def _prompts_registered(kind: Kind) -> bool:
 
 
 def _prompts_own(kind: Kind) -> bool:
-    """The tokens of a class depend on the network of that class alone."""
+    """The tokens of a class depend only on that class's network."""
     made = _prompts(kind)
     made(noise(*EMBEDDING))[:, 1].sum().backward()
     reached = [any(p.grad is not None and p.grad.any() for p in net.parameters()) for net in made.classes]
@@ -56,7 +56,7 @@ def _prompts_own(kind: Kind) -> bool:
 
 
 def _prompts_learn(kind: Kind) -> bool:
-    """At the start the last layer of every class gets a gradient, so that learning can begin."""
+    """At the start the last layer of every class gets a gradient, so it can learn."""
     made = _fresh(kind)
     (made(noise(*EMBEDDING)) * noise(3, 3, 2, 8)).sum().backward()
     return all(
@@ -65,7 +65,7 @@ def _prompts_learn(kind: Kind) -> bool:
 
 
 class _Lps(nn.Module):
-    """The right answer in pieces, for mistakes to replace."""
+    """The right answer in pieces that mistakes can replace."""
 
     fixed: ClassVar[dict[str, int]] = {}
 

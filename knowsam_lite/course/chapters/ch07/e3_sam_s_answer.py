@@ -58,7 +58,7 @@ def _answer_once(f: Asked) -> bool:
 
 
 def _reached(f: Asked) -> list[bool]:
-    """Whether a gradient comes to the students' map, and to each weight that learns."""
+    """Whether a gradient reaches the students' map and each trainable weight."""
     sam, (x, z_f) = _sam(), _given()
     leaf = z_f.clone().requires_grad_()
     leaves = [leaf, *(p for p in sam.parameters() if p.requires_grad)]
@@ -69,7 +69,7 @@ def _reached(f: Asked) -> list[bool]:
 
 
 def _answer_learns(f: Asked) -> bool:
-    """SAM's loss reaches adapters and prompts, and not the students' map."""
+    """SAM's loss reaches adapters and prompts but not the students' map."""
     students, *own = _reached(f)
     return all(own) and not students
 

@@ -12,7 +12,7 @@ Scores = Callable[[Tensor, Tensor, Tensor], tuple[float, float]]
 
 
 def _maps(classes: int = 2, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """Class maps of the question, the answer and the truth, which mostly agree: (3, 5, 6) each."""
+    """Class maps of prompt, answer and truth, which mostly agree: (3, 5, 6) each."""
     y = noise(3, classes, 5, 6, seed=seed).argmax(dim=1)
     other = noise(2, 3, classes, 5, 6, seed=seed + 1).argmax(dim=2)
     swap = noise(2, 3, 5, 6, seed=seed + 2) > torch.tensor([-0.5, 1.5]).view(2, 1, 1, 1)

@@ -24,7 +24,7 @@ def _strength(n: int = 3) -> Tensor:
 
 
 def _noise_given(n: int = 3, c: int = 2) -> tuple[Tensor, list[Tensor], Tensor]:
-    images = torch.linspace(0.2, 2.0, n).view(n, 1, 1, 1)  # some images are surer than others
+    images = torch.linspace(0.2, 2.0, n).view(n, 1, 1, 1)  # some images are more certain than others
     return images * noise(n, c, 9, 12, seed=c), _grids(n, c), _strength(n)
 
 

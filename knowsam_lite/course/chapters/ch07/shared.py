@@ -1,4 +1,4 @@
-"""What several exercises of chapter 07 share."""
+"""Shared by several exercises of chapter 07."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from knowsam_lite.sam.teacher import PromptedSam
 
 
 def stirred(module: nn.Module, seed: int = 0, scale: float = 0.3) -> nn.Module:
-    """The module with every weight random: what starts at zero hides mistakes."""
+    """The module with every weight random: zero-initialised weights hide mistakes."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in module.parameters():
@@ -20,7 +20,7 @@ def stirred(module: nn.Module, seed: int = 0, scale: float = 0.3) -> nn.Module:
 
 
 def counted(sam: PromptedSam, run: Callable[[], object]) -> dict[str, int]:
-    """What `run()` asks of a SAM: images through the encoder, passes of the decoder, and their rows."""
+    """What `run()` costs a SAM: images through the encoder, decoder passes, and rows in those passes."""
     counts = {"images": 0, "passes": 0, "rows": 0}
 
     def encoded(_module: nn.Module, given: tuple[Tensor, ...], _made: object) -> None:

@@ -35,7 +35,7 @@ def _loss_gradient(f: Loss) -> bool:
 
 
 def _loss_size(f: Loss) -> bool:
-    """Tiling the image, or repeating the batch, changes no mean over pixels."""
+    """Tiling the image or repeating the batch leaves a mean over pixels unchanged."""
     z, z_s = logit_pair(3)
     wide, many = (1, 1, 2, 3), (2, 1, 1, 1)
     return all(same(f(z.repeat(n), z_s.repeat(n), 4.0), f(z, z_s, 4.0)) for n in (wide, many))
@@ -47,7 +47,7 @@ def _built(
     scale: Callable[[float], float] = lambda t: t**2,
     join: Callable[[Tensor, Tensor], Tensor] = lambda log_q, log_p: kl_reference(log_p, log_q).mean(),
 ) -> Loss:
-    """The loss from its four parts, one of which a mistake replaces."""
+    """The loss, built from four parts; each mistake replaces one."""
 
     def loss(z: Tensor, z_teacher: Tensor, temperature: float = 10.0) -> Tensor:
         log_q, log_p = student(z, temperature), teacher(z_teacher, temperature)

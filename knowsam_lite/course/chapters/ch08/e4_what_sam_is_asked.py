@@ -14,7 +14,7 @@ Targets = Callable[..., tuple[Tensor, Tensor]]
 
 
 class _Teacher(nn.Module):
-    """A small stand-in for SAM that detaches nothing by itself and notes how it was called."""
+    """A small stand-in for SAM that detaches nothing itself and records how it was called."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class _Teacher(nn.Module):
 
 
 def _question() -> tuple[Tensor, Tensor]:
-    """Four images with their numbers in the first pixel, and fused logits of three classes."""
+    """Four images with their number in the first pixel, and fused logits of three classes."""
     x = noise(4, 3, 4, 5, seed=21)
     x[:, 0, 0, 0] = torch.arange(4.0)
     return x, noise(4, 3, 4, 5, seed=22)
@@ -45,7 +45,7 @@ def _ask(f: Targets, n: int = 2) -> tuple[_Teacher, Tensor, Tensor, Tensor]:
 
 
 def _reach(teacher: _Teacher, z_f: Tensor, answer: Tensor) -> list[Tensor]:
-    """Gradients at SAM's weights and at z_f, zeros where none arrives."""
+    """Gradients of `answer` at SAM's weights and at z_f; zeros if there are none."""
     leaves = [teacher.weight, z_f]
     if not answer.requires_grad:
         return [torch.zeros_like(leaf) for leaf in leaves]

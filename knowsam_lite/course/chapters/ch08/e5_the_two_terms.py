@@ -24,7 +24,7 @@ def _terms(z_a: Tensor, z_b: Tensor, z_s: Tensor, weight: float, temperature: fl
 
 
 def _told(f: Terms, *arguments: Any) -> dict[str, Tensor]:
-    """What `f` tells, which has to be a dictionary: a tensor would take a name for an index."""
+    """What `f` returns, which has to be a dictionary: a tensor would treat a name as an index."""
     return dict(f(*arguments))
 
 
@@ -46,7 +46,7 @@ def _terms_value(f: Terms) -> bool:
 
 
 def _terms_gradient(f: Terms) -> bool:
-    """Each term reaches its own subnet alone."""
+    """Each term reaches only its own subnet."""
     arrived = [
         [
             bool(g.any())

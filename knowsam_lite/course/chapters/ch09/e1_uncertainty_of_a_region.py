@@ -29,7 +29,7 @@ def _board_value(f: Boards) -> bool:
 
 
 def _board_ends(f: Boards) -> bool:
-    """One cell of no idea, all others sure."""
+    """One cell completely uncertain, all others certain."""
     z = torch.zeros(1, 3, 8, 16)
     z[:, 1] = 60.0
     z[:, :, 6:, 4:8] = 0
@@ -49,7 +49,7 @@ def _refuses(f: Boards) -> bool:
 
 
 def _board_mosaic(f: Boards) -> bool:
-    """Exchanging the halves of the image exchanges the halves of the board."""
+    """Swapping the halves of the image swaps the halves of the board."""
     z = noise(2, 3, 8, 16)
     return same(f(z.roll(8, dims=3)), f(z).roll(2, dims=2))
 

@@ -21,14 +21,14 @@ CHOICES: tuple[tuple[int, Literal["uncertain", "certain"]], ...] = (
 
 
 def _cells(seed: int = 0, grid: int = 4) -> Tensor:
-    """Three boards whose levels differ, so that the extremes of all boards together lie in one of them."""
+    """Three boards at different levels, so that the extremes over all boards lie in one of them."""
     return noise(3, grid, grid, seed=seed).sigmoid() / 3 + torch.arange(3).view(3, 1, 1) / 3
 
 
 def _choice_probe(f: Choice) -> list[Tensor]:
     tie = torch.full((2, 4, 4), 0.5)
     made = [f(_cells(1)), *(f(_cells(2), count, most) for count, most in CHOICES)]
-    return [*made, f(_cells(3, 6), 4), f(tie, 3).flatten(1).sum(dim=1)]  # of a tie only the count is sure
+    return [*made, f(_cells(3, 6), 4), f(tie, 3).flatten(1).sum(dim=1)]  # for a tie only the count is fixed
 
 
 def _choice_value(f: Choice) -> bool:
@@ -45,7 +45,7 @@ def _choice_count(f: Choice) -> bool:
 
 
 def _choice_opposites(f: Choice) -> bool:
-    """The 5 most certain and the 11 most uncertain cells are all of a board."""
+    """The 5 most certain and the 11 most uncertain cells make up the whole board."""
     return same(f(_cells(6), 5, "certain"), ~f(_cells(6), 11, "uncertain"))
 
 

@@ -34,26 +34,26 @@ def _pseudo_value(f: Labels) -> bool:
 
 
 def _pseudo_half(f: Labels) -> bool:
-    """In half precision the logits are coarse, but their softmax must not be."""
+    """The logits are coarse in half precision, but the softmax must not be."""
     z = noise(4, 3, 16, 16, seed=2).bfloat16()
     least = _edge(z)
     return same(f(z, least), _pseudo(z, least))
 
 
 def _edge(z: Tensor) -> float:
-    """A probability between what float32 and what half precision make of one pixel."""
+    """A threshold between one pixel's float32 and half-precision probabilities."""
     fine, coarse = (t.softmax(dim=1).max(dim=1).values.float() for t in (z.float(), z))
     gap = (fine - coarse).abs().flatten().argmax()
     return float((fine.flatten()[gap] + coarse.flatten()[gap]) / 2)
 
 
 def _pseudo_edge(f: Labels) -> bool:
-    """A pixel that has just the threshold's probability keeps its label."""
+    """A pixel whose probability is exactly the threshold keeps its label."""
     return bool((f(CERTAIN, 1.0) == 1).all())
 
 
 def _pseudo_nested(f: Labels) -> bool:
-    """A higher threshold leaves more pixels out and changes no other."""
+    """A higher threshold drops more pixels and changes no others."""
     low, high = (f(noise(2, 3, 6, 5, seed=5), t) for t in (0.5, 0.9))
     return bool(((high == low) | (high == -1)).all()) and bool((high == -1).sum() > (low == -1).sum())
 

@@ -16,7 +16,7 @@ HALVES = ((3, 3), (2, 5), (4, 1))  # labelled, unlabelled
 
 
 def _halves(n_l: int, n_u: int, seed: int = 0) -> tuple[Tensor, ...]:
-    """Images, labels and chosen cells of both halves; every image and label carries its number."""
+    """Images, labels and chosen cells of both halves; all images differ, and so do all labels."""
     generator = torch.Generator().manual_seed(seed)
     x_l, x_u = (noise(n, 3, 8, 12, seed=seed + n).sigmoid() for n in (n_l, n_u + 10))
     y_l = torch.arange(n_l).view(-1, 1, 1).expand(-1, 8, 12)
@@ -36,7 +36,7 @@ def _mix_value(f: Mixing) -> bool:
 
 
 def _mix_labels(f: Mixing) -> bool:
-    """Pixels that are painted with their label still carry it."""
+    """If each pixel's value is its label, that still holds after mixing."""
     for n_l, n_u in HALVES:
         _, y_l, _, y_u, *regions = _halves(n_l, n_u, 3)
         x_l, x_u = (y.unsqueeze(1).expand(-1, 3, -1, -1).float() for y in (y_l, y_u))
@@ -47,7 +47,7 @@ def _mix_labels(f: Mixing) -> bool:
 
 
 def _mix_ends(f: Mixing) -> bool:
-    """No cell chosen: nothing changes. All chosen: the images change places."""
+    """No cell chosen: nothing changes. All chosen: the images swap places."""
     x_l, y_l, x_u, y_u, r_l, r_u = _halves(3, 3)
     nothing = f(x_l, y_l, x_u, y_u, torch.zeros_like(r_l), torch.zeros_like(r_u))
     all_ = f(x_l, y_l, x_u, y_u, torch.ones_like(r_l), torch.ones_like(r_u))
@@ -85,7 +85,7 @@ def _swapped_boards(x_l: Tensor, y_l: Tensor, x_u: Tensor, y_u: Tensor, r_l: Ten
 
 
 def _last_partner(x_l: Tensor, y_l: Tensor, x_u: Tensor, y_u: Tensor, r_l: Tensor, r_u: Tensor) -> Mixed:
-    """Where the partners run out, the last one again."""
+    """When the partners run out, repeats the last one."""
     n_l, n_u = len(x_l), len(x_u)
     to_u, to_l = torch.arange(n_l).clamp(max=n_u - 1), torch.arange(n_u).clamp(max=n_l - 1)
     l = mix(x_l, y_l, x_u[to_u], y_u[to_u], r_l, r_l)
@@ -111,7 +111,7 @@ def _no_remainder(x_l: Tensor, y_l: Tensor, x_u: Tensor, y_u: Tensor, r_l: Tenso
 
 def _no_partners(x_l: Tensor, y_l: Tensor, x_u: Tensor, y_u: Tensor, r_l: Tensor, r_u: Tensor) -> Mixed:
     paste = F.interpolate(r_l.unsqueeze(1).float(), x_l.shape[-2:]) > 0.5
-    return Mixed(torch.where(paste, x_u, x_l), y_l)  # the first unequal halves end it here
+    return Mixed(torch.where(paste, x_u, x_l), y_l)  # fails here for halves of unequal size
 
 
 def _spoiling(x_l: Tensor, y_l: Tensor, x_u: Tensor, y_u: Tensor, r_l: Tensor, r_u: Tensor) -> Mixed:

@@ -19,13 +19,13 @@ NAMES = ("a/pseudo", "a/supervised", "b/pseudo", "b/supervised", "fused/supervis
 
 
 def _answer(classes: int = 3, n: int = 4, seed: int = 0) -> tuple[StudentOutput, Tensor]:
-    """The students' logits of a mixed batch, and its target, in which some pixels are unknown."""
+    """The students' logits for a mixed batch, and its target, with some pixels unknown."""
     z = StudentOutput(*(noise(n, classes, 4, 5, seed=seed + k) for k in range(3)))
     return z, noise(n, classes + 1, 4, 5, seed=seed + 40).argmax(dim=1) - 1
 
 
 def library_terms(z: StudentOutput, y: Tensor, n: int, w: float) -> dict[str, Tensor]:
-    """What the method itself makes of a mixed batch at the end of its ramp, chapter 04 left out."""
+    """The method's own terms for a mixed batch at the end of its ramp, without those of chapter 04."""
     classes = z.logits_f.shape[1]
     method = KnowSAM(
         Config(consistency_weight=w),
@@ -43,7 +43,7 @@ def _values(terms: dict[str, Tensor]) -> list[Tensor]:
 
 
 def _reach(f: Terms) -> list[Tensor]:
-    """The gradient of each term at each of the three logits."""
+    """The gradient of each term with respect to each of the three logits."""
     z, y = _answer()
     return [
         g for k in NAMES for g in gradients(lambda *logits, k=k: f(StudentOutput(*logits), y, 2, 0.5)[k], *z)
@@ -62,7 +62,7 @@ def _terms_value(f: Terms) -> bool:
 
 
 def _terms_half(f: Terms) -> bool:
-    """The fused opinion on the labelled half plays no part in the pseudo terms."""
+    """The fused logits of the labelled half do not affect the pseudo terms."""
     z, y = _answer()
     other = torch.cat([noise(2, 3, 4, 5, seed=77), z.logits_f[2:]])
     one, two = f(z, y, 2, 1.0), f(z._replace(logits_f=other), y, 2, 1.0)
@@ -77,7 +77,7 @@ def _terms(
     known: Callable[[Tensor, int], Tensor] = lambda t, n: t,
     factors: Callable[[float], tuple[float, float, float]] = lambda w: (0.5, 0.5 * w, 1.0),
 ) -> Terms:
-    """The terms from four parts, one of which a mistake replaces."""
+    """The terms, built from four parts; each mistake replaces one."""
 
     def terms(z: StudentOutput, y: Tensor, n: int, w: float) -> dict[str, Tensor]:
         supervised, pseudo, fused = factors(w)

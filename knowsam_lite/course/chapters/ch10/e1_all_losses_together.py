@@ -43,7 +43,7 @@ def _losses(
     swapped: bool = False,
 ) -> Losses:
     """The ten terms, with one thing changed. `learner`: which of two logits learns from the other; `swapped`:
-    SAM's answers about the second half stand first.
+    SAM's answers for the second half come first.
     """
 
     def losses(students: nn.Module, teacher: Teacher, batch: Batch, w: float) -> Terms:
@@ -73,7 +73,7 @@ right_losses = _losses()
 
 
 def _cut_later(students: nn.Module, teacher: Teacher, batch: Batch, w: float) -> Terms:
-    """The labelled half of a roughened whole map."""
+    """Roughens the whole map, then takes its labelled half."""
     whole = roughen(students(batch.x).logits_f)
 
     def recalled(x: Tensor, z_f: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ def _cut_later(students: nn.Module, teacher: Teacher, batch: Batch, w: float) ->
 
 
 def _one_question(students: nn.Module, teacher: Teacher, batch: Batch, w: float) -> Terms:
-    """SAM is asked once, about both halves, all maps roughened."""
+    """SAM is asked once about both halves, with all maps roughened."""
     n = batch.n_labeled
     z_f = students(batch.x).logits_f
     answer = teacher(batch.x, roughen(z_f))
@@ -102,11 +102,11 @@ def _batch(classes: int, labeled: int = 2, unlabeled: int = 3) -> Batch:
 
 
 def _joined(f: Losses, w: float = 0.3) -> tuple[Terms, list[Tensor], ToyTeacher]:
-    """The terms of one batch, the gradients of their sum, and a teacher that knows what it was asked."""
+    """The terms of one batch, the gradients of their sum, and a teacher that records what it was asked."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
         students, teacher = ToyStudents(3), ToyTeacher(3)
-        torch.manual_seed(6)  # of the rough map
+        torch.manual_seed(6)  # for the rough map
         terms = f(students, teacher, _batch(3), w)
     weights = [*students.parameters(), *teacher.parameters()]
     total = torch.stack(list(terms.values())).sum()
@@ -134,7 +134,7 @@ def _same_terms(f: Losses, names: Sequence[str]) -> bool:
 
 def _asked(f: Losses) -> bool:
     teacher, right = _joined(f)[2], _joined(right_losses)[2]
-    order = sorted(range(len(teacher.asked)), key=lambda i: not teacher.graphs[i])  # with a graph first
+    order = sorted(range(len(teacher.asked)), key=lambda i: not teacher.graphs[i])  # those with a graph first
     return [teacher.graphs[i] for i in order] == right.graphs and same(
         [teacher.asked[i] for i in order], right.asked
     )
@@ -142,7 +142,7 @@ def _asked(f: Losses) -> bool:
 
 @lru_cache(1)
 def _small_knowsam() -> KnowSAM:
-    """The whole method, small, in the state of a start."""
+    """The whole method, small, in its initial state."""
     config = Config(image_size=32, labeled="2", steps=10, device="cpu")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -151,7 +151,7 @@ def _small_knowsam() -> KnowSAM:
 
 
 def _is_knowsam(f: Losses) -> bool:
-    """Whether the terms are those of the library's method, a step before regions are exchanged."""
+    """Whether the terms match the library method's, at a step before regions are exchanged."""
     method, step = _small_knowsam(), 2
     x, y = noise(4, 3, 32, 32, seed=31).sigmoid(), noise(4, 2, 32, 32, seed=32).argmax(dim=1)
     y[2:] = -1

@@ -14,7 +14,7 @@ Step = Callable[[Terms, Sequence[Optimizer]], Terms]
 
 
 def right_step(terms: Terms, optimizers: Sequence[Optimizer]) -> Terms:
-    """The step as the training loop makes it."""
+    """The step as the training loop does it."""
     torch.stack(list(terms.values())).sum().backward()
     for optimizer in optimizers:
         optimizer.step()
@@ -23,10 +23,10 @@ def right_step(terms: Terms, optimizers: Sequence[Optimizer]) -> Terms:
 
 
 def _train(f: Step, steps: int = 4) -> tuple[list[nn.Parameter], list[Terms], list[int]]:
-    """A student, whose last weight gets a gradient in the first step alone, and a teacher, trained with f.
+    """A student, whose last weight gets a gradient in the first step only, and a teacher, trained with f.
 
     Two terms share a part of their graph. Returns the parameters, what f returned in each step, and how
-    often each step went back through the shared part.
+    often each step ran backward through the shared part.
     """
     student, idle, teacher = (nn.Parameter(noise(3, seed=seed)) for seed in (1, 2, 3))
     optimizers = [
@@ -85,7 +85,7 @@ def _told(f: Step) -> bool:
 
 
 def _step_with(reduce: Callable[[Tensor], Tensor], keep: bool = False) -> Step:
-    """A step with another way to make one number of the terms, or with terms that keep their graph."""
+    """A step that reduces the terms to one number differently, or returns terms that keep their graph."""
 
     def step(terms: Terms, optimizers: Sequence[Optimizer]) -> Terms:
         told = right_step({"total": reduce(torch.stack(list(terms.values())))}, optimizers)

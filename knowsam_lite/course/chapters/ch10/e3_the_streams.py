@@ -49,7 +49,7 @@ def _anew(kind: Any) -> bool:
 
 
 def _made_of(order: Callable[[Any, int, int], Any]) -> type:
-    """A stream with another order of its records: `order(stream, epoch, count)`."""
+    """A stream with a different record order: `order(stream, epoch, count)`."""
 
     class Wrong(Stream):
         def __getitem__(self, position: int) -> Record:

@@ -21,7 +21,7 @@ Save = Callable[[Path, Any, Any, int], object]
 
 
 def right_content(net: Any, optimizer: Any, step: int) -> dict[str, Any]:
-    """All that an exact continuation needs."""
+    """Everything an exact resume needs."""
     return {
         "net": net.state_dict(),
         "optimizer": optimizer.state_dict(),
@@ -31,7 +31,7 @@ def right_content(net: Any, optimizer: Any, step: int) -> dict[str, Any]:
 
 
 def restore(path: Path, net: nn.Module, optimizer: Optimizer) -> int:
-    """Put back what "net", "optimizer" and "random" hold, and return "step"."""
+    """Restore "net", "optimizer" and "random" from the file and return "step"."""
     content = torch.load(path, weights_only=True)
     net.load_state_dict(content["net"])
     optimizer.load_state_dict(content["optimizer"])
@@ -40,7 +40,7 @@ def restore(path: Path, net: nn.Module, optimizer: Optimizer) -> int:
 
 
 def small_net() -> tuple[nn.Module, Optimizer]:
-    """A network with BatchNorm and dropout, always with the same start, and its optimizer."""
+    """A network with BatchNorm and dropout, always started the same way, and its optimizer."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 2))
@@ -65,7 +65,7 @@ def _undisturbed() -> list[Tensor]:
 
 
 def _resumed(f: Save) -> list[Tensor]:
-    """Six steps, a save, four more that come to nothing, then on from the file with new objects."""
+    """Six steps, a save, four more that are thrown away, then resume from the file with new objects."""
     with _folder() as folder:
         torch.manual_seed(1)
         net, optimizer = small_net()
@@ -87,7 +87,7 @@ def _content(f: Save) -> dict[str, Any]:
 
 
 class _FullDisk:
-    """Something that cannot be written, as on a full disk."""
+    """An object that cannot be written, as if the disk were full."""
 
     def state_dict(self) -> dict[str, Any]:
         return {"state": self}
@@ -97,7 +97,7 @@ class _FullDisk:
 
 
 def _broken_save(f: Save) -> tuple[bool, bool, bool]:
-    """After a save that broke off: whether its error was heard, the old file is there, and is whole."""
+    """After a failed save: whether it raised, the old file is there, and it is intact."""
     with _folder() as folder:
         path = folder / "last.pt"
         net, optimizer = small_net()
@@ -118,7 +118,7 @@ def _survives(f: Save) -> bool:
 
 
 def _untouched(f: Save) -> bool:
-    """Whether the old file, kept under a second name, is still what it was after a save that went well."""
+    """Whether the old file, kept under a second name, is unchanged after a successful save."""
     with _folder() as folder, _folder() as elsewhere:
         path, kept = folder / "last.pt", elsewhere / "old.pt"
         net, optimizer = small_net()
@@ -126,14 +126,14 @@ def _untouched(f: Save) -> bool:
         before = path.read_bytes()
         try:
             os.link(path, kept)
-        except OSError:  # a file system where no file has two names
+        except OSError:  # a file system without hard links
             return True
         f(path, net, optimizer, 2)
         return kept.read_bytes() == before and path.read_bytes() != before
 
 
 def _left(f: Save) -> list[str]:
-    """What lies in the folder after two saves that went well."""
+    """The files in the folder after two successful saves."""
     with _folder() as folder:
         net, optimizer = small_net()
         for step in (1, 2):
@@ -142,7 +142,7 @@ def _left(f: Save) -> list[str]:
 
 
 def _attempt(act: Callable[[], list[Tensor]]) -> list[Tensor]:
-    """What `act` returns, or a mark for the kind of error, so that the rest of a probe still tells apart."""
+    """What `act` returns, or the error's type as a tensor, so the rest of a probe still counts."""
     try:
         return act()
     except NotImplementedError:
@@ -166,7 +166,7 @@ def _save_probe(f: Save) -> list[Tensor]:
 
 
 def _written(change: Callable[[dict[str, Any]], object]) -> Save:
-    """A save that is safe, of a content that `change` has changed in place."""
+    """A safe save of content that `change` has modified in place."""
 
     def save(path: Path, net: Any, optimizer: Any, step: int) -> None:
         content = right_content(net, optimizer, step)
@@ -200,7 +200,7 @@ def _gap(path: Path, net: Any, optimizer: Any, step: int) -> None:
 
 
 def _empty(content: dict[str, Any]) -> None:
-    """Take the memory out of an optimizer's state, as far as it has any."""
+    """Remove the optimizer's saved state, if it has any."""
     if "param_groups" in content["optimizer"]:
         content["optimizer"] = {**content["optimizer"], "state": {}}
 

@@ -15,7 +15,7 @@ Choose = Callable[[Rows, str], int]
 
 
 def right_choice(rows: Rows, view: str) -> int:
-    """The step of the best val Dice of a view; of equals, the first."""
+    """The step with the best val Dice of a view; the first on a tie."""
     best, chosen = -1.0, 0
     for row in rows:
         if row["kind"] == "val" and row["dice"][view] > best:
@@ -24,7 +24,7 @@ def right_choice(rows: Rows, view: str) -> int:
 
 
 def histories() -> Iterator[Rows]:
-    """Logs with rows of all kinds: random ones, one with a tie, one that only falls, one of zeros."""
+    """Logs with rows of all kinds: random ones, one with a tie, one that only falls, one all zeros."""
     for seed in range(6):
         rng = np.random.default_rng(seed)
         yield _history(*(rng.integers(30, 90, (3, 7)) / 100))
@@ -54,7 +54,7 @@ def _chooses(f: Choose, numbers: Sequence[int], view: str) -> bool:
 
 
 def _by(key: Callable[[dict[str, Any], str], float], kind: str = "val", last: bool = False) -> Choose:
-    """The step of the row of a kind with the largest key; of equals the first, or the last."""
+    """The step of the row of this kind with the largest key; on a tie the first, or the last."""
 
     def choose(rows: Rows, view: str) -> int:
         kept = [row for row in rows if row["kind"] == kind]

@@ -13,13 +13,13 @@ Interval = Callable[[Tensor, Tensor, Tensor], tuple[Any, Any, Any]]
 
 
 def right_interval(a: Tensor, b: Tensor, draws: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean of a - b (images,) and the 95 % interval of the means over `draws` (repetitions, images)."""
+    """Mean of a - b (images,) and the 95 % interval of its means over `draws` (repetitions, images)."""
     means = (a - b)[draws].mean(dim=1)
     return (a - b).mean(), means.quantile(0.025), means.quantile(0.975)
 
 
 def scores(seed: int, images: int = 24) -> tuple[Tensor, Tensor, Tensor]:
-    """Dice of two methods on the same images, hard images being hard for both, and 200 draws."""
+    """Dice of two methods on the same images (hard images are hard for both), and 200 draws."""
     generator = torch.Generator().manual_seed(seed)
     ease = torch.rand(images, generator=generator)
     a, b = ((ease + 0.1 * torch.randn(images, generator=generator) + gain).clamp(0, 1) for gain in (0.05, 0))
@@ -45,14 +45,14 @@ def _opposite(f: Interval) -> bool:
 
 
 def _shift(f: Interval) -> bool:
-    """If a is b plus a constant, nothing is left to chance, however different the images are."""
+    """If a is b plus a constant, the interval has no width, however different the images are."""
     _, b, draws = scores(5)
     difference, low, high = (float(v) for v in f(b + 0.25, b, draws))
     return max(abs(difference - 0.25), abs(low - 0.25), abs(high - 0.25)) < 1e-5
 
 
 def _of_means(means: Callable[[Tensor, Tensor, Tensor], Tensor], low: float = 0.025) -> Interval:
-    """The interval of other means, or with other ends."""
+    """The interval of different means, or with different ends."""
 
     def interval(a: Tensor, b: Tensor, draws: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         found = means(a, b, draws)

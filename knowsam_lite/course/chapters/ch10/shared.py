@@ -1,4 +1,4 @@
-"""What several exercises of chapter 10 share."""
+"""Shared by several exercises of chapter 10."""
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -9,7 +9,7 @@ Terms = dict[str, Tensor]
 
 
 def walk(net: nn.Module, optimizer: Optimizer, first: int, last: int) -> None:
-    """Steps `first` to `last` - 1 of a training whose batches are functions of the step."""
+    """Train for steps `first` to `last` - 1; each batch is a function of the step."""
     net.train()
     for step in range(first, last):
         x = noise(6, 4, seed=step)

@@ -1,4 +1,4 @@
-"""Small networks in the places of the students and of SAM."""
+"""Small stand-in networks for the students and SAM."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from knowsam_lite.students import StudentOutput
 
 
 class ToyStudents(nn.Module):
-    """Three small convolutions in the places of F_a, F_b and HAM."""
+    """Three small convolutions in place of F_a, F_b and HAM."""
 
     def __init__(self, classes: int):
         super().__init__()
@@ -20,7 +20,7 @@ class ToyStudents(nn.Module):
 
 
 class ToyTeacher(nn.Module):
-    """One convolution in the place of SAM; it notes what it is asked."""
+    """One convolution in place of SAM; it records what it is asked."""
 
     def __init__(self, classes: int):
         super().__init__()

@@ -15,7 +15,7 @@ Table = Callable[[dict[str, Array]], list[Rung]]
 
 
 def right_rungs(scores: dict[str, Array]) -> list[Rung]:
-    """Name, mean, deviation over the seeds and gain over the rung before, for each variant in order."""
+    """Name, mean, deviation over the seeds and gain over the previous rung, for each variant in order."""
     rows: list[Rung] = []
     for name, dices in scores.items():
         seeds = dices.mean(axis=1)
@@ -25,7 +25,7 @@ def right_rungs(scores: dict[str, Array]) -> list[Rung]:
 
 
 def _scores(seed: int, variants: int = 4, seeds: int = 3, images: int = 7) -> dict[str, Array]:
-    """Scores in which seeds, images and variants differ by unlike amounts; the names are not sorted."""
+    """Scores in which seeds, images and variants vary by different amounts; the names are not sorted."""
     rng = np.random.default_rng(seed)
     return {
         f"{'zqab'[i]}{i}": 0.4
@@ -60,7 +60,7 @@ def _column(f: Table, place: int) -> bool:
 def _table_with(
     spread: Callable[[Array], float] | None = None, gain: Callable[[list[float]], float] | None = None
 ) -> Table:
-    """The right table with another spread of (seeds, images), or another gain from the means so far."""
+    """The right table with a different spread of (seeds, images), or gain from the means so far."""
 
     def rungs(scores: dict[str, Array]) -> list[Rung]:
         rows, means = [], []

@@ -30,7 +30,7 @@ def _drawn_probe(f: Drawn) -> list[Tensor]:
 
 
 def _every_pair(delta: Array, rows: Array, columns: Array) -> list[float]:
-    """The oracle: every drawn seed with every drawn image, one after the other."""
+    """The oracle: every drawn seed with every drawn image, one at a time."""
     return [
         sum(delta[s, i] for s in seeds for i in images) / (len(seeds) * len(images))
         for seeds, images in zip(rows.tolist(), columns.tolist(), strict=True)
@@ -38,7 +38,7 @@ def _every_pair(delta: Array, rows: Array, columns: Array) -> list[float]:
 
 
 def _orders(f: Drawn) -> bool:
-    """Another order within a draw changes nothing, another order of the repetitions moves the means along."""
+    """Reordering within a draw changes nothing; reordering the repetitions reorders the means."""
     delta, rows, columns = _drawing(3, 6, 8, 5)
     made = as_tensors(f(delta, rows, columns))[0]
     return same(as_tensors(f(delta, rows[:, ::-1], columns[:, ::-1]))[0], made) and same(

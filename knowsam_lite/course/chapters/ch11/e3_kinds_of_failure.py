@@ -16,7 +16,7 @@ KINDS = ("good", "nothing found", "false alarm", "elsewhere", "too small", "too 
 
 
 def right_kind(pred: Array, true: Array) -> str:
-    """What is wrong with a prediction, by the pixels that it hit, added and missed."""
+    """What is wrong with a prediction, judged by the pixels it hit, added and missed."""
     hit = np.count_nonzero(pred & true)
     added, missed = np.count_nonzero(pred & ~true), np.count_nonzero(~pred & true)
     if dice(pred, true) >= 0.8:
@@ -51,7 +51,7 @@ CASES: tuple[tuple[Array, Array, str], ...] = (
     (_box((0, 4), (0, 4)), TRUTH, "elsewhere"),
     (_box((16, 19), (2, 18)), TRUTH, "elsewhere"),
     (_box((7, 12), (7, 12)), TRUTH, "too small"),
-    (_box((3, 10), (6, 12)), TRUTH, "too small"),  # it adds a little, too
+    (_box((3, 10), (6, 12)), TRUTH, "too small"),  # also adds a little
     (_box((9, 15), (5, 15)) | _box((15, 17), (5, 13)), TRUTH, "too small"),  # 40 missed, 16 added
     (_box((7, 20), (5, 15)), TRUTH, "too large"),  # 20 missed, 50 added
     (_box((5, 15), (0, 19)), TRUTH, "too large"),
@@ -60,9 +60,9 @@ CASES: tuple[tuple[Array, Array, str], ...] = (
     (_box((2, 13), (2, 13)), TRUTH, "wrong shape"),
     (_box((5, 15), (7, 19)) & ~_box((5, 15), (7, 9)), TRUTH, "wrong shape"),
     (_box((0, 15), (8, 14)), TRUTH, "wrong shape"),
-    (_box((10, 20), (5, 15)) & ~_box((15, 20), (5, 10)), TRUTH, "wrong shape"),  # missed is twice added
+    (_box((10, 20), (5, 15)) & ~_box((15, 20), (5, 10)), TRUTH, "wrong shape"),  # missed is twice the added
     (_box((0, 15), (5, 15)) & ~_box((5, 8), (5, 10)) & ~_box((0, 2), (5, 10)), TRUTH, "too large"),
-    (_box((5, 20), (5, 15)) & ~_box((5, 10), (5, 10)), TRUTH, "wrong shape"),  # added is twice missed
+    (_box((5, 20), (5, 15)) & ~_box((5, 10), (5, 10)), TRUTH, "wrong shape"),  # added is twice the missed
 )
 
 
@@ -81,7 +81,7 @@ def _says(*wanted: str) -> Callable[[Kind], bool]:
 def _rules(
     order: tuple[str, ...] = KINDS, ratio: float = 2.0, **tests: Callable[[Array, Array], bool]
 ) -> Kind:
-    """The kinds asked one after the other in an order of their own, some with a test of their own."""
+    """Tests the kinds one by one, in a given order, some with a replaced test."""
 
     def count(pred: Array, true: Array) -> tuple[int, int, int]:
         return tuple(int(np.count_nonzero(m)) for m in (pred & true, pred & ~true, ~pred & true))  # type: ignore

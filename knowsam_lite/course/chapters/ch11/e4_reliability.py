@@ -15,7 +15,7 @@ Reliable = Callable[..., tuple[Array, Array, Array]]
 
 
 def _answers(n: int = 200, seed: int = 0) -> tuple[Array, Array]:
-    """Confidences, some exactly 0, 1 and on an edge of four parts, and whether they were right."""
+    """Confidences, some exactly 0, 1 or on an edge of four bins, and whether they were right."""
     rng = np.random.default_rng(seed)
     confidence = rng.random(n) * 0.7 + 0.3
     confidence[:6] = [0.0, 1.0, 1.0, 0.25, 0.5, 0.75]
@@ -28,13 +28,13 @@ def _plane() -> tuple[Array, Array]:
 
 
 def _low() -> tuple[Array, Array]:
-    """Answers without confidence: the last parts are empty."""
+    """Answers with low confidence: the last bins are empty."""
     confidence, right = _answers(60, 4)
     return confidence[6:] * 0.5, right[6:]
 
 
 def _slow(confidence: Array, right: Array, bins: int) -> tuple[Array, Array, Array]:
-    """The oracle: each part asks every answer whether it belongs to it."""
+    """The oracle: checks every answer against every bin."""
     sums = np.zeros((3, bins))
     for c, r in zip(confidence.ravel().tolist(), right.ravel().tolist(), strict=True):
         part = bins - 1 if c == 1 else next(b for b in range(bins) if b / bins <= c < (b + 1) / bins)
@@ -61,7 +61,7 @@ def _sums(f: Reliable, place: int) -> bool:
 
 
 def _adds_up(f: Reliable) -> bool:
-    """Two halves, added, are the whole: what is returned are sums."""
+    """Two halves add up to the whole: the function returns sums."""
     (c, r), half = _answers(90, 7), 40
     one, two, whole = f(c[:half], r[:half], 4), f(c[half:], r[half:], 4), f(c, r, 4)
     return all(nearly(a + b, w) for a, b, w in zip(one, two, whole, strict=True))

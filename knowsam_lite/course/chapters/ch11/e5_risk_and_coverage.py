@@ -15,7 +15,7 @@ Curve = Callable[[Array, Array], tuple[Array, Array]]
 
 
 def _doubts(n: int = 12, seed: int = 0) -> tuple[Array, Array]:
-    """Risks, and doubts of which two are equal."""
+    """Risks and doubts; two of the doubts are equal."""
     rng = np.random.default_rng(seed)
     risk = rng.random(n)
     doubt = risk + 0.5 * rng.random(n)
@@ -174,7 +174,7 @@ CURVE = Exercise(
 
 
 def half_and_half(gains: Array, repetitions: int, seed: int) -> Iterator[tuple[float, float]]:
-    """Gains (variants, images): the best variant's mean on a random half, and its mean on the other half."""
+    """Gains (variants, images): mean of the best variant on a random half, and its mean on the other half."""
     rng = np.random.default_rng(seed)
     images = gains.shape[1]
     for _ in range(repetitions):

@@ -1,4 +1,4 @@
-"""What several exercises of chapter 11 share."""
+"""Shared by several exercises of chapter 11."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ Array = NDArray[Any]
 
 
 def as_tensors(made: Any) -> list[Tensor]:
-    """What an answer gave, an array or several, as tensors of one type."""
+    """What an answer returned, one array or several, as tensors of one type."""
     return [
         torch.as_tensor(np.asarray(part, dtype=float))
         for part in (made if isinstance(made, tuple) else (made,))

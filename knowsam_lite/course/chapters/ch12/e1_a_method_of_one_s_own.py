@@ -39,7 +39,7 @@ def _mirror_losses(
     distance: Callable[[Tensor, Tensor], Tensor] = F.mse_loss,
     supervised: Callable[[Tensor, Tensor], Tensor] = supervised_loss,
 ) -> Losses:
-    """The two terms from parts, of which a mistake replaces one or two; `flip`: the images, the answers."""
+    """The two terms, built from parts; each mistake replaces one or two. `flip`: for images, for answers."""
 
     def losses(method: Any, batch: Batch, step: int) -> dict[str, Tensor]:
         n, (there, back) = batch.n_labeled, flip
@@ -55,7 +55,7 @@ def _mirror_losses(
 
 
 def _mirror(losses: Losses, soft: bool = False) -> type[Method]:
-    """A method of these terms; `soft`: its prediction is probabilities."""
+    """A method with these terms; `soft`: it predicts probabilities."""
 
     class Made(Method):
         name = "mirror"
@@ -79,14 +79,14 @@ NOT_BACK = (lambda x: x.flip(-1), lambda z: z)
 
 
 def _mirrors(kind: Any) -> Iterator[tuple[Any, Batch, int]]:
-    """The method in each situation: itself, a batch and the step."""
+    """The method, a batch and the step, for each case."""
     for classes, labeled, unlabeled, step in CASES:
         method = kind(Config(image_size=16, steps=STEPS), classes, small_net(classes))
         yield method, small_batch(classes, labeled, unlabeled), step
 
 
 def _mirror_batch(kind: Any) -> list[Tensor]:
-    """The terms of a network that normalises by the images which it sees together; the halves are unlike."""
+    """The terms of a network with batch normalisation, on a batch whose halves differ."""
     method = kind(Config(image_size=16, steps=STEPS), 2, nn.Sequential(nn.BatchNorm2d(3), small_net(2)))
     batch = small_batch(2, 2, 3)
     batch.x[:2] *= 0.5
@@ -117,7 +117,7 @@ def _mirror_gradients(kind: Any) -> list[Tensor]:
 
 
 def _mirror_ramp(kind: Any) -> list[Tensor]:
-    """The consistency at the same progress of runs of two lengths, and at several steps of one."""
+    """The consistency at equal progress in runs of two lengths, and at several steps of one."""
     terms = []
     for steps, step in ((100, 50), (10, 5), (10, 0), (10, 9)):
         method = kind(Config(image_size=16, steps=steps), 2, small_net(2))
@@ -130,7 +130,7 @@ def _mirror_predict(kind: Any) -> bool:
 
 
 def _symmetric(kind: Any) -> bool:
-    """A network that looks at single pixels agrees with its mirror image."""
+    """A network that sees single pixels agrees with its mirror image."""
     method = kind(Config(image_size=16, steps=STEPS), 3, nn.Conv2d(3, 3, 1))
     return bool(method.losses(small_batch(3, 2, 2), 9)["consistency"].abs() < 1e-10)
 

@@ -34,7 +34,7 @@ class _Plugged:
         self.inner, self.sam = InnerMethod(config, self.classes), ToySam(self.classes)
         self.method = self.kind(self.inner, self.sam)
         self.batch = small_batch(self.classes, self.labeled, self.unlabeled)
-        torch.manual_seed(self.step)  # the prompt on labelled images is rough
+        torch.manual_seed(self.step)  # the prompt on labelled images is roughened at random
         self.terms = self.method.losses(self.batch, self.step)
 
     def gradients(self, name: str) -> list[Tensor]:
@@ -50,7 +50,7 @@ class _Plugged:
         return rows
 
     def settings(self) -> list[tuple[type, dict[str, Any]]]:
-        """Each optimizer's kind, and what it was made with."""
+        """Each optimizer's type and settings."""
         return [(type(optimizer), optimizer.defaults) for optimizer in self.method.optimizers()]
 
     def moments(self) -> list[int]:
@@ -103,7 +103,7 @@ def _skd(
     sam: bool = True,
     step: int | None = None,
 ) -> type[SamDistillation]:
-    """The library's class with another distillation term, without the inner terms or without SAM's own."""
+    """The library's class with a different distillation term, or without the inner terms or SAM's own."""
 
     class Made(SamDistillation):
         def parts(self, batch: Batch, at: int) -> Iterator[dict[str, Tensor]]:
@@ -121,7 +121,7 @@ def _skd(
 def _distilled(
     made: Callable[[Any, Tensor, Tensor, int], Tensor],
 ) -> Callable[[Any, Batch, int], dict[str, Tensor]]:
-    """A distillation term from z, SAM's answer and n, asked as the library asks."""
+    """A distillation term from z, SAM's answer and n; SAM is asked as in the library."""
 
     def terms(method: Any, batch: Batch, step: int) -> dict[str, Tensor]:
         z = method.method.predict(batch.x)

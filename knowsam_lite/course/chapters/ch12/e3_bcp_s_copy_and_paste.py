@@ -38,7 +38,7 @@ def _paste_once(f: Paste) -> bool:
 
 
 def _paste_nothing(f: Paste) -> bool:
-    """An empty rectangle changes no image and gives every half its own targets."""
+    """An empty rectangle changes no image and leaves each half its own targets."""
     x_l, y_l, x_u, y_u, inside = _halves(3, 2)
     x, true, pseudo = f(x_l, y_l, x_u, y_u, torch.zeros_like(inside))
     return (
@@ -75,7 +75,7 @@ def _images_only(*parts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _halves_alike(*parts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """True labels outside, pseudo-labels inside, in the second half as in the first."""
+    """True labels outside, pseudo-labels inside, in both halves."""
     x_l, y_l, x_u, y_u, inside = parts
     to_u, to_l = torch.arange(len(x_l)) % len(x_u), torch.arange(len(x_u)) % len(x_l)
     true = torch.where(inside, UNKNOWN, torch.cat([y_l, y_l[to_l]]))
@@ -83,7 +83,7 @@ def _halves_alike(*parts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _forgotten(*halves: str) -> Paste:
-    """Pixels that were pasted came without their labels: true ones, pseudo-labels, or both."""
+    """Pixels are pasted without their labels: true ones, pseudo-labels, or both."""
 
     def forgetting(*parts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, true, pseudo = (t.clone() for t in paste(*parts))
@@ -98,7 +98,7 @@ def _forgotten(*halves: str) -> Paste:
 
 
 def _one_partner(*parts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Everybody is paired with the first image of the other half."""
+    """Every image is paired with the first image of the other half."""
     x_l, y_l, x_u, y_u, inside = parts
     first, second = (
         paste(x_l, y_l, x_u[:1], y_u[:1], inside),
@@ -115,7 +115,7 @@ def _one_map(*parts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _pasted_twice(*parts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The second direction pastes from what the first has made."""
+    """The second direction pastes from the result of the first."""
     x, true, pseudo = (t.clone() for t in paste(*parts))
     x_l, x_u, inside = parts[0], parts[2], parts[4]
     to_l = torch.arange(len(x_u)) % len(x_l)

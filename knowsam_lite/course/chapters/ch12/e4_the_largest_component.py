@@ -17,7 +17,7 @@ Keep = Callable[[Tensor, int], Tensor]
 
 
 def _islands(classes: int, seed: int = 0) -> Tensor:
-    """Class maps (3, 14, 18) of many pieces; the last one lacks its highest class, and a middle one."""
+    """Class maps (3, 14, 18) of many pieces; the last map lacks its highest class and a middle one."""
     smooth = F.interpolate(noise(3, classes, 6, 7, seed=seed), (14, 18), mode="bilinear")
     labels = smooth.argmax(dim=1)
     labels[2][labels[2] == classes - 1] = 0
@@ -44,7 +44,7 @@ def _keep_value(f: Keep) -> bool:
 
 
 def _corner() -> Tensor:
-    """Pieces that touch at a corner alone, and two images whose pieces would touch across the batch."""
+    """Pieces that touch only at a corner, and two images whose pieces would touch across the batch."""
     labels = torch.zeros(2, 6, 8, dtype=torch.int64)
     labels[0, :2, :2], labels[0, 2:5, 2:4] = 1, 1
     labels[0, 0, 4:7], labels[0, 5, 7] = 2, 2
@@ -69,7 +69,7 @@ def _kept(
     structure: Any = None,
     value: Callable[[int], int] = lambda c: c,
 ) -> Tensor:
-    """The filter from parts, one of which a mistake replaces."""
+    """The filter, built from parts; each mistake replaces one."""
     kept = np.zeros(labels.shape, dtype=np.int64)
     for image, out in zip(labels.numpy(), kept, strict=True):
         for c in range(1, num_classes):

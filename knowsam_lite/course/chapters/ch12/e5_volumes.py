@@ -20,14 +20,14 @@ SPACING = {"scan a": (8.0, 1.5, 1.25), "scan b": (1.0, 3.0, 0.5)}
 
 
 def _slices(seed: int = 0) -> tuple[list[Record], list[np.ndarray], list[np.ndarray]]:
-    """Twelve and three slices of two scans of one patient in a muddle; the object ends before the scan."""
+    """Twelve and three slices of two scans of one patient, shuffled; the object ends before the scan."""
     records, found, truth = [], [], []
     for k, (volume, count) in enumerate((("scan a", 12), ("scan b", 3))):
         coarse = noise(2, 1, max(count // 2, 2), 3, 4, seed=seed + k, scale=1.0)
         whole = F.interpolate(coarse, (count, 9, 11), mode="trilinear")[:, 0].numpy()
         whole[:, -2:] -= 9.0
         whole[0, 1] += 0.8
-        whole[0, -1, 4, 5] = 9.0  # one stray pixel where nothing is
+        whole[0, -1, 4, 5] = 9.0  # one stray pixel outside the object
         for i in range(count):
             name, path = f"{volume} slice {i}", Path(volume)
             records.append(
@@ -52,7 +52,7 @@ def right_scores(
     ),
     key: Callable[[Record], Any] = lambda record: record.volume,
 ) -> dict[str, tuple[float, float]]:
-    """One score for each volume, from parts, one of which a mistake replaces."""
+    """One score per volume, built from parts; each mistake replaces one."""
     scores = {}
     for volume in dict.fromkeys(key(record) for record in records):
         places = [i for i, record in enumerate(records) if key(record) == volume]
@@ -79,7 +79,7 @@ def _score_column(f: Score, column: int) -> bool:
 
 
 def _score_order(f: Score) -> bool:
-    """The slices in their order and in a muddle score the same."""
+    """Slices in order and shuffled score the same."""
     records, found, truth = _slices(50)
     tidy = sorted(range(len(records)), key=lambda i: (records[i].volume, records[i].index))
     in_order = [records[i] for i in tidy], [found[i] for i in tidy], [truth[i] for i in tidy]

@@ -1,4 +1,4 @@
-"""What several exercises of chapter 12 share."""
+"""Shared by several exercises of chapter 12."""
 
 import torch
 from torch import Tensor, nn
@@ -7,13 +7,13 @@ from knowsam_lite.course.probes import noise
 from knowsam_lite.data.sampler import Batch
 from knowsam_lite.losses import UNKNOWN
 
-# Classes, labelled and unlabelled images, step: the situations in which methods are tried.
+# Classes, labelled images, unlabelled images, step: the cases methods are tried on.
 CASES = ((2, 2, 3, 9), (4, 1, 2, 4), (3, 3, 1, 0))
 STEPS = 12
 
 
 def small_net(classes: int, inputs: int = 3, seed: int = 0) -> nn.Module:
-    """A net that tells left from right and is sure in places, without dropout and BatchNorm; always the
+    """A net that tells left from right and is sure in places, without dropout or BatchNorm; always the
     same.
     """
     with torch.random.fork_rng(devices=[]):
@@ -28,7 +28,7 @@ def small_net(classes: int, inputs: int = 3, seed: int = 0) -> nn.Module:
 
 
 def small_batch(classes: int, labeled: int, unlabeled: int) -> Batch:
-    """Images of 16 x 16 pixels, of which the second part is unlabelled."""
+    """Images of 16 x 16 pixels; those after the first `labeled` are unlabelled."""
     n = labeled + unlabeled
     y = noise(n, classes, 16, 16, seed=3).argmax(dim=1)
     y[labeled:] = UNKNOWN
@@ -36,7 +36,7 @@ def small_batch(classes: int, labeled: int, unlabeled: int) -> Batch:
 
 
 def pull_of(term: Tensor, module: nn.Module) -> list[Tensor]:
-    """The gradient of a term at every parameter of a module, zeros where none arrives."""
+    """The gradient of a term at every parameter of a module; zeros if there is none."""
     weights = list(module.parameters())
     if not term.requires_grad:
         return [torch.zeros_like(w) for w in weights]

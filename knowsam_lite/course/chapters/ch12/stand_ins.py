@@ -15,7 +15,7 @@ from knowsam_lite.sam.teacher import TeacherOutput
 
 
 class InnerMethod(Method):
-    """A method with a moving average, its own optimizer, and a memory of its steps."""
+    """A method with a moving average, its own optimizer, and a record of its steps."""
 
     name = "inner"
 
@@ -43,7 +43,7 @@ class InnerMethod(Method):
 
 
 class ToySam(NoTeacher):
-    """Answers like a SAM, from image and prompt, for nothing."""
+    """Answers like SAM, from image and prompt, at almost no cost."""
 
     def __init__(self, classes: int):
         super().__init__(backbone_named("sam_mini"))
