@@ -32,7 +32,10 @@ def test_what_is_missing_is_said_in_a_line_and_something_stands_in(monkeypatch, 
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 and all(line.startswith("Note: ") for line in lines)
     assert "weights efficientnet_lite0" in lines[0] and "run `knowsam-lite weights mobile_sam`" in lines[1]
-    assert _defaults(None, ["--data", "my_images", "--checkpoint", "f"]).teacher == "mobile_sam"
+    assert _defaults(None, ["--data", "my_images", "--checkpoint=f"]).teacher == "mobile_sam"
+    capsys.readouterr()
+    _defaults(None, ["--data", "my_images", "--students=paper", "--teacher", "sam_mini"])
+    assert capsys.readouterr().out == "", "what was chosen by hand is not missed"
 
 
 def test_steps_are_fitted_to_minutes(tmp_path, capsys):

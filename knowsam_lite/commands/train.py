@@ -72,14 +72,15 @@ def _missing(config: "Config", arguments: Sequence[str]) -> Iterator[tuple[dict[
     from knowsam_lite.encoders.weights import timm_name
     from knowsam_lite.sam.backbones import backbone_named
 
+    chosen = {argument.partition("=")[0] for argument in arguments}
     try:
-        for encoder in (config.encoder_a, config.encoder_b):
+        for encoder in () if "--students" in chosen else (config.encoder_a, config.encoder_b):
             timm_name(encoder)
             ENCODERS[encoder].weights.find(encoder)
     except UserError as error:
         yield {"students": "paper"}, f"without pretrained students, for {_why(error)}"
     source = backbone_named(config.teacher).weights
-    if source is None or "--checkpoint" in arguments or "--teacher" in arguments:
+    if source is None or {"--checkpoint", "--teacher"} & chosen:
         return
     try:
         source.find(config.teacher)

@@ -73,6 +73,7 @@ class Predictor:
 
     def logits(self, x: Tensor) -> Tensor:
         """Images (N, 3, S, S) in [0, 1] at the method's size -> logits (N, C, S, S), float32."""
+        x = x.to(self.device, non_blocking=True)
         return self._compute(self._prediction, x)["prediction"].float().contiguous()
 
     def native_logits(self, images: Iterable[np.ndarray]) -> Iterator[Tensor]:
@@ -103,7 +104,6 @@ class Predictor:
 
     @torch.inference_mode()
     def _compute(self, compute: Callable[[Tensor], Views], x: Tensor) -> Views:
-        x = x.to(self.device, non_blocking=True)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             return compute(x)
 
