@@ -95,7 +95,8 @@ class WindowAttention(nn.Module):
         m, h, w, _ = x.shape
         qkv = self.qkv(self.norm(x)).reshape(m, h * w, self.num_heads, 3, -1).permute(3, 0, 2, 1, 4)
         q, k, v = qkv.unbind(0)  # each (M, heads, ww, d)
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=self.attention_biases[:, self.index])
+        bias = self.attention_biases[:, self.index]  # (heads, ww, ww); the fast kernel wants four dimensions
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.unsqueeze(0))
         return self.proj(out.transpose(1, 2).reshape(x.shape))  # (M, heads, ww, d) -> (M, w, w, D)
 
 
