@@ -44,6 +44,8 @@ class Shape:
     image_size: int = 64  # pixels a side
     ugda: bool = False
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    students: Literal["paper", "pretrained"] = "paper"
+    teacher_size: int | None = None  # pixels a side at which the teacher looks; default: image_size
 
     def config(self, device: str) -> Config:
         """The configuration of a run of this shape."""
@@ -61,6 +63,8 @@ class Shape:
             steps=LONG,
             device=device,
             precision=self.precision,
+            students=self.students,
+            teacher_size=self.teacher_size,
         )
 
 

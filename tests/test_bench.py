@@ -9,6 +9,7 @@ import torch
 from knowsam_lite import bench
 from knowsam_lite.aggregation import HybridAggregation
 from knowsam_lite.cli import main
+from knowsam_lite.encoders import PretrainedNet
 from knowsam_lite.errors import UserError
 from knowsam_lite.predict import Predictor
 
@@ -33,6 +34,16 @@ def test_the_precision_is_that_of_the_step_that_is_timed(capsys):
     assert bench.step_trainer(bench.Shape(image_size=32, precision="bf16"), "cpu")[0].bf16
     words = "bench step --variant mc --image-size 32 --rounds 1 --device cpu --precision fp32"
     assert main(words.split()) == 0 and line(capsys)["precision"] == "fp32"
+
+
+def test_pretrained_students_and_a_teacher_of_its_own_size_are_what_is_timed(capsys):
+    pytest.importorskip("timm")
+    shape = bench.Shape("knowsam_plus", image_size=32, students="pretrained", teacher_size=64)
+    method = bench.step_trainer(shape, "cpu")[0].method
+    assert isinstance(method.students.net_a, PretrainedNet) and method.teacher.image_size == 64
+    words = "bench predict --students pretrained --image-size 32 --rounds 1 --device cpu"
+    assert main(words.split()) == 0
+    assert line(capsys)["students"] == "pretrained"
 
 
 @pytest.mark.parametrize("ugda", [False, True])

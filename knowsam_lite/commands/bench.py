@@ -21,6 +21,8 @@ class Options:
     classes: int = 2  # background included
     batch: int = 4  # images, half of them labelled
     image_size: int = 64  # pixels a side
+    students: Literal["paper", "pretrained"] = "paper"  # the pretrained ones with random weights, too
+    teacher_size: int | None = None  # pixels a side at which the teacher looks; default: image_size
     ugda: bool = False  # a step after UGDA has begun
     rounds: int = 5  # repetitions; the median is reported
     threads: int | None = None  # of PyTorch; default: PyTorch's choice
@@ -51,6 +53,8 @@ def bench(arguments: Sequence[str]) -> int:
         options.image_size,
         options.ugda,
         options.precision,
+        options.students,
+        options.teacher_size,
     )
     if options.profile:
         print(timing.profile_step(shape, options.device))
