@@ -30,6 +30,7 @@ COMMANDS = {
     "train": Command("train a method and score it on the test images", "train", "train"),
     "evaluate": Command("score a run on a split", "evaluate", "evaluate"),
     "predict": Command("write masks for pictures and volumes", "predict", "predict"),
+    "export": Command("write a trained model as ONNX, for use without Python", "export", "export"),
     "compare": Command("train methods x data sets x seeds and print one table", "compare", "compare"),
     "ablate": Command("add one part of KnowSAM at a time and print one table", "ablate", "ablate"),
     "check-data": Command("list every fault of a data folder", "check", "check_data"),

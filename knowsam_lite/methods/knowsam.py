@@ -86,7 +86,7 @@ class KnowSAM(WithSam, MultiView):
 
     def views(self, x: Tensor) -> dict[str, Tensor]:
         views = super().views(x)
-        return {**views, "SAM": self.teacher(x, views["fused"]).logits}
+        return self.with_answer(views, x, views["fused"])
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
         return [students_optimizer(self.students, self.config), *self.teacher_optimizers()]

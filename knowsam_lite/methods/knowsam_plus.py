@@ -167,4 +167,4 @@ class KnowSAMPlus(KnowSAM):
         z = self.average(x)
         a, b = self.net_names()
         views = {a: z.logits_a, b: z.logits_b, "fused": z.logits_f}
-        return {**views, "SAM": self.teacher(x, z.logits_f).logits}
+        return self.with_answer(views, x, z.logits_f)

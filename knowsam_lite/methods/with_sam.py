@@ -66,6 +66,12 @@ class WithSam(Method):
             unlabeled = self.teacher(batch.x[n:], z[n:]).logits
         return labeled, unlabeled
 
+    def with_answer(self, views: dict[str, Tensor], x: Tensor, z: Tensor) -> dict[str, Tensor]:
+        """`views` and "SAM", its answer to the prompt z; without it in a method that only predicts."""
+        if isinstance(self.teacher, NoTeacher):
+            return views
+        return {**views, "SAM": self.teacher(x, z).logits}
+
     def teacher_optimizers(self) -> list[torch.optim.Optimizer]:
         """Adam, as published, for the trainable parameters of SAM; no optimizer if there are none."""
         trained = [p for p in self.teacher.parameters() if p.requires_grad]
