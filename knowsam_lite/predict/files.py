@@ -12,9 +12,10 @@ from PIL import Image
 from torch import Tensor
 
 from knowsam_lite.colors import overlay
-from knowsam_lite.data.images import SUFFIXES, as_rgb, read_image
+from knowsam_lite.data.images import SUFFIXES, read_image
 from knowsam_lite.data.layout import read_layout
 from knowsam_lite.data.lists import has_lists
+from knowsam_lite.data.masks import as_rgb
 from knowsam_lite.data.slices import SUFFIXES as VOLUME_SUFFIXES
 from knowsam_lite.data.slices import Slices, is_volume, read_header
 from knowsam_lite.data.volumes import write_labels
