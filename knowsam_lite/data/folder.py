@@ -9,7 +9,8 @@ from knowsam_lite.data.description import Layout
 from knowsam_lite.data.findings import Fault, fault
 from knowsam_lite.data.images import read_image, read_size
 from knowsam_lite.data.layout import read_layout
-from knowsam_lite.data.masks import Mask, classes_of, mask_of, placed
+from knowsam_lite.data.masks import Mask, classes_of, mask_of
+from knowsam_lite.data.placing import placed
 from knowsam_lite.data.records import Record, records_of
 from knowsam_lite.data.slices import Slices, read_header, read_labels_size
 from knowsam_lite.data.stored import read_frame, read_stored

@@ -34,7 +34,7 @@ def _shown(stored: Stored) -> np.ndarray:
     """The numbers as a viewer shows them, uint8 (H, W) or (H, W, 3), not turned."""
     numbers = stored.numbers
     if stored.palette is not None:
-        return stored.palette[np.minimum(numbers, len(stored.palette) - 1)]
+        return stored.palette[numbers]
     if stored.bits > 8 or numbers.dtype.kind in "if":
         return 255 - scaled_to_bytes(numbers) if stored.white_is_zero else scaled_to_bytes(numbers)
     spread = numbers.astype(np.uint8) * np.uint8(255 // stored.full)  # of 1, 2 and 4 bits

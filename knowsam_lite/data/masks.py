@@ -8,8 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from knowsam_lite.data.findings import Fault, Finding, fault
-from knowsam_lite.data.pixels import TURNS, Frame, Stored, turned
+from knowsam_lite.data.findings import Fault, fault
+from knowsam_lite.data.pixels import Stored
 from knowsam_lite.data.stored import read_stored
 
 UNKNOWN = -1  # the class of a pixel that is to be ignored, as in the losses
@@ -19,13 +19,13 @@ STRAY = 0.005  # share of a lossy mask's pixels that may be far from both values
 EXAMPLE = (
     '{"name": "my data", "classes": ["background", "object"], "mask_values": [0, 255], "spacing_mm": null}'
 )
+FEW = 8  # distinct values of a mask that may be classes; more are soft edges or numbered objects
 # What to do about other values than those declared, by where they were declared.
 UNDECLARED = {
-    "": f"write dataset.json with all classes and their values, such as {EXAMPLE}",
+    "": "write dataset.json with all classes and their values, such as {example}",
     "dataset.json": "correct the mask, or mask_values in dataset.json",
     "options": "say with --values which value each class has",
 }
-BINARY = "; soft edges or numbered objects: save np.where(mask > LEVEL, 255, 0) as PNG"
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ def read_mask(path: Path, coding: Coding) -> Mask:
 
 def mask_of(path: Path, stored: Stored, coding: Coding) -> Mask:
     """As `read_mask`, of what was read from `path`."""
+    _refuse_meaningful_alpha(path, stored, coding.painted)
     values = colors_of(path, stored) if coding.painted else values_of(path, stored)
-    _refuse_meaningful_alpha(path, stored, values)
     changed = 0
     if stored.lossy and len(coding.values) == 2 and not coding.painted and coding.ignore is None:
         values, changed = _nearest(path, values, coding)
@@ -93,7 +93,7 @@ def mask_of(path: Path, stored: Stored, coding: Coding) -> Mask:
     if stored.kind == "gray" and stored.bits < 8 and not coding.painted:
         classes, undeclared = _few_bits(path, values, classes, undeclared, 255 // stored.full, coding)
     if undeclared:
-        raise _undeclared(path, undeclared, coding, stored.lossy)
+        raise _undeclared(path, values, undeclared, coding, stored.lossy)
     return Mask(_with_unknown(classes, coding), changed, stored)
 
 
@@ -101,7 +101,7 @@ def classes_of(path: Path, values: np.ndarray, coding: Coding) -> np.ndarray:
     """The classes of stored values (H, W) that no format has changed; UserError for undeclared ones."""
     classes, undeclared = to_classes(values, coding.known)
     if undeclared:
-        raise _undeclared(path, undeclared, coding, lossy=False)
+        raise _undeclared(path, values, undeclared, coding, lossy=False)
     return _with_unknown(classes, coding)
 
 
@@ -135,7 +135,7 @@ def colors_of(path: Path, stored: Stored) -> np.ndarray:
     """The colors of a painted mask, int64 (H, W): 65536 red + 256 green + blue."""
     numbers = stored.numbers
     if stored.palette is not None:
-        numbers = stored.palette[np.minimum(numbers, len(stored.palette) - 1)]
+        numbers = stored.palette[numbers]
     elif stored.bits != 8 or numbers.dtype.kind != "u":
         full = stored.full
         if numbers.dtype.kind not in "bu" or (numbers.astype(np.int64) * 255 % full).any():
@@ -147,10 +147,15 @@ def colors_of(path: Path, stored: Stored) -> np.ndarray:
     return numbers.astype(np.int64) @ np.array([65536, 256, 1])  # (H, W, 3) -> (H, W)
 
 
-def _refuse_meaningful_alpha(path: Path, stored: Stored, values: np.ndarray) -> None:
+def _refuse_meaningful_alpha(path: Path, stored: Stored, painted: bool) -> None:
     """UserError if pixels of one value differ in transparency: then it says what the values do not."""
     if stored.alpha is None or stored.alpha.min() == stored.alpha.max():
         return
+    values = stored.numbers.astype(np.int64)
+    if painted and stored.palette is not None:
+        values = colors_of(path, stored)
+    elif values.ndim == 3:
+        values = values @ np.array([2**32, 2**16, 1])  # (H, W, 3) -> (H, W), each color one number
     # For each value its least and greatest alpha: sorted by value, then alpha, they are the first and last.
     order = np.lexsort((stored.alpha.ravel(), values.ravel()))
     found, alpha = values.ravel()[order], stored.alpha.ravel()[order]
@@ -200,67 +205,35 @@ def _nearest(path: Path, values: np.ndarray, coding: Coding) -> tuple[np.ndarray
     stray = inside & (4 * np.abs(values - nearer) > high - low)
     if stray.mean() > STRAY:
         found = np.unique(values[stray]).tolist()
-        raise _undeclared(path, found, coding, lossy=True)
+        raise _undeclared(path, values, found, coding, lossy=True)
     return nearer, int((nearer != values).sum())
 
 
-def _undeclared(path: Path, values: list[int], coding: Coding, lossy: bool) -> Fault:
+def _undeclared(path: Path, values: np.ndarray, strange: list[int], coding: Coding, lossy: bool) -> Fault:
+    """The exception for the undeclared values `strange` among all `values` (H, W) of a mask."""
     names = [*coding.classes, *([] if coding.ignore is None else ["ignore"])]
     expected = ", ".join(str(as_rgb(v)) if coding.painted else str(v) for v in coding.known)
-    message = f"found mask values {coding.shown(values)}, expected only {expected} ({', '.join(names)})"
+    message = f"found mask values {coding.shown(strange)}, expected only {expected} ({', '.join(names)})"
     if lossy:
         return fault(path, message, "save the mask as PNG: JPEG changes values")
-    soft = len(coding.values) == 2 and len(values) > 2 and not coding.painted
-    return fault(path, message, UNDECLARED[coding.source] + (BINARY if soft else ""))
-
-
-def placed(path: Path, classes: np.ndarray, mask: Frame, image: Frame, coding: Coding) -> np.ndarray:
-    """The classes of a mask, as stored, on the image as shown: (H, W).
-
-    Where EXIF turns one of the two files, the mask belongs to the picture as shown or as stored. Sizes may
-    tell; `coding.drawn_on` says it. UserError if neither fits, if both do and nothing was said, or if the
-    mask was drawn on the stored picture and nothing was said.
-    """
-    fits = {"shown": mask.shown == image.shown, "stored": mask.stored == image.stored}
-    if not fits.get(coding.drawn_on, any(fits.values())):
-        raise _unequal(path, mask, image)
-    if coding.drawn_on == "stored" or mask.turn == image.turn:
-        return turned(classes, image.turn)
-    if coding.drawn_on == "shown" or not fits["stored"]:
-        return turned(classes, mask.turn)
-    raise TurnFault(path, mask, image, fits["shown"], coding)
-
-
-class TurnFault(Fault):
-    """EXIF turns the image or the mask alone; `decided` if sizes fit the stored image only."""
-
-    def __init__(self, path: Path, mask: Frame, image: Frame, both: bool, coding: Coding) -> None:
-        frame, who, other = (image, "image", "mask") if image.turn != 1 else (mask, "mask", "image")
-        fit = "sizes fit both ways" if both else "sizes fit as stored only"
-        message = (
-            f"found the {who} {TURNS[frame.turn]} by viewers (EXIF {frame.turn}), not so the {other}; {fit}"
+    found = np.unique(values).tolist()
+    if len(found) > FEW and len(coding.values) == 2 and not coding.painted:
+        low, high = sorted(coding.values)
+        soft, numbered = (f"np.where(mask > {level}, {high}, {low})" for level in ((low + high) // 2, low))
+        return fault(path, message, f"if edges are soft save {soft}, if objects are numbered {numbered}")
+    fix = UNDECLARED[coding.source].format(example=_example(found))
+    if len(strange) == 1 and coding.source and coding.ignore is None and not coding.painted:
+        say = (
+            f"--ignore={strange[0]}"
+            if coding.source == "options"
+            else f'"ignore": {strange[0]} in dataset.json'
         )
-        super().__init__(
-            Finding("error", str(path), f"{message}, expected both alike", _turn_fix(both, coding))
-        )
-        self.decided = not both
+        fix += f", or write {say} if its class is unknown"
+    return fault(path, message, fix)
 
 
-def _turn_fix(both: bool, coding: Coding) -> str:
-    """How to say on which picture the masks were drawn, in words that can be followed as they stand."""
-    stored = "masks drawn on the pixels as stored (OpenCV, MATLAB, ImageJ)"
-    shown = f' for {stored}, "shown" for those drawn on the picture as viewers show it' if both else ""
-    if coding.source == "options":
-        return f"say --drawn-on stored{shown}"
-    if coding.source:
-        add = 'add "masks_drawn_on": "stored" to dataset.json'
-    else:
-        whole = {"classes": coding.classes, "mask_values": coding.values, "masks_drawn_on": "stored"}
-        add = f"write dataset.json with {json.dumps(whole)}"
-    return f"{add}{shown}" if both else f"{add}, or let --fix OUT write a copy with the mask turned"
-
-
-def _unequal(path: Path, mask: Frame, image: Frame) -> Fault:
-    sizes = [f"{columns}x{rows} px" for rows, columns in (mask.shown, image.shown)]
-    message = f"found a mask of {sizes[0]} for an image of {sizes[1]}, expected equal sizes"
-    return fault(path, message, "resize the mask (nearest neighbour) or replace it")
+def _example(found: list[int]) -> str:
+    """A dataset.json for the values of a mask."""
+    names = ["background", *("object" if len(found) < 3 else f"class {i}" for i in range(1, len(found)))]
+    known = 1 < len(found) <= FEW and found[0] >= 0 and found[-1] <= 65535
+    return json.dumps({"classes": names, "mask_values": found}) if known else EXAMPLE

@@ -19,8 +19,9 @@ from knowsam_lite.data.findings import Fault
 from knowsam_lite.data.folder import SegmentationFolder
 from knowsam_lite.data.images import read_image
 from knowsam_lite.data.layout import COLUMNS, read_layout, stem_of
-from knowsam_lite.data.masks import UNKNOWN, TurnFault, values_of
+from knowsam_lite.data.masks import UNKNOWN, values_of
 from knowsam_lite.data.pixels import turned
+from knowsam_lite.data.placing import TurnFault
 from knowsam_lite.data.records import Record
 from knowsam_lite.data.stored import SUFFIXES, read_frame, read_stored
 from knowsam_lite.data.walk import walk

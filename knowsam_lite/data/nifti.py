@@ -62,7 +62,7 @@ def spacing_of(path: Path, image: Any) -> tuple[float, float, float] | None:
     sizes = _sizes(path, image)
     if unit is None or len(shape_of(image)) != 3 or not (np.isfinite(sizes).all() and (sizes > 0).all()):
         return None
-    x, y, z = (round(float(size) * unit, 6) for size in sizes)  # 32-bit floats hold no more digits
+    x, y, z = (float(f"{size * unit:.7g}") for size in sizes)  # 32-bit floats hold no more digits
     return z, y, x
 
 
@@ -116,7 +116,7 @@ def _axes(path: Path, image: Path, *changed: int) -> tuple[tuple[float, float], 
     from nibabel.orientations import inv_ornt_aff, io_orientation, ornt_transform
 
     mask_file, image_file = open_nifti(path), open_nifti(image)
-    ours, theirs = _three(shape_of(image_file)), _three(shape_of(mask_file))
+    ours, theirs = _three(path, image_file), _three(path, mask_file)
     placed, ours_affine = _is_placed(mask_file), image_file.affine
     if not placed and not _is_placed(image_file):
         _refuse(ours != theirs, path, theirs, ours)
@@ -142,7 +142,10 @@ def _axes(path: Path, image: Path, *changed: int) -> tuple[tuple[float, float], 
     return tuple((float(axis), float(flip)) for axis, flip in turn)
 
 
-def _three(shape: tuple[int, ...]) -> tuple[int, ...]:
+def _three(path: Path, image: Any) -> tuple[int, ...]:
+    shape = shape_of(image)
+    if len(shape) > 3:
+        raise fault(path, f"found axes {shape}, expected three (x, y, z)", "save one volume per file")
     return shape + (1,) * (3 - len(shape))
 
 

@@ -66,8 +66,7 @@ class Stored:
         """The color of each palette index that the picture holds."""
         if self.palette is None:
             return {}
-        used = np.unique(self.numbers)
-        return {int(i): tuple(self.palette[i].tolist()) for i in used if i < len(self.palette)}
+        return {int(i): tuple(self.palette[i].tolist()) for i in np.unique(self.numbers)}
 
     @property
     def full(self) -> int:

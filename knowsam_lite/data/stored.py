@@ -107,9 +107,14 @@ def read_stored(path: Path) -> Stored:
     with readable(path):
         if is_tiff(path):
             with opened_page(path) as page:
-                return read_page(path, page)
-        with opened(path) as picture:
-            return _numbers(path, picture)
+                stored = read_page(path, page)
+        else:
+            with opened(path) as picture:
+                stored = _numbers(path, picture)
+        if stored.palette is not None and stored.numbers.max() >= len(stored.palette):
+            message = f"found index {stored.numbers.max()} of a palette of {len(stored.palette)} colors"
+            raise fault(path, f"{message}, expected a color for each index", "save the picture again")
+    return stored
 
 
 def _numbers(path: Path, picture: Image.Image) -> Stored:

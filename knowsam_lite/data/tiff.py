@@ -77,7 +77,8 @@ def read_page(path: Path, page: Any) -> Stored:
         numbers = _rgb(path, numbers, OTHER_COLORS[photometric])
     palette = None
     if photometric == 3 and page.colormap is not None:
-        palette = (page.colormap >> 8).astype(np.uint8).T  # 16 bits of each color, (3, N) -> (N, 3)
+        colors = page.colormap if page.colormap.max() < 256 else page.colormap >> 8  # some write 8 of 16 bits
+        palette = colors.astype(np.uint8).T  # (3, N) -> (N, 3)
     return Stored(
         numbers=numbers,
         kind="color" if channels > 1 else "gray" if palette is None else "palette",

@@ -9,8 +9,9 @@ from PIL import Image
 
 from knowsam_lite.data.findings import fault
 from knowsam_lite.data.images import read_image
-from knowsam_lite.data.masks import Coding, classes_of, mask_of, placed, values_of
+from knowsam_lite.data.masks import Coding, classes_of, mask_of, values_of
 from knowsam_lite.data.pixels import turned
+from knowsam_lite.data.placing import placed
 from knowsam_lite.data.prepare.recipe import Item, Piece
 from knowsam_lite.data.slices import Slices, read_header, read_labels_size
 from knowsam_lite.data.stored import read_frame, read_stored
