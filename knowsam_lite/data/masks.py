@@ -26,6 +26,7 @@ UNDECLARED = {
     "dataset.json": "correct the mask, or mask_values in dataset.json",
     "options": "say with --values which value each class has",
 }
+IGNORE = {"dataset.json": '"ignore": {} in dataset.json', "options": "--ignore={}"}
 
 
 @dataclass(frozen=True)
@@ -217,19 +218,16 @@ def _undeclared(path: Path, values: np.ndarray, strange: list[int], coding: Codi
     if lossy:
         return fault(path, message, "save the mask as PNG: JPEG changes values")
     found = np.unique(values).tolist()
-    if len(found) > FEW and len(coding.values) == 2 and not coding.painted:
+    fixes = []
+    if len(found) <= FEW or len(coding.values) > 2 or coding.painted:
+        fixes.append(UNDECLARED[coding.source].format(example=_example(found)))
+    if len(strange) == 1 and coding.source and coding.ignore is None and not coding.painted:
+        fixes.append(f"write {IGNORE[coding.source].format(strange[0])} if its class is unknown")
+    if len(found) > 2 and len(coding.values) == 2 and not coding.painted:
         low, high = sorted(coding.values)
         soft, numbered = (f"np.where(mask > {level}, {high}, {low})" for level in ((low + high) // 2, low))
-        return fault(path, message, f"if edges are soft save {soft}, if objects are numbered {numbered}")
-    fix = UNDECLARED[coding.source].format(example=_example(found))
-    if len(strange) == 1 and coding.source and coding.ignore is None and not coding.painted:
-        say = (
-            f"--ignore={strange[0]}"
-            if coding.source == "options"
-            else f'"ignore": {strange[0]} in dataset.json'
-        )
-        fix += f", or write {say} if its class is unknown"
-    return fault(path, message, fix)
+        fixes.append(f"if edges are soft save {soft}, if objects are numbered {numbered}")
+    return fault(path, message, "; or ".join(fixes))
 
 
 def _example(found: list[int]) -> str:
