@@ -59,6 +59,9 @@ METHODS = {
 NAMES = {
     "cli.program": "cli.main",
     "convolution.usual": "fast.weight_gradient.is_wide_3x3",
+    "data.images.as_rgb": "data.masks.as_rgb",
+    "data.images.missing": "data.stored.missing",
+    "data.images.to_classes": "data.masks.to_classes",
     "evaluation.PIXELS": "predict.predictor.PIXELS",
     "evaluation.batch_size": "predict.predictor.batch_size",
     "figures.look.INK": "colors.INK",

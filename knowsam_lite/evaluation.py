@@ -32,7 +32,10 @@ class Watcher(Protocol):
     def plane(
         self, record: Record, truth: np.ndarray, labels: dict[str, np.ndarray], views: dict[str, Tensor]
     ) -> None:
-        """One image or slice: truth and labels (H, W) at native size, and the logits (C, S, S), by view."""
+        """One image or slice: truth and labels (H, W) at native size, and the logits (C, S, S), by view.
+
+        The truth is -1 where the class is unknown.
+        """
 
     def case(self, scores: dict[str, Case]) -> None:
         """The scores, by view, of the case made up of the planes since the last call."""
@@ -82,8 +85,9 @@ def score_split(
     """Score each view on each case of a split, in the order of `cases_of(dataset.split(split))`.
 
     All slices of a volume are one case. `distances`: also HD95 and ASD (in the unit that `unit_of` gives),
-    not only overlap. `watcher` gets every plane and every case. Raises UserError if the split is empty
-    or a volume's slices differ in size.
+    not only overlap. `watcher` gets every plane and every case. Pixels whose class is unknown count for
+    nothing: they are background in both. Raises UserError if the split is empty, if a volume's slices differ
+    in size or if a case has no pixel of a known class.
     """
     cases = cases_of(dataset.split(split))
     if not cases:
@@ -97,8 +101,15 @@ def score_split(
         first = cases[case][0]
         spacing = _spacing(dataset, first) if in_mm else None
         whole = _whole(first, truths)
+        known = whole >= 0
+        if not known.any():
+            raise UserError(
+                f"{case}: found a mask of ignored pixels alone, expected some with a class: leave it out"
+            )
         for name, planes in labels.items():
-            score = _score(_whole(first, planes), whole, dataset.num_classes, spacing, distances)
+            score = _score(
+                _whole(first, planes) * known, whole * known, dataset.num_classes, spacing, distances
+            )
             scores.setdefault(name, []).append(score)
         if watcher is not None:
             watcher.case({name: done[-1] for name, done in scores.items()})

@@ -10,8 +10,9 @@ UNKNOWN = -1  # label of a pixel whose class is not known
 
 
 def cross_entropy(z: Tensor, y: Tensor) -> Tensor:
-    """Mean over the known pixels of -log p_y. `y` (N, H, W) int64 classes, -1 where unknown."""
-    return F.cross_entropy(z.float(), y, ignore_index=UNKNOWN)
+    """Mean over the known pixels of -log p_y, 0 if there are none. `y` (N, H, W) int64, -1 where unknown."""
+    some = (y != UNKNOWN).any()  # without any the mean would be 0 / 0
+    return some * F.cross_entropy(z.float(), y.masked_fill(~some, 0), ignore_index=UNKNOWN)
 
 
 def dice_loss(z: Tensor, y: Tensor, smooth: float = 1e-5) -> Tensor:

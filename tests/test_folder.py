@@ -295,6 +295,6 @@ def test_what_is_no_data_set(tmp_path):
 
 def test_opening_reads_no_picture(tmp_path, monkeypatch):
     root = make_folder(tmp_path / "d")
-    for name in ("read_image", "read_size", "read_values"):
+    for name in ("read_image", "read_size", "read_stored", "read_frame"):
         monkeypatch.setattr(folder_module, name, lambda path: pytest.fail(f"opened {path}"))
     assert len(SegmentationFolder(root).split("train")) == 8

@@ -51,7 +51,9 @@ class OwnOptions(Options):
     masks: Path | None = None  # folder or archive of masks; default: beside the images
     mask_suffix: str = "_mask"  # follows the image's name in its mask's name
     classes: tuple[str, ...] = ("background", "object")  # the background first
-    values: tuple[str, ...] = ()  # mask value of each class, or #rrggbb; default: dark and bright
+    values: tuple[str, ...] = ()  # mask value of each class, or #rrggbb; default: 0 and 255
+    ignore: str = ""  # mask value, or #rrggbb, of pixels whose class is unknown: they count for nothing
+    drawn_on: Literal["", "shown", "stored"] = ""  # where EXIF turns images: what the masks were drawn on
     group: str = ""  # regular expression that finds the patient (the video, ...) in a file's name
     title: str = "own images"  # the data set's name
 
@@ -96,7 +98,9 @@ def _own(arguments: Sequence[str]) -> "tuple[Recipe, Request, Options]":
     if options.images == Path():
         raise UserError("found no --images, expected a folder: say where your images are")
     given = (options.images,) if options.masks is None else (options.images, options.masks)
-    own = Own(options.mask_suffix, options.classes, options.values, options.group)
+    own = Own(
+        options.mask_suffix, options.classes, options.values, options.group, options.ignore, options.drawn_on
+    )
     out = options.out or Path("data", "own")
     return recipe(own, options.title, given), _request(options, out, given, out), options
 

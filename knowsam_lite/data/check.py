@@ -7,14 +7,16 @@ from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
 from knowsam_lite.data.description import Layout
 from knowsam_lite.data.findings import Finding
 from knowsam_lite.data.folder import SegmentationFolder
-from knowsam_lite.data.images import SUFFIXES
-from knowsam_lite.data.layout import read_layout, straddling
+from knowsam_lite.data.layout import ENDINGS, read_layout, straddling
+from knowsam_lite.data.masks import UNKNOWN
 from knowsam_lite.data.records import SPLITS, Record, SegmentationData
-from knowsam_lite.data.slices import SUFFIXES as VOLUME_SUFFIXES
 from knowsam_lite.data.statistics import Tally
+from knowsam_lite.data.walk import walk
 from knowsam_lite.errors import UserError
 
 
@@ -28,7 +30,7 @@ def check_dataset(
     """
     root = Path(root)
     layout = read_layout(root, val=0.2, test=0.2, seed=0)
-    findings = [*layout.findings, *_unlisted(root, layout.records)]
+    findings = [*layout.findings, *layout.left_out, *_unlisted(root, layout.records)]
     folder = SegmentationFolder.from_layout(root, layout)
     tally = Tally(folder)
     for record in layout.records:
@@ -64,18 +66,22 @@ def _listed(tally: Tally) -> list[Finding]:
 
 
 def _unlisted(root: Path, records: list[Record]) -> list[Finding]:
-    """Pictures in images/ and masks/ that index.csv does not name; they would be silently ignored."""
+    """Files in images/ and masks/ that index.csv does not name; they would be silently ignored."""
     if not (root / "index.csv").exists():
         return []  # without an index, unpaired files are already faults of the layout
     listed = {record.image for record in records} | {record.mask for record in records}
-    found = [path for name in ("images", "masks") for path in sorted((root / name).rglob("*"))]
-    endings = (*SUFFIXES, *VOLUME_SUFFIXES)
-    extra = [path for path in found if path.name.lower().endswith(endings) and path not in listed]
     fix = "add a row for it or delete the file"
-    return [
-        Finding("warning", str(path), "found a file that no valid row of index.csv names, expected one", fix)
-        for path in extra
-    ]
+    findings = []
+    for found in (walk(root / name, ENDINGS) for name in ("images", "masks") if (root / name).is_dir()):
+        findings += [
+            Finding(
+                "warning", str(path), "found a file that no valid row of index.csv names, expected one", fix
+            )
+            for path in found.files
+            if path not in listed
+        ]
+        findings += [finding for finding in [found.left_out()] if finding]
+    return findings
 
 
 def _relative(root: Path, finding: Finding) -> Finding:
@@ -92,12 +98,14 @@ def check_for_training(dataset: SegmentationData, labeled_ids: Collection[str]) 
     """Raises UserError if an image, or a mask needed for training or evaluation, is bad.
 
     Reads the labelled, val and test masks and every image's size (for a folder from the header alone), and
-    never opens the mask of an unlabelled image.
+    never opens the mask of an unlabelled image. Doubts are printed as warnings; that the labelled masks hold
+    nothing but background is an error.
     """
     if not labeled_ids:
         raise UserError(
             "found an empty labelled set, expected at least one image; ask for more with the labelled amount"
         )
+    labeled: set[int] = set()
     for split in SPLITS:
         for record in dataset.split(split):
             if hasattr(dataset, "image_size"):
@@ -105,17 +113,46 @@ def check_for_training(dataset: SegmentationData, labeled_ids: Collection[str]) 
             else:
                 size = dataset.image(record).shape[:2]
             if split != "train" or record.id in labeled_ids:
-                _check_mask(dataset, record, size)
+                held = _check_mask(dataset, record, size)
+                labeled |= held if split == "train" else set()
+    for warning in (*_doubts(dataset), *_absent(dataset, labeled, len(labeled_ids))):
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def _absent(dataset: SegmentationData, labeled: set[int], count: int) -> list[str]:
+    """The classes that no labelled mask holds; UserError if there is no object in any."""
+    if not labeled - {0, UNKNOWN}:
+        raise UserError(
+            f"found nothing but background in the {count} labelled masks, expected objects; label more "
+            "images (--labeled), draw others (--seed), or see with check-data whether any mask holds one"
+        )
+    absent = [name for index, name in enumerate(dataset.classes) if index and index not in labeled]
+    if not absent:
+        return []
+    fix = "label more images (--labeled) or draw others (--seed)"
+    return [f"none of the {count} labelled masks holds {', '.join(absent)}, which will not be learned; {fix}"]
+
+
+def _doubts(dataset: SegmentationData) -> list[str]:
+    """What was left out of a folder or changed as it was read."""
+    doubts = [str(finding) for finding in getattr(dataset, "left_out", [])]
+    inverted = list(getattr(dataset, "inverted", []))
+    if inverted:
+        doubts.append(
+            f"{len(inverted)} masks in which viewers show 0 as the brightest value, such as "
+            f"{inverted[0].name}: the stored numbers count, look at some"
+        )
     changed = [count for count in getattr(dataset, "thresholded", {}).values() if count]
     if changed:
-        print(
-            f"warning: {len(changed)} JPEG masks hold values between those declared, as JPEG leaves them: "
-            f"{sum(changed)} pixels were given the nearer value",
-            file=sys.stderr,
+        doubts.append(
+            f"{len(changed)} JPEG masks hold values between those declared, as JPEG leaves them: "
+            f"{sum(changed)} pixels were given the nearer value"
         )
+    return doubts
 
 
-def _check_mask(dataset: SegmentationData, record: Record, size: tuple[int, ...]) -> None:
+def _check_mask(dataset: SegmentationData, record: Record, size: tuple[int, ...]) -> set[int]:
+    """The classes of a mask, checked; UserError if its size or a class is wrong."""
     mask = dataset.mask(record)
     if mask.shape != tuple(size):
         raise UserError(
@@ -128,6 +165,7 @@ def _check_mask(dataset: SegmentationData, record: Record, size: tuple[int, ...]
             f"{record.id}: found class {top} in the mask, expected 0 to {dataset.num_classes - 1} for the "
             f"{dataset.num_classes} declared classes; declare more classes or correct the mask"
         )
+    return set(np.unique(mask).tolist())
 
 
 def report(findings: list[Finding], as_json: bool) -> int:

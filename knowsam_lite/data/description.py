@@ -6,30 +6,42 @@ from pathlib import Path
 from typing import Any
 
 from knowsam_lite.data.findings import Finding
+from knowsam_lite.data.masks import EXAMPLE, Coding
 from knowsam_lite.data.records import Record
 
-EXAMPLE = (
-    '{"name": "my data", "classes": ["background", "object"], "mask_values": [0, 255], "spacing_mm": null}'
-)
+DRAWN_ON = ("shown", "stored")
+MOST_CLASSES = 255  # class indices are bytes
 
 
 @dataclass
 class Layout:
-    """Declared classes, their values in mask files, the pixel size in mm, the records, and the findings.
+    """Classes and their values in mask files, the pixel size in mm, the records, and the findings.
 
-    With `painted` masks a value is 65536 red + 256 green + blue. `voxel_mm` (slice, row, column) is used for
-    volumes whose files do not give their spacing.
+    `voxel_mm` (slice, row, column) is used for volumes whose files do not give their spacing.
     """
 
     name: str
-    classes: tuple[str, ...] = ("background", "object")
-    mask_values: tuple[int, ...] = (0, 255)
-    painted: bool = False
+    coding: Coding = field(default_factory=Coding)
     spacing_mm: tuple[float, float] | None = None
     voxel_mm: tuple[float, float, float] | None = None
-    declared: bool = False  # the classes come from a dataset.json
     records: list[Record] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    left_out: list[Finding] = field(default_factory=list)  # warnings about files that are not read
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, background first."""
+        return self.coding.classes
+
+    @property
+    def mask_values(self) -> tuple[int, ...]:
+        """The value of each class in the mask files."""
+        return self.coding.values
+
+    @property
+    def painted(self) -> bool:
+        """Whether masks are painted in colors."""
+        return self.coding.painted
 
     def error(self, file: str, message: str, fix: str) -> None:
         self.findings.append(Finding("error", file, message, fix))
@@ -52,7 +64,7 @@ def read_description(root: Path, layout: Layout) -> None:
 
 def _take_classes(found: Any, layout: Layout) -> None:
     classes, values = found.get("classes"), found.get("mask_values")
-    if not _is_list_of(classes, str) or len(classes) < 2:
+    if not _is_list_of(classes, str) or not 2 <= len(classes) <= MOST_CLASSES:
         message = f"found classes {classes!r}, expected two or more different names, the background first"
         layout.error("dataset.json", message, f"write as in {EXAMPLE}")
         return
@@ -68,9 +80,18 @@ def _take_classes(found: Any, layout: Layout) -> None:
         fix = f"write numbers as in {EXAMPLE}, or colors as [red, green, blue] from 0 to 255"
         layout.error("dataset.json", message, fix)
         return
+    ignore: Any = _color_code(found.get("ignore")) if painted else found.get("ignore")
+    if found.get("ignore") is not None and (type(ignore) is not int or ignore in codes):
+        message = f"found ignore {found['ignore']!r}, expected a value of its own, written as mask_values are"
+        layout.error("dataset.json", message, "correct it, or leave it out if every pixel has a class")
+        return
+    drawn_on = found.get("masks_drawn_on") or ""
+    if drawn_on not in ("", *DRAWN_ON):
+        message = f"found masks_drawn_on {drawn_on!r}, expected one of {', '.join(DRAWN_ON)}"
+        layout.error("dataset.json", message, "correct it, or leave it out if EXIF turns no image")
+        return
     layout.name = str(found.get("name") or layout.name)
-    layout.classes, layout.mask_values = tuple(classes), tuple(codes)
-    layout.painted, layout.declared = painted, True
+    layout.coding = Coding(tuple(classes), tuple(codes), painted, ignore, drawn_on, "dataset.json")
 
 
 def _color_code(color: Any) -> int | None:

@@ -5,21 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from knowsam_lite.data.description import EXAMPLE, Layout
+from knowsam_lite.data.description import Layout
 from knowsam_lite.data.findings import Fault, fault
-from knowsam_lite.data.images import (
-    LOSSY,
-    as_rgb,
-    read_colors,
-    read_image,
-    read_size,
-    read_values,
-    threshold,
-    to_classes,
-)
+from knowsam_lite.data.images import read_image, read_size
 from knowsam_lite.data.layout import read_layout
+from knowsam_lite.data.masks import Mask, classes_of, mask_of
+from knowsam_lite.data.placing import placed
 from knowsam_lite.data.records import Record, records_of
-from knowsam_lite.data.slices import Slices, read_header
+from knowsam_lite.data.slices import Slices, read_header, read_labels_size
+from knowsam_lite.data.stored import read_frame, read_stored
 from knowsam_lite.errors import UserError
 
 
@@ -49,11 +43,29 @@ class SegmentationFolder:
         return folder
 
     def _take(self, layout: Layout) -> None:
-        self.name, self.classes, self.mask_values = layout.name, layout.classes, layout.mask_values
-        self.spacing_mm, self.records, self.declared = layout.spacing_mm, layout.records, layout.declared
-        self.painted = layout.painted
-        self.thresholded: dict[Path, int] = {}  # JPEG masks read so far: pixels changed in each
+        self.name, self.coding, self.records = layout.name, layout.coding, layout.records
+        self.spacing_mm, self.left_out = layout.spacing_mm, layout.left_out
+        self.thresholded: dict[Path, int] = {}  # masks of lossy formats read so far: pixels changed in each
+        self.inverted: dict[
+            Path, None
+        ] = {}  # masks read so far in which viewers show 0 brighter than the rest
+        self._colors: dict[int, tuple[tuple[int, ...], Path]] = {}  # of palettes read so far, by index
         self._slices = Slices()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes, background first."""
+        return self.coding.classes
+
+    @property
+    def mask_values(self) -> tuple[int, ...]:
+        """The value of each class in the mask files; of painted masks 65536 red + 256 green + blue."""
+        return self.coding.values
+
+    @property
+    def painted(self) -> bool:
+        """Whether masks are painted in colors."""
+        return self.coding.painted
 
     @property
     def num_classes(self) -> int:
@@ -77,82 +89,73 @@ class SegmentationFolder:
         return read_size(record.image)
 
     def mask(self, record: Record) -> np.ndarray:
-        """The mask, uint8 (H, W) class indices (file values mapped through `mask_values`).
+        """The mask (H, W): class indices, uint8, or int16 with -1 where `ignore` of dataset.json stands.
 
-        The pixels of a two-class JPEG mask get the nearer of the two values; `thresholded` counts them.
-        UserError if there is none, if it is unreadable, holds undeclared values or differs in size from the
-        image.
+        The pixels of a two-class mask in a lossy format get the nearer of the two values; `thresholded`
+        counts them. UserError if there is none, if it is unreadable, holds undeclared values or does not fit
+        its image.
         """
         if record.mask is None:
             raise UserError(
                 f"{record.id}: found no mask, expected one; add it to index.csv or do not ask for it"
             )
-        if record.index is not None:  # for volumes the headers suffice
-            _check_sizes(record.mask, read_header(record.mask).shape, read_header(record.image).shape)
+        if record.index is not None:
+            _check_sizes(
+                record.mask, read_labels_size(record.mask, record.image), read_header(record.image).shape
+            )
+            values = self._slices.values(record.mask, record.index, record.image)
+            return classes_of(record.mask, values, self.coding)
         try:
-            values = self.stored(record)
+            found = self.stored_mask(record)
         except Fault:
             self._refuse_swapped(record)
             raise
-        _check_sizes(record.mask, values.shape, self.image_size(record))
-        return self.mapped(record, values)
+        return placed(record.mask, found.classes, found.stored.frame, read_frame(record.image), self.coding)
 
-    def mapped(self, record: Record, values: np.ndarray) -> np.ndarray:
-        """The values of a record's mask file as classes, uint8 (H, W); UserError for undeclared values."""
+    def stored_mask(self, record: Record) -> Mask:
+        """The classes of a picture's mask file as stored, whatever its size and EXIF orientation."""
         assert record.mask is not None
-        if record.mask.suffix.lower() in LOSSY and self.num_classes == 2 and not self.painted:
-            values, self.thresholded[record.mask] = threshold(values, self.mask_values)
-        classes, undeclared = to_classes(values, self.mask_values)
-        if undeclared:
-            self._refuse_swapped(record)
-            raise fault(record.mask, self._undeclared(undeclared), self._undeclared_fix(record.mask))
-        return classes
+        found = mask_of(record.mask, read_stored(record.mask), self.coding)
+        if found.stored.lossy:
+            self.thresholded[record.mask] = found.changed
+        if found.stored.shows_zero_bright:
+            self.inverted[record.mask] = None
+        if not self.painted:
+            self._compare_palettes(record.mask, found.stored.used_colors())
+        return found
 
-    def stored(self, record: Record) -> np.ndarray:
-        """What the mask file holds, int64 (H, W), before it is mapped to classes."""
-        assert record.mask is not None
-        if record.index is not None:
-            return self._slices.values(record.mask, record.index)
-        return read_colors(record.mask) if self.painted else read_values(record.mask)
+    def _compare_palettes(self, path: Path, used: dict[int, tuple[int, ...]]) -> None:
+        """UserError if an index has another color than before: it may mean another class."""
+        for index, color in used.items():
+            known, other = self._colors.setdefault(index, (color, path))
+            if known != color:
+                message = f"found color {list(color)} for {index}, expected {list(known)} as in {other.name}"
+                fix = "declare colors in dataset.json (mask_values as [red, green, blue]), or save gray PNG"
+                raise fault(path, message, fix)
 
     def _refuse_swapped(self, record: Record) -> None:
         """UserError if the image file is a valid mask of two or more classes and the mask file is not."""
-        if record.index is not None:
-            return
+        assert record.mask is not None
         try:
-            values = read_colors(record.image) if self.painted else read_values(record.image)
+            found = mask_of(record.image, read_stored(record.image), self.coding)
         except Fault:
             return
-        classes, undeclared = to_classes(values, self.mask_values)
-        if not undeclared and classes.any() and not classes.all():
+        if not found.stored.lossy and found.classes.any() and not found.classes.all():
             message = f"found a picture as mask and a mask as image ({record.image.name})"
             fix = "swap them: images belong in images/, masks in masks/"
             raise fault(record.mask, f"{message}, expected the reverse", fix)
 
     def shown(self, values: Sequence[int]) -> str:
         """Stored mask values as text; those of painted masks as [red, green, blue]."""
-        few = [str(as_rgb(value)) if self.painted else str(value) for value in values[:6]]
-        return ", ".join(few) + (f", ... ({len(values)} values)" if len(values) > 6 else "")
-
-    def _undeclared(self, values: list[int]) -> str:
-        expected = ", ".join(str(as_rgb(v)) if self.painted else str(v) for v in self.mask_values)
-        return f"found mask values {self.shown(values)}, expected only {expected} ({', '.join(self.classes)})"
-
-    def _undeclared_fix(self, path: Path) -> str:
-        if path.suffix.lower() in LOSSY:
-            return "save the mask as PNG: JPEG changes values"
-        if not self.declared:
-            return f"write dataset.json with all classes and their values, such as {EXAMPLE}"
-        return "correct the mask, or mask_values in dataset.json"
+        return self.coding.shown(values)
 
 
 def _check_sizes(mask: Path, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
-    """UserError if a mask's size or number of slices differs from its image's."""
+    """UserError if a label volume's size differs from its image's."""
     if found != wanted:
         message = f"found a mask of {_pixels(found)} for an image of {_pixels(wanted)}, expected equal sizes"
         raise fault(mask, message, "resize the mask (nearest neighbour) or replace it")
 
 
 def _pixels(size: tuple[int, ...]) -> str:
-    slices = f"{size[0]} slices of " if len(size) == 3 else ""
-    return f"{slices}{size[-1]}x{size[-2]} px"
+    return f"{size[0]} slices of {size[2]}x{size[1]} px"

@@ -9,23 +9,27 @@ column, volume, names the volume that a picture is a slice of: its slices are sc
 """
 
 import csv
+import os
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from knowsam_lite.data.description import Layout, read_description
 from knowsam_lite.data.findings import Fault
-from knowsam_lite.data.images import SUFFIXES
 from knowsam_lite.data.lists import has_lists, read_lists
 from knowsam_lite.data.records import SPLITS, Record
 from knowsam_lite.data.slices import SUFFIXES as VOLUME_SUFFIXES
 from knowsam_lite.data.slices import is_volume, slices_of
 from knowsam_lite.data.split import assign_splits
+from knowsam_lite.data.stored import SUFFIXES
+from knowsam_lite.data.table import is_empty, read_table
+from knowsam_lite.data.walk import Walk, lost_link, walk
 from knowsam_lite.errors import UserError
 
 COLUMNS = ("id", "image", "mask", "group", "split")
 MASK_ENDINGS = ("", "_mask", "_segmentation")  # how public sets name the mask of NAME
+ENDINGS = (*VOLUME_SUFFIXES, *SUFFIXES)
 
 
 def read_layout(root: Path, val: float, test: float, seed: int) -> Layout:
@@ -54,23 +58,29 @@ def read_layout(root: Path, val: float, test: float, seed: int) -> Layout:
 
 def _read_index(root: Path, layout: Layout) -> None:
     try:
-        with open(root / "index.csv", newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows = [(reader.line_num, row) for row in reader]
+        columns, rows = read_table(root / "index.csv", (*COLUMNS, "volume"))
     except (OSError, ValueError, csv.Error) as error:
         layout.error(
             "index.csv", f"found no readable table ({error}), expected UTF-8 CSV", "save it as UTF-8 CSV"
         )
         return
-    columns = reader.fieldnames or []
     missing = [column for column in COLUMNS if column not in columns]
     if missing:
         message = f"found columns {','.join(columns) or 'none'}, expected {','.join(COLUMNS)}"
         layout.error("index.csv", message, f"add {', '.join(missing)} to the first line, separated by commas")
         return
+    twice = [column for column in (*COLUMNS, "volume") if columns.count(column) > 1]
+    if twice:
+        message = f"found the column {twice[0]} {columns.count(twice[0])} times, expected it once"
+        layout.error("index.csv", message, "delete or rename one of the columns")
+        return
     for line, row in rows:
-        cells = {column: (row.get(column) or "").strip() for column in (*COLUMNS, "volume")}
-        record = _record(root, layout, f"index.csv line {line}", cells)
+        where = f"index.csv line {line}"
+        if row[""]:
+            message = f"found {row['']!r} behind the {len(columns)} columns, expected a cell for each column"
+            layout.error(where, message, 'put a name with a comma between double quotes ("a, b.png")')
+            continue
+        record = _record(root, layout, where, _cells(root, row))
         if record:
             _add(layout, record)
     for duplicate, count in Counter(record.id for record in layout.records).items():
@@ -80,6 +90,27 @@ def _read_index(root: Path, layout: Layout) -> None:
                 f"found id {duplicate!r} {count} times, expected each id once",
                 "rename or delete",
             )
+
+
+def _cells(root: Path, row: dict[str, str]) -> dict[str, str]:
+    """The cells of a row: empty ones as "", splits in lower case, paths with forward slashes."""
+    cells = {column: row.get(column, "") for column in (*COLUMNS, "volume")}
+    for column in ("mask", "group", "volume"):
+        cells[column] = "" if is_empty(cells[column]) else cells[column]
+    cells["split"] = cells["split"].lower()
+    for column in ("image", "mask"):
+        cells[column] = _inside(root, cells[column])
+    return cells
+
+
+def _inside(root: Path, path: str) -> str:
+    """A path with the other systems' separators replaced, and relative to `root` if it is below it."""
+    if "\\" in path and not os.path.lexists(root / path):
+        path = path.replace("\\", "/")
+    for base in (root.absolute(), root.resolve()):
+        if PurePosixPath(path).is_relative_to(base.as_posix()):
+            return PurePosixPath(path).relative_to(base.as_posix()).as_posix()
+    return path
 
 
 def _record(root: Path, layout: Layout, where: str, row: dict[str, str]) -> Record | None:
@@ -100,7 +131,8 @@ def _record(root: Path, layout: Layout, where: str, row: dict[str, str]) -> Reco
         layout.error(where, message, "add the mask or move the row to train")
     for column in ("image", "mask"):
         path = PurePosixPath(row[column])
-        if path.is_absolute() or ".." in path.parts or "\0" in row[column]:
+        drive = PureWindowsPath(row[column]).drive
+        if path.is_absolute() or drive or ".." in path.parts or "\0" in row[column]:
             message = f"found the {column} path {row[column]!r}, expected one inside the data set's folder"
             layout.error(where, message, "put the file inside and write its path relative to the folder")
     if row["mask"] and is_volume(Path(row["mask"])) != is_volume(Path(row["image"])):
@@ -133,23 +165,28 @@ def _add(layout: Layout, record: Record) -> None:
 
 
 def _pair_folders(root: Path, layout: Layout, val: float, test: float, seed: int) -> None:
-    """Records from images/NAME.* and masks/NAME.* (or NAME_mask.*, NAME_segmentation.*), a group each."""
-    images, masks = _by_stem(root / "images", layout), _by_stem(root / "masks", layout)
+    """Records from images/NAME.* and masks/NAME.* (or NAME_mask.*, NAME_segmentation.*), a group each.
+
+    NAME may hold subfolders, the same in both.
+    """
+    walks = [walk(root / name, ENDINGS) for name in ("images", "masks")]
+    images, masks = (_by_stem(found, layout) for found in walks)
     pairs: dict[str, tuple[Path, Path]] = {}
     for stem, image in images.items():
-        mask = next((masks.pop(stem + end) for end in MASK_ENDINGS if stem + end in masks), None)
+        mask = take_mask(masks, stem, MASK_ENDINGS)
         if mask:
             pairs[stem] = (image, mask)
         else:
             message = f"found no mask for it, expected masks/{stem}.png"
             fix = "add the mask, or write index.csv, where a training image may have none"
-            layout.error(f"images/{image.name}", message, fix)
+            layout.error(f"images/{walks[0].name(image)}", message, fix)
     for mask in masks.values():
         fix = "add the image, or delete or rename the mask"
-        layout.error(f"masks/{mask.name}", f"found no image for it, expected images/{mask.stem}.*", fix)
+        name = walks[1].name(mask)
+        layout.error(f"masks/{name}", f"found no image for it, expected images/{stem_of(name)}.*", fix)
     if not images:
         layout.error(
-            "images", "found no image, expected at least one", f"add files ending in {' '.join(SUFFIXES)}"
+            "images", "found no image, expected at least one", f"add files ending in {' '.join(ENDINGS)}"
         )
     if not pairs:
         return
@@ -162,19 +199,36 @@ def _pair_folders(root: Path, layout: Layout, val: float, test: float, seed: int
         _add(layout, Record(stem, *files, stem, splits[stem], spacing_mm=layout.voxel_mm))
 
 
-def _by_stem(folder: Path, layout: Layout) -> dict[str, Path]:
-    """The pictures and volumes of a folder by name without ending, accents normalized (Unicode NFC)."""
+def _by_stem(found: Walk, layout: Layout) -> dict[str, Path]:
+    """The pictures and volumes of a folder by path without ending; what is left out goes to the layout."""
+    for path in found.lost:
+        layout.error(f"{found.root.name}/{found.name(path)}", *lost_link(path)[1:])
+    layout.left_out += [finding for finding in [found.left_out()] if finding]
     files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        ending = next((e for e in (*VOLUME_SUFFIXES, *SUFFIXES) if path.name.lower().endswith(e)), "")
-        if not ending or path.name.startswith("."):
-            continue
-        stem = unicodedata.normalize("NFC", path.name[: -len(ending)])
+    for path in found.files:
+        stem = stem_of(found.name(path))
         if stem in files:
             message = f"found {files[stem].name} and {path.name} with the same name, expected one file"
-            layout.error(f"{folder.name}/{path.name}", message, "delete or rename one")
+            layout.error(f"{found.root.name}/{found.name(path)}", message, "delete or rename one")
         files[stem] = path
     return files
+
+
+def stem_of(name: str) -> str:
+    """A file's name without its ending, accents normalized (Unicode NFC)."""
+    ending = next((end for end in ENDINGS if name.lower().endswith(end)), "")
+    return unicodedata.normalize("NFC", name[: len(name) - len(ending)])
+
+
+def take_mask(masks: dict[str, Path], stem: str, endings: Sequence[str]) -> Path | None:
+    """Removes and returns the mask of the image `stem`: by name and ending, else whatever the case."""
+    wanted = [stem + end for end in endings]
+    exact = next((name for name in wanted if name in masks), None)
+    if exact is not None:
+        return masks.pop(exact)
+    lower = [name.casefold() for name in wanted]
+    alike = [name for name in masks if name.casefold() in lower]
+    return masks.pop(alike[0]) if len(alike) == 1 else None
 
 
 def straddling(records: Sequence[Record]) -> dict[str, set[str]]:

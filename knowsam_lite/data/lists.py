@@ -7,12 +7,14 @@ name, up to its first number.
 """
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from knowsam_lite.data.description import EXAMPLE, Layout
+from knowsam_lite.data.description import Layout
 from knowsam_lite.data.findings import Fault, Finding
+from knowsam_lite.data.masks import EXAMPLE
 from knowsam_lite.data.records import Record
 from knowsam_lite.data.slices import Slices, read_header, slices_of
 
@@ -27,18 +29,42 @@ def has_lists(root: Path) -> bool:
 def read_lists(root: Path, layout: Layout) -> None:
     """Adds a record for each slice that the lists name; without dataset.json the labels give the classes."""
     for split, list_name in LISTS.items():
-        if not (root / list_name).is_file():
-            continue
-        for name in (root / list_name).read_text(encoding="utf-8-sig").split():
-            name = name.removesuffix(".h5")
+        for name in _names(root / list_name, layout):
             path = root / ("data/slices" if split == "train" else "data") / f"{name}.h5"
             record = Record(name, path, path, group_of(name), split, spacing_mm=layout.voxel_mm)
             try:
                 _add(layout, record)
             except Fault as error:
                 layout.findings.append(_named(error, list_name))
-    if not layout.declared and layout.records:
+    _check_axes(layout)
+    if not layout.coding.source and layout.records:
         _count_classes(layout)
+
+
+def _names(path: Path, layout: Layout) -> list[str]:
+    """The names in a list, one a line, without the ending; none if there is no such list."""
+    if not path.is_file():
+        return []
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        layout.error(path.name, f"found no readable list ({error}), expected UTF-8 text", "save it as UTF-8")
+        return []
+    return [line.strip().removesuffix(".h5") for line in lines if line.strip()]
+
+
+def _check_axes(layout: Layout) -> None:
+    """A volume whose first two axes, not its last two, have the size of a training slice is turned."""
+    sizes = {path: read_header(path).shape for path in {record.image: 0 for record in layout.records}}
+    slices = {shape[1:] for shape in sizes.values() if shape[0] == 1}
+    for path, shape in sizes.items():
+        if shape[0] > 1 and shape[1:] not in slices and shape[:2] in slices:
+            message = (
+                f"found axes {shape} where training slices have {shape[:2]}, expected slices, rows, columns"
+            )
+            layout.error(
+                str(path), message, "save image and label with the slices first (numpy.moveaxis(a, -1, 0))"
+            )
 
 
 def _add(layout: Layout, record: Record) -> None:
@@ -68,15 +94,15 @@ def _count_classes(layout: Layout) -> None:
     for path in dict.fromkeys(record.image for record in layout.records if record.split != "train"):
         try:
             for index in range(read_header(path).shape[0]):
-                found |= set(np.unique(reader.values(path, index)).tolist())
+                found |= set(np.unique(reader.values(path, index, path)).tolist())
         except Fault as error:
             layout.findings.append(error.finding)
     if not found and not layout.findings:
         message = "found no volume for val or test whose labels give the classes, expected dataset.json"
         layout.error("dataset.json", message, fix)
     elif len(found) > 1 and found == set(range(len(found))):
-        layout.classes = ("background", *(f"class {index}" for index in sorted(found)[1:]))
-        layout.mask_values = tuple(sorted(found))
+        names = ("background", *(f"class {index}" for index in sorted(found)[1:]))
+        layout.coding = replace(layout.coding, classes=names, values=tuple(sorted(found)))
     elif found:
-        message = f"found labels {sorted(found)} in val and test, expected 0, 1, ... without a gap"
+        message = f"found labels {sorted(found)[:20]} in val and test, expected 0, 1, ... without a gap"
         layout.error("dataset.json", message, fix)

@@ -17,9 +17,14 @@ from knowsam_lite.data.description import Layout
 from knowsam_lite.data.duplicates import fingerprint, groups_of, near_pairs
 from knowsam_lite.data.findings import Fault
 from knowsam_lite.data.folder import SegmentationFolder
-from knowsam_lite.data.images import SUFFIXES, read_image, read_values
-from knowsam_lite.data.layout import COLUMNS, read_layout
+from knowsam_lite.data.images import read_image
+from knowsam_lite.data.layout import COLUMNS, read_layout, stem_of
+from knowsam_lite.data.masks import UNKNOWN, values_of
+from knowsam_lite.data.pixels import turned
+from knowsam_lite.data.placing import TurnFault
 from knowsam_lite.data.records import Record
+from knowsam_lite.data.stored import SUFFIXES, read_frame, read_stored
+from knowsam_lite.data.walk import walk
 from knowsam_lite.errors import UserError
 
 ENOUGH = 32  # masks read to infer undeclared values
@@ -32,7 +37,7 @@ def mend(root: Path, out: Path) -> list[str]:
     shape but another size resized, exchanged images and masks swapped back. A training image whose mask is
     missing or beyond repair becomes unlabelled; other rows that cannot be read are left out. A group, or
     near-duplicates, found in two splits go to train as one group. UserError if `out` holds files, if nothing
-    can be read, or for volumes.
+    can be read, for volumes, or if it must be said on which picture the masks were drawn.
     """
     layout = read_layout(root, val=0.2, test=0.2, seed=0)
     if any(record.index is not None for record in layout.records):
@@ -42,6 +47,7 @@ def mend(root: Path, out: Path) -> list[str]:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"found files in {out}, expected a new or empty folder: choose another --fix")
     done = [f"left out: {finding}" for finding in layout.findings if "line" in finding.file]
+    done += [f"left out: {finding}" for finding in layout.left_out]
     _declare(layout, done)
     folder = SegmentationFolder.from_layout(root, layout)
     aside = out.with_name(f".{out.name}.part")
@@ -67,15 +73,17 @@ def mend(root: Path, out: Path) -> list[str]:
 
 def _declare(layout: Layout, done: list[str]) -> None:
     """Without dataset.json, the two values that all masks share become background (lower) and object."""
-    if layout.declared:
+    if layout.coding.source:
         return
     found: set[int] = set()
     for record in [record for record in layout.records if record.mask][:ENOUGH]:
         assert record.mask is not None
         with suppress(Fault):
-            found |= set(np.unique(read_values(record.mask)).tolist())
-    if len(found) == 2 and found != set(layout.mask_values):
-        layout.mask_values = (min(found), max(found))
+            stored = read_stored(record.mask)
+            spread = 255 // stored.full if stored.kind == "gray" and stored.bits < 8 else 1
+            found |= set(np.unique(values_of(record.mask, stored) * spread).tolist())
+    if len(found) == 2 and found != set(layout.mask_values) and min(found) >= 0 and max(found) <= 65535:
+        layout.coding = replace(layout.coding, values=(min(found), max(found)))
         done.append(f"dataset.json: declared mask value {min(found)} as background, {max(found)} as object")
 
 
@@ -89,10 +97,12 @@ def _candidates(root: Path, records: list[Record], done: list[str]) -> list[Reco
             unique[record.id] = record
     if not (root / "index.csv").exists():
         paired = {record.image for record in records}
-        for path in sorted((root / "images").iterdir()):
-            if path.suffix.lower() in SUFFIXES and path not in paired and path.stem not in unique:
-                unique[path.stem] = Record(path.stem, path, None, path.stem, "train")
-                done.append(f"{path.name}: no mask, unlabelled from now on")
+        images = walk(root / "images", SUFFIXES)
+        for path in images.files:
+            stem = stem_of(images.name(path))
+            if path not in paired and stem not in unique:
+                unique[stem] = Record(stem, path, None, stem, "train")
+                done.append(f"{images.name(path)}: no mask, unlabelled from now on")
     return list(unique.values())
 
 
@@ -102,7 +112,7 @@ def _copied(folder: SegmentationFolder, records: list[Record], out: Path, done: 
     for record in records:
         try:
             image, mask, note = _read(folder, record)
-        except UserError as error:
+        except Fault as error:
             done.append(f"left out: {error}")
             continue
         if note:
@@ -110,7 +120,7 @@ def _copied(folder: SegmentationFolder, records: list[Record], out: Path, done: 
         name = _file_name(record.id, out / "images")
         Image.fromarray(image).save(out / "images" / name)
         if mask is not None:
-            Image.fromarray(_values(folder)[mask]).save(out / "masks" / name)
+            Image.fromarray(_values(folder)[mask]).save(out / "masks" / name)  # the last is for -1
         kept.append(
             replace(record, image=Path("images", name), mask=None if mask is None else Path("masks", name))
         )
@@ -132,14 +142,20 @@ def _read(folder: SegmentationFolder, record: Record) -> tuple[np.ndarray, np.nd
     try:
         mask, changed = folder.mask(record), folder.thresholded.get(record.mask, 0)
         return folder.image(record), mask, f"JPEG mask, {changed} pixels thresholded" if changed else ""
+    except TurnFault as error:
+        if not error.decided:
+            raise UserError(str(error)) from None
+        mask, turn = folder.stored_mask(record).classes, read_frame(record.image).turn
+        return folder.image(record), turned(mask, turn), "mask turned as EXIF turns its image"
     except Fault as error:
         swapped = replace(record, image=record.mask, mask=record.image)
         with suppress(Fault):
             return folder.image(swapped), folder.mask(swapped), "image and mask swapped"
         image = folder.image(record)
         with suppress(Fault):
-            mask = folder.mapped(record, folder.stored(record))
-            if _one_shape(mask.shape, image.shape):
+            found = folder.stored_mask(record)
+            mask = turned(found.classes, found.stored.turn)
+            if _one_shape(mask.shape, image.shape) and read_frame(record.image).turn == 1:
                 size = (image.shape[1], image.shape[0])  # cv2 takes width first
                 resized = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
                 return image, resized, f"mask resized from {mask.shape} to {image.shape[:2]}"
@@ -155,8 +171,8 @@ def _one_shape(mask: tuple[int, ...], image: tuple[int, ...]) -> bool:
 
 
 def _values(folder: SegmentationFolder) -> np.ndarray:
-    """The mask values of the copy, spread over 0..255 to be visible."""
-    top = folder.num_classes - 1
+    """The mask values of the copy, spread over 0..255 to be visible; with `ignore` its value is the last."""
+    top = folder.num_classes - (folder.coding.ignore is None)
     return np.array([round(255 * index / top) for index in range(top + 1)], np.uint8)
 
 
@@ -189,7 +205,8 @@ def _write(folder: SegmentationFolder, records: list[Record], out: Path) -> None
     description = {
         "name": folder.name,
         "classes": list(folder.classes),
-        "mask_values": _values(folder).tolist(),
+        "mask_values": _values(folder).tolist()[: folder.num_classes],
+        **({} if folder.coding.ignore is None else {"ignore": int(_values(folder)[UNKNOWN])}),
         "spacing_mm": None if spacing is None else list(spacing),
     }
     (out / "dataset.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from knowsam_lite.data.walk import natural
 from knowsam_lite.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -67,14 +68,16 @@ class SegmentationData(Protocol):
 
 
 def records_of(records: Sequence[Record], split: str) -> list[Record]:
-    """The records of one split ("train", "val" or "test"), sorted by id, the slices of a volume in order.
+    """The records of one split ("train", "val" or "test"), sorted by case, the slices of a volume in order.
+
+    Slices that are pictures are in the natural order of their ids: slice2 before slice10.
 
     UserError for any other name.
     """
     if split not in SPLITS:
         raise UserError(f"found split {split!r}, expected one of {', '.join(SPLITS)}; correct the name")
     chosen = [record for record in records if record.split == split]
-    return sorted(chosen, key=lambda record: (record.case, record.index or 0, record.id))
+    return sorted(chosen, key=lambda record: (record.case, record.index or 0, natural(record.id)))
 
 
 def cases_of(records: Sequence[Record]) -> dict[str, list[Record]]:

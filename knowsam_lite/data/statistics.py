@@ -9,6 +9,8 @@ import numpy as np
 from knowsam_lite.data.duplicates import fingerprint, groups_of, near_pairs
 from knowsam_lite.data.findings import Fault, Finding
 from knowsam_lite.data.folder import SegmentationFolder
+from knowsam_lite.data.masks import UNKNOWN
+from knowsam_lite.data.nifti import is_nifti
 from knowsam_lite.data.records import SPLITS, Record
 
 SPECK = 3  # pixels: an object this small is probably a mistake
@@ -25,6 +27,7 @@ class Tally:
         self.pixels = np.zeros(folder.num_classes, np.int64)
         self.holders = np.zeros(folder.num_classes, np.int64)  # masks that contain the class
         self.empty = 0
+        self.ignored = 0  # pixels of no known class
         self.copies: dict[str, list[Record]] = defaultdict(list)
         self.looks: list[tuple[Record, np.ndarray]] = []
 
@@ -54,7 +57,9 @@ class Tally:
             self.copies[hashlib.sha256(image.tobytes()).hexdigest()].append(record)
 
     def _mask(self, record: Record) -> list[Finding]:
-        counts = np.bincount(self.folder.mask(record).ravel(), minlength=len(self.pixels))
+        mask = self.folder.mask(record)
+        counts = np.bincount(mask[mask != UNKNOWN], minlength=len(self.pixels))
+        self.ignored += mask.size - int(counts.sum())
         self.pixels += counts
         self.holders += counts > 0
         self.masked[record.split] += 1
@@ -112,6 +117,14 @@ class Tally:
             )
             fix = "look at some; --fix OUT writes a copy with PNG masks"
             findings.append(Finding("warning", str(first), message, fix))
+        if self.folder.inverted:
+            message = (
+                f"found {len(self.folder.inverted)} masks (this is the first) in which viewers show 0 as the "
+                "brightest value, expected it dark; the stored numbers were taken"
+            )
+            fix = "look at some: if the objects are reversed, exchange the two in mask_values of dataset.json"
+            findings.append(Finding("warning", str(next(iter(self.folder.inverted))), message, fix))
+        findings += self._without_unit()
         for name, count in zip(self.folder.classes[1:], self.pixels[1:], strict=True):
             if not count and self.masked:
                 message = (
@@ -121,6 +134,22 @@ class Tally:
                     Finding("warning", self.folder.name, message, "correct classes or mask_values")
                 )
         return findings
+
+    def _without_unit(self) -> list[Finding]:
+        """A warning if volumes do not state the size of their voxels."""
+        unknown = [
+            r.image for r in self.read_records if r.volume and r.index is not None and not r.spacing_mm
+        ]
+        if not unknown or not is_nifti(unknown[0]):
+            return []
+        message = (
+            f"found {len(set(unknown))} volumes (this is the first) whose headers give no unit or no valid "
+            "size of a voxel, expected both; distances are in px"
+        )
+        fix = (
+            'write "spacing_mm": [slice, row, column] in dataset.json, or set the unit (set_xyzt_units("mm"))'
+        )
+        return [Finding("warning", str(unknown[0]), message, fix)]
 
     def summary(self) -> list[Finding]:
         """Counts per split, groups, sizes, values, class frequencies, as findings of severity "info"."""
@@ -143,6 +172,8 @@ class Tally:
                 f"of {sum(self.masked.values())} masks: {', '.join(held)}",
                 f"{self.empty} masks hold background only",
             ]
+        if self.ignored:
+            lines.append(f"{self.ignored} pixels are ignored: they count for nothing")
         return [Finding("info", self.folder.name, line) for line in lines]
 
     def _split_line(self, split: str) -> str:

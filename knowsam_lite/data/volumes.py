@@ -1,6 +1,7 @@
-"""Volumes in h5 and NIfTI files."""
+"""Volumes in h5 and NIfTI files: sizes, numbers, and labels in the image's order."""
 
-import gzip
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,57 +9,145 @@ from typing import Any
 import numpy as np
 
 from knowsam_lite.data.findings import Fault, fault
+from knowsam_lite.data.images import refuse_not_finite
+from knowsam_lite.data.nifti import (
+    PACKED,
+    is_nifti,
+    labels_like,
+    labels_shape,
+    numbers_of,
+    open_nifti,
+    shape_of,
+    spacing_of,
+    write_nifti,
+)
 from knowsam_lite.files import write_aside
+
+NEAR_WHOLE = 1e-4  # labels that a header's slope scales are whole up to rounding
+LARGEST = 2.0**53  # whole numbers above it are not exact in every type
 
 
 @dataclass(frozen=True)
-class Volume:
-    """image float32 (D, H, W), labels (D, H, W) or None, spacing in mm (slice, row, column), affine (4, 4).
+class Header:
+    """Number of slices, rows and columns of a volume, and the voxel size in mm along each, if given."""
 
-    A file without spacing gets 1 mm along each axis and no affine.
-    """
-
-    image: np.ndarray
-    labels: np.ndarray | None
-    spacing: tuple[float, float, float]
-    affine: np.ndarray | None
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float] | None
 
 
-def read_volume(path: Path) -> Volume:
-    """An h5 file with `image` and perhaps `label`, or a NIfTI file; UserError if it cannot be read.
-
-    Two axes become a volume of one slice. NIfTI axes (x, y, z) come as (z, y, x).
-    """
+@contextmanager
+def readable_volume(path: Path) -> Iterator[None]:
+    """Any failure to open or decode a volume becomes a UserError."""
     try:
-        if path.name.lower().endswith((".nii", ".nii.gz")):
-            return _read_nifti(path)
-        return _read_h5(path)
+        yield
     except Fault:
         raise
-    except Exception as error:  # h5py and nibabel raise all sorts of exceptions on broken files
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except ImportError:
+        message = "found a volume but not the package that reads it, expected h5py and nibabel"
+        raise fault(path, message, "pip install 'knowsam-lite[volumes]'") from None
+    except BlockingIOError:
+        message = "found a file that another program has open for writing, expected it closed"
+        raise fault(path, message, "close it there (a notebook keeps it open until file.close())") from None
+    except Exception as error:  # both libraries raise all sorts of exceptions on broken files
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         message = f"found no readable volume ({reason}), expected h5 or NIfTI"
         raise fault(path, message, "replace the file") from None
 
 
-def _read_h5(path: Path) -> Volume:
+def volume_header(path: Path) -> Header:
+    """Size and spacing from the header alone; two axes are a volume of one slice. UserError if unreadable."""
+    with readable_volume(path):
+        spacing = None
+        if is_nifti(path):
+            image = open_nifti(path)
+            shape, spacing = shape_of(image)[::-1], spacing_of(path, image)  # (x, y, z) -> (z, y, x)
+        else:
+            shape = _h5_shape(path, "image")
+    return Header(_three_sides(path, shape), spacing)
+
+
+def _three_sides(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    if len(shape) == 2:
+        shape = (1, *shape)
+    if len(shape) != 3 or min(shape) < 1:
+        raise fault(path, f"found axes {shape}, expected slices, rows, columns", "save one volume per file")
+    return shape[0], shape[1], shape[2]
+
+
+def labels_size(path: Path, image: Path) -> tuple[int, int, int]:
+    """The size of a mask (slices, rows, columns) in its image's order, from the headers alone."""
+    with readable_volume(path):
+        _refuse_mixed(path, image)
+        shape = labels_shape(path, image) if is_nifti(path) else _h5_shape(path, "label")
+    return _three_sides(path, shape)
+
+
+def _refuse_mixed(path: Path, image: Path) -> None:
+    if is_nifti(path) != is_nifti(image):
+        message = f"found mask and image ({image.name}) of different kinds, whose axes cannot be compared"
+        raise fault(path, f"{message}, expected two NIfTI or two h5 files", "save both as the same kind")
+
+
+def read_volume(path: Path) -> np.ndarray:
+    """The image of an h5 or NIfTI file, float32 (D, H, W); UserError if a value is not finite."""
+    with readable_volume(path):
+        if is_nifti(path):
+            numbers = numbers_of(open_nifti(path), np.float32)
+        else:
+            numbers = _h5_numbers(path, "image").astype(np.float32)
+        refuse_not_finite(path, numbers)
+    return numbers
+
+
+def read_labels(path: Path, image: Path) -> np.ndarray:
+    """The labels of an h5 or NIfTI file in the order of `image`: whole numbers (D, H, W), small if they fit.
+
+    UserError if they are not whole, or if the two grids do not fit.
+    """
+    with readable_volume(path):
+        _refuse_mixed(path, image)
+        found = labels_like(path, image) if is_nifti(path) else _h5_numbers(path, "label")
+        if found.dtype.kind not in "biuf":
+            raise fault(path, f"found labels of type {found.dtype}, expected numbers", "save whole numbers")
+        refuse_not_finite(path, found)
+        whole = np.round(found) if found.dtype.kind == "f" else found
+        if (np.abs(whole - found) > NEAR_WHOLE).any() or np.abs(whole.astype(float)).max() > LARGEST:
+            some = ", ".join(f"{value:g}" for value in np.unique(found)[:6])
+            message = f"found labels that are not whole numbers ({some}), expected class values"
+            raise fault(path, message, "save the labels as whole numbers (numpy.round)")
+    if whole.min() < 0 or whole.max() > 65535:
+        return whole.astype(np.int64)
+    return whole.astype(np.uint8 if whole.max() < 256 else np.uint16)
+
+
+def _h5_shape(path: Path, key: str) -> tuple[int, ...]:
     import h5py
 
-    with h5py.File(path) as file:
-        image = _three_axes(np.asarray(file["image"], np.float32))
-        labels = _three_axes(np.asarray(file["label"])) if "label" in file else None
-    return Volume(image, labels, (1.0, 1.0, 1.0), None)
+    with h5py.File(path, "r") as file:
+        return tuple(int(side) for side in _h5_array(path, file, key).shape)
 
 
-def _read_nifti(path: Path) -> Volume:
-    import nibabel
+def _h5_array(path: Path, file: Any, key: str) -> Any:
+    """The array `key` of an open file, whose size the file can hold; UserError if there is none."""
+    import h5py
 
-    file: Any = nibabel.load(path)
-    image = np.asarray(file.dataobj, np.float32)
-    while image.ndim > 3 and image.shape[-1] == 1:  # a time series of one volume
-        image = image[..., 0]
-    x, y, z = (*(float(mm) for mm in file.header.get_zooms()), 1.0)[:3]
-    return Volume(_three_axes(image.T), None, (z, y, x), np.asarray(file.affine))  # (x, y, z) -> (z, y, x)
+    if not isinstance(file.get(key), h5py.Dataset):
+        held = ", ".join(list(file)[:6]) or "nothing"
+        message = f"found no {key} inside ({held}), expected image and label"
+        raise fault(path, message, f"save it as `{key}` (h5py: file.move(OLD, '{key}'))")
+    array, size = file[key], path.stat().st_size
+    if array.size * array.dtype.itemsize > size * PACKED:
+        message = f"found {size} bytes that cannot hold {array.size} numbers of {key}, expected a whole file"
+        raise fault(path, message, "copy it again")
+    return array
+
+
+def _h5_numbers(path: Path, key: str) -> np.ndarray:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        numbers = np.asarray(_h5_array(path, file, key))
+    return numbers[None] if numbers.ndim == 2 else numbers
 
 
 def write_labels(path: Path, labels: np.ndarray, like: Path) -> None:
@@ -68,31 +157,14 @@ def write_labels(path: Path, labels: np.ndarray, like: Path) -> None:
     temporary file and renamed. Raises UserError if the file cannot be written.
     """
     labels = labels.astype(np.uint8 if labels.max(initial=0) < 256 else np.uint16)
-    nifti = like.name.lower().endswith((".nii", ".nii.gz"))
-    write_aside(path, lambda aside: (_write_nifti if nifti else _write_h5)(aside, labels, like))
+    write_aside(path, lambda aside: (write_nifti if is_nifti(like) else _write_h5)(aside, labels, like))
 
 
 def _write_h5(path: Path, labels: np.ndarray, like: Path) -> None:
     import h5py
 
-    with h5py.File(like) as source, h5py.File(path, "w") as file:
+    with h5py.File(like, "r") as source, h5py.File(path, "w") as file:
         shape = source["image"].shape
         file.create_dataset("label", data=labels.reshape(shape), compression="gzip")
         for old, new in ((source, file), (source["image"], file["label"])):
             new.attrs.update(old.attrs)
-
-
-def _write_nifti(path: Path, labels: np.ndarray, like: Path) -> None:
-    import nibabel
-
-    source: Any = nibabel.load(like)
-    header = source.header.copy()
-    header.set_data_dtype(labels.dtype)
-    header.set_slope_inter(1, 0)
-    data = labels.T.reshape(source.shape)  # (z, y, x) -> (x, y, z)
-    content = nibabel.Nifti1Image(data, source.affine, header).to_bytes()
-    path.write_bytes(gzip.compress(content, mtime=0) if like.name.lower().endswith(".gz") else content)
-
-
-def _three_axes(array: np.ndarray) -> np.ndarray:
-    return array[None] if array.ndim == 2 else array

@@ -9,7 +9,7 @@ from torch import Tensor
 from knowsam_lite.config import Config
 from knowsam_lite.data.sampler import Batch
 from knowsam_lite.deprecated import old_names
-from knowsam_lite.losses import dice_loss, supervised_loss
+from knowsam_lite.losses import UNKNOWN, dice_loss, supervised_loss
 from knowsam_lite.methods.base import Method, ramp
 from knowsam_lite.subnets import UNet, VNet
 
@@ -27,12 +27,13 @@ def sharpen(p: Tensor, temperature: float = SHARPNESS) -> Tensor:
 
 
 def rectify_loss(p: Tensor, p_other: Tensor, y: Tensor) -> Tensor:
-    """Squared error of `p` (N, C, H, W) against the labels, mean over the pixels where the nets disagree.
+    """Squared error of `p` (N, C, H, W) against known labels, mean over the pixels where the nets disagree.
 
-    The nets disagree where their most likely classes differ; the loss is 0 if they do so nowhere.
+    The nets disagree where their most likely classes differ; the loss is 0 if they do so nowhere. `y`
+    (N, H, W) int64 classes, -1 where unknown.
     """
-    quarrel = (p.argmax(dim=1) != p_other.argmax(dim=1)).unsqueeze(1)  # (N, 1, H, W)
-    truth = F.one_hot(y, p.shape[1]).movedim(-1, 1)  # (N, H, W, C) -> (N, C, H, W)
+    quarrel = ((p.argmax(dim=1) != p_other.argmax(dim=1)) & (y != UNKNOWN)).unsqueeze(1)  # (N, 1, H, W)
+    truth = F.one_hot(y.clamp(min=0), p.shape[1]).movedim(-1, 1)  # (N, H, W, C) -> (N, C, H, W)
     return ((p - truth).square() * quarrel).sum() / (quarrel.sum().clamp(min=1) * p.shape[1])
 
 

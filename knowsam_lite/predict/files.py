@@ -1,6 +1,7 @@
 """Prediction from files to files: finds the images, writes a mask, an overlay and probabilities for each."""
 
 import io
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -12,12 +13,14 @@ from PIL import Image
 from torch import Tensor
 
 from knowsam_lite.colors import overlay
-from knowsam_lite.data.images import SUFFIXES, as_rgb, read_image
-from knowsam_lite.data.layout import read_layout
+from knowsam_lite.data.images import read_image
+from knowsam_lite.data.layout import ENDINGS, read_layout
 from knowsam_lite.data.lists import has_lists
+from knowsam_lite.data.masks import as_rgb
 from knowsam_lite.data.slices import SUFFIXES as VOLUME_SUFFIXES
 from knowsam_lite.data.slices import Slices, is_volume, read_header
 from knowsam_lite.data.volumes import write_labels
+from knowsam_lite.data.walk import walk
 from knowsam_lite.errors import UserError
 from knowsam_lite.files import write_aside
 from knowsam_lite.predict.predictor import Predictor, as_labels, as_probabilities
@@ -52,7 +55,7 @@ def find_images(place: Path, out: Path, split: str | None = None) -> list[ImageF
         raise UserError(f"found --split {split} but no data set in {place}: leave it out, or write index.csv")
     elif place.is_dir():
         root = place / "images" if (place / "images").is_dir() else place
-        paths = sorted(p for p in root.rglob("*") if _is_image(p) and not _hidden(p, root))
+        paths = _walked(root)
         if root.resolve() in (out.resolve(), *out.resolve().parents):
             raise UserError(f"found {out} in {root}, where the images are: choose an output folder elsewhere")
     elif place.is_file():
@@ -60,8 +63,9 @@ def find_images(place: Path, out: Path, split: str | None = None) -> list[ImageF
     else:
         raise UserError(f"found nothing at {place}, expected a picture, a volume or a folder: check the path")
     if not paths:
-        endings = " ".join((*SUFFIXES, *VOLUME_SUFFIXES))
-        raise UserError(f"found no image in {place}, expected files ending in {endings}: check the path")
+        raise UserError(
+            f"found no image in {place}, expected files ending in {' '.join(ENDINGS)}: check the path"
+        )
     found = [ImageFile(path, _stem(path.relative_to(root))) for path in paths]
     taken: dict[Path, Path] = {}
     for file in found:
@@ -78,17 +82,18 @@ def _of_dataset(root: Path, split: str | None) -> list[Path]:
     return list(dict.fromkeys(r.image for r in layout.records if split is None or r.split == split))
 
 
-def _is_image(path: Path) -> bool:
-    return path.is_file() and path.name.lower().endswith((*SUFFIXES, *VOLUME_SUFFIXES))
-
-
-def _hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(root).parts)
+def _walked(root: Path) -> list[Path]:
+    """The images below a folder; files of other kinds are named on stderr. UserError for a lost link."""
+    found = walk(root, ENDINGS)
+    found.require()
+    if left_out := found.left_out():
+        print(f"warning: {left_out}", file=sys.stderr)
+    return list(found.files)
 
 
 def _stem(path: Path) -> Path:
     """A path without its ending; .nii.gz counts as one."""
-    ending = next((e for e in (*VOLUME_SUFFIXES, *SUFFIXES) if path.name.lower().endswith(e)), path.suffix)
+    ending = next((end for end in ENDINGS if path.name.lower().endswith(end)), path.suffix)
     return path.with_name(path.name[: len(path.name) - len(ending)])
 
 

@@ -52,20 +52,24 @@ class Gatherer:
     def plane(
         self,
         record: Record,
-        truth: NDArray[np.uint8],
+        truth: NDArray,
         labels: Mapping[str, NDArray],
         views: Mapping[str, Tensor],
     ) -> None:
-        """Take one image or slice: truth and labels (H, W) at native size, logits (C, S, S) by view."""
+        """Take one image or slice: truth and labels (H, W) at native size, logits (C, S, S) by view.
+
+        Where the truth is -1 (unknown) nothing is counted.
+        """
         h, expected = uncertainty_at(views[self.view], (truth.shape[0], truth.shape[1]))
-        found = labels[self.view]
-        wrong = found != truth
-        bins = np.minimum((h * BINS).astype(np.int64), BINS - 1).ravel()
-        self.pixels += np.bincount(bins, minlength=BINS)
-        self.wrong += np.bincount(bins[wrong.ravel()], minlength=BINS)
-        self.expected += np.bincount(bins, weights=expected.ravel(), minlength=BINS)
-        self._sum += float(h.sum(dtype=np.float64))
-        self._count += h.size
+        found, known = labels[self.view], truth >= 0
+        truth = np.where(known, truth, 0).astype(np.uint8)
+        wrong = (found != truth) & known
+        bins = np.minimum((h * BINS).astype(np.int64), BINS - 1)
+        self.pixels += np.bincount(bins[known], minlength=BINS)
+        self.wrong += np.bincount(bins[wrong], minlength=BINS)
+        self.expected += np.bincount(bins[known], weights=expected[known], minlength=BINS)
+        self._sum += float(np.where(known, h, 0).sum(dtype=np.float64))
+        self._count += int(known.sum())
         errors = int(np.count_nonzero(wrong))
         if self._shown is None or (errors, truth.sum()) > (self._shown.wrong, self._shown.truth.sum()):
             stored = np.round(h * 255).astype(np.uint8)

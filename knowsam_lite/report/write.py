@@ -84,7 +84,7 @@ def sheet_cases(run: Run, split: str, scores: dict[str, list[Case]]) -> list[dic
             {
                 "id": record.id,
                 "image": data.image(record),
-                "truth": truth,
+                "truth": truth.clip(0).astype(np.uint8),  # -1, unknown, is drawn as background
                 "maps": {name: at_native_size(z, size) for name, z in views.items()},
                 "uncertainty": h.cpu().numpy(),
                 "dice": {name: float(case_dice([scores[name][i]])[0]) for name in views},

@@ -9,7 +9,7 @@ import torch
 from knowsam_lite.config import Config
 from knowsam_lite.data import SegmentationData, open_dataset
 from knowsam_lite.data.description import Layout, read_description
-from knowsam_lite.data.images import as_rgb
+from knowsam_lite.data.masks import as_rgb
 from knowsam_lite.errors import UserError
 from knowsam_lite.methods import Method, method_named
 from knowsam_lite.runs.checkpoints import load_best, load_last

@@ -162,12 +162,13 @@ def bcss(side: int = 600) -> dict[str, bytes]:
 
 
 def nifti(array: np.ndarray, spacing: tuple[float, float, float] = (1.5, 1.25, 10.0)) -> bytes:
-    """The array (x, y, z) as a .nii.gz file."""
+    """The array (x, y, z) as a .nii.gz file, in mm."""
     import gzip
 
     import nibabel
 
     image = nibabel.Nifti1Image(array, np.diag([*spacing, 1.0]))
+    image.header.set_xyzt_units("mm")
     return gzip.compress(image.to_bytes())
 
 

@@ -30,9 +30,11 @@ def save_h5(path: Path, image: np.ndarray, label: np.ndarray | None) -> None:
 
 
 def save_nifti(path: Path, array: np.ndarray, spacing: tuple[float, ...] = SPACING) -> None:
-    """An array (slices, rows, columns) as NIfTI, whose axes are (x, y, z)."""
+    """An array (slices, rows, columns) as NIfTI, whose axes are (x, y, z), in mm."""
     nibabel = __import__("nibabel")
-    nibabel.save(nibabel.Nifti1Image(array.T, np.diag([*spacing[::-1], 1.0])), path)
+    image = nibabel.Nifti1Image(array.T, np.diag([*spacing[::-1], 1.0]))
+    image.header.set_xyzt_units("mm")
+    nibabel.save(image, path)
 
 
 def make_h5(root: Path, patients: int = 4) -> Path:

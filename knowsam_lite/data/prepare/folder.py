@@ -33,7 +33,9 @@ from knowsam_lite.data.prepare.sheet import contact_sheet
 from knowsam_lite.data.prepare.size import Size
 from knowsam_lite.data.slices import SUFFIXES, is_volume
 from knowsam_lite.data.split import assign_splits, choose_labeled
+from knowsam_lite.data.stored import read_frame
 from knowsam_lite.data.unpack import unpack
+from knowsam_lite.data.walk import walk
 from knowsam_lite.errors import UserError
 from knowsam_lite.files import write_text
 
@@ -73,6 +75,7 @@ class _Converted:
     rows: list[list[str]]
     changed: int
     spacings: set[tuple[float, ...] | None]
+    colors: dict[int, tuple[int, ...]] = field(default_factory=dict)  # of mask palettes by index
 
 
 def prepare(recipe: Recipe, request: Request) -> Prepared:
@@ -174,6 +177,7 @@ def _make(recipe: Recipe, request: Request, roots: tuple[Path, ...], out: Path) 
     for name in ("images", "masks"):
         (out / name).mkdir(parents=True)
     rows, changed, touched, spacings = [], 0, 0, set()
+    colors: dict[int, tuple[int, ...]] = {}
     work = partial(convert, recipe=recipe, size=request.size, out=out)
     results = each(work, items, request.workers)
     for result in tqdm(results, "preparing", len(items), unit="file", leave=False, disable=None):
@@ -181,6 +185,7 @@ def _make(recipe: Recipe, request: Request, roots: tuple[Path, ...], out: Path) 
         changed += result.changed
         touched += result.changed > 0
         spacings |= result.spacings
+        _compare_palettes(colors, result)
     spacing = spacings.pop() if len(spacings) == 1 and request.size.side is None else None
     with open(out / "index.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([[*COLUMNS, "volume"], *sorted(rows)])
@@ -188,6 +193,7 @@ def _make(recipe: Recipe, request: Request, roots: tuple[Path, ...], out: Path) 
         "name": recipe.title,
         "classes": list(recipe.classes),
         "mask_values": list(recipe.mask_values),
+        **({} if recipe.ignore is None else {"ignore": recipe.ignore}),
         "spacing_mm": list(spacing) if spacing else None,
         "source": [source.url or source.drive or source.by_hand for source in recipe.sources],
         "licence": recipe.licence,
@@ -203,7 +209,9 @@ def _make(recipe: Recipe, request: Request, roots: tuple[Path, ...], out: Path) 
         description["labeled"] = {"value": value, "seed": request.seed}
         write_text(out / "dataset.json", json.dumps(description, indent=1) + "\n")
     contact_sheet(data, out / "contact_sheet.png")
-    warnings = [*_miscounted(recipe, items), *_thresholded(changed, touched, len(items))]
+    others = (walk(root, recipe.endings).left_out() for root in roots if recipe.endings)
+    left_out = [str(finding) for finding in others if finding]
+    warnings = [*_miscounted(recipe, items), *_thresholded(changed, touched, len(items)), *left_out]
     counts = dict(Counter(record.split for record in data.records))
     return Prepared(request.out, counts, warnings, value, chosen)
 
@@ -223,11 +231,12 @@ def convert(item: Item, recipe: Recipe, size: Size, out: Path) -> _Converted:
     if recipe.keep_volumes and is_volume(item.image) and size.side is None and item.split != "train":
         return _copied(item, recipe, out)
     result = _Converted([], 0, set())
-    values = np.array(recipe.mask_values, np.uint8)
+    values = np.array([*recipe.mask_values, recipe.ignore or 0], np.uint8)  # the last is for -1
+    upright = is_volume(item.image) or read_frame(item.image).turn == 1
     for piece in recipe.read(item):
         name = item.id + piece.suffix
         image_name, mask_name = f"images/{name}.png", f"masks/{name}.png"
-        if size.side is None and not piece.suffix and item.image.suffix.lower() in VERBATIM:
+        if size.side is None and not piece.suffix and upright and item.image.suffix.lower() in VERBATIM:
             image_name = f"images/{name}{item.image.suffix.lower()}"
             shutil.copyfile(item.image, out / image_name)
             mask = piece.mask
@@ -239,16 +248,28 @@ def convert(item: Item, recipe: Recipe, size: Size, out: Path) -> _Converted:
         result.rows.append([name, image_name, mask_name, item.group, item.split, whole])
         result.changed += piece.changed
         result.spacings.add(piece.spacing)
+        result.colors |= piece.colors
     return result
+
+
+def _compare_palettes(known: dict[int, tuple[int, ...]], result: _Converted) -> None:
+    """UserError if an index has another color than in a mask before: then it may mean another class."""
+    for index, color in result.colors.items():
+        if known.setdefault(index, color) != color:
+            raise UserError(
+                f"{result.rows[0][0]}: found palette color {list(color)} for {index} in its mask, expected "
+                f"{list(known[index])} as in other masks; give the colors with --values, or save gray PNG"
+            )
 
 
 def _copied(item: Item, recipe: Recipe, out: Path) -> _Converted:
     """Copies a volume and its labels unchanged, after checking that both can be read."""
     spacings = {piece.spacing for piece in recipe.read(item)}
-    ending = next(end for end in SUFFIXES if item.image.name.lower().endswith(end))
-    names = [f"{folder}/{item.id}{ending}" for folder in ("images", "masks")]
-    for path, name in zip((item.image, item.masks[0]), names, strict=True):
-        shutil.copyfile(path, out / name)
+    names = []
+    for path, folder in ((item.image, "images"), (item.masks[0], "masks")):
+        ending = next(end for end in SUFFIXES if path.name.lower().endswith(end))
+        names.append(f"{folder}/{item.id}{ending}")
+        shutil.copyfile(path, out / names[-1])
     return _Converted([[item.id, *names, item.group, item.split, ""]], 0, spacings)
 
 

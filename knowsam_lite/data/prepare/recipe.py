@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from knowsam_lite.data.walk import walk
 from knowsam_lite.errors import UserError
 
 
@@ -36,10 +37,11 @@ class Item:
 
 @dataclass(frozen=True)
 class Piece:
-    """One picture of the prepared set: uint8 (H, W) or (H, W, 3), and class indices uint8 (H, W).
+    """One picture of the prepared set: uint8 (H, W) or (H, W, 3), and class indices (H, W), -1 if ignored.
 
     `suffix` is appended to the item's id; `changed` counts the mask pixels decided by a threshold;
-    `spacing` is the size of a pixel (row, column) or of a voxel (slice, row, column) in mm.
+    `spacing` is the size of a pixel (row, column) or of a voxel (slice, row, column) in mm; `colors` are
+    those of the mask's palette by index.
     """
 
     suffix: str
@@ -47,6 +49,7 @@ class Piece:
     mask: np.ndarray
     changed: int = 0
     spacing: tuple[float, ...] | None = None
+    colors: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
 
 Find = Callable[[tuple[Path, ...]], list[Item]]
@@ -70,7 +73,9 @@ class Recipe:
     expected: Mapping[str, int] = field(default_factory=dict)  # images of "all", "train and val", "test", ...
     labeled: Mapping[str, str] = field(default_factory=dict)  # the paper's presets -> values of --labeled
     mask_values: tuple[int, ...] = (0, 255)  # in the prepared mask files
+    ignore: int | None = None  # there, for pixels of no known class
     keep_volumes: bool = False  # NIfTI of val and test stays NIfTI: it is scored whole, with its spacing
+    endings: tuple[str, ...] = ()  # of the files that are read: others are reported; empty: not reported
     notes: tuple[str, ...] = ()  # what a user of this set should know
 
 
@@ -100,9 +105,13 @@ def pairs(roots: Sequence[Path], rules: Sequence[Rule]) -> list[Item]:
 
 
 def relative_files(root: Path) -> list[tuple[str, Path]]:
-    """All files below `root` with their relative paths, sorted, without macOS metadata."""
-    found = [(path.relative_to(root).as_posix(), path) for path in sorted(root.rglob("*")) if path.is_file()]
-    return [(name, path) for name, path in found if "__MACOSX/" not in name and not path.name.startswith(".")]
+    """All files below `root` with their relative paths, in natural order, without hidden ones.
+
+    UserError if a link leads nowhere.
+    """
+    found = walk(root, ("",))
+    found.require()
+    return [(found.name(path), path) for path in found.files]
 
 
 def _matched(files: Sequence[tuple[str, Path]], rule: Rule) -> Iterator[Item]:

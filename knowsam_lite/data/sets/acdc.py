@@ -4,6 +4,7 @@ import re
 from functools import partial
 from pathlib import Path
 
+from knowsam_lite.data.masks import Coding
 from knowsam_lite.data.prepare.read import slices
 from knowsam_lite.data.prepare.recipe import Item, Recipe, Rule, Source, pairs, relative_files
 from knowsam_lite.errors import UserError
@@ -60,7 +61,7 @@ def _nifti(name: str, title: str, rules: tuple[Rule, ...], val: float, test: flo
         title=title,
         classes=CLASSES,
         find=partial(pairs, rules=rules),
-        read=partial(slices, values=VALUES),
+        read=partial(slices, coding=Coding(CLASSES, VALUES)),
         licence=LICENCE,
         citation=CITATION,
         sources=(SOURCE,),
@@ -84,7 +85,9 @@ VARIANTS = {
         title="ACDC, h5 layout",
         classes=CLASSES,
         find=listed,
-        read=partial(slices, values=VALUES, first=1, word="_slice_"),  # numbered like the slice files
+        read=partial(
+            slices, coding=Coding(CLASSES, VALUES), first=1, word="_slice_"
+        ),  # numbered like the slice files
         licence=LICENCE,
         citation=CITATION,
         sources=(

@@ -4,14 +4,15 @@ import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from knowsam_lite.data.images import SUFFIXES
-from knowsam_lite.data.layout import MASK_ENDINGS
-from knowsam_lite.data.prepare.read import binary_pair, coded_pair, colored_pair, slices
+from knowsam_lite.data.layout import MASK_ENDINGS, take_mask
+from knowsam_lite.data.masks import Coding
+from knowsam_lite.data.prepare.read import coded_pair, slices
 from knowsam_lite.data.prepare.recipe import Item, Piece, Recipe, clean, relative_files
+from knowsam_lite.data.stored import SUFFIXES
 from knowsam_lite.errors import UserError
 
 VOLUMES = (".nii.gz", ".nii")
@@ -23,13 +24,16 @@ class Own:
 
     mask_suffix: str = "_mask"  # follows the image's name in its mask's name
     classes: tuple[str, ...] = ("background", "object")  # the background first
-    values: tuple[str, ...] = ()  # one per class: numbers or #rrggbb; empty: masks are dark and bright
+    values: tuple[str, ...] = ()  # one per class: numbers or #rrggbb; empty: 0 and 255
     group: str = ""  # regular expression; its match in a name is the group (a patient, a video)
+    ignore: str = ""  # one more value, of pixels whose class is unknown
+    drawn_on: str = ""  # "shown" or "stored": the picture that masks were drawn on, if EXIF turns images
 
 
 def recipe(own: Own, title: str, sources: Sequence[Path]) -> Recipe:
     """The recipe for the folders or archives `sources`; UserError if classes and values do not fit."""
     values = [_value(text) for text in own.values]
+    ignore = int(own.ignore) if re.fullmatch("-[0-9]{1,9}", own.ignore) else _value(own.ignore or "0")
     if len(own.classes) < 2 or len(set(own.classes)) < len(own.classes):
         raise UserError(f"found classes {' '.join(own.classes)}, expected two or more different names")
     if values and (len(values) != len(own.classes) or len(set(values)) < len(values)):
@@ -46,21 +50,39 @@ def recipe(own: Own, title: str, sources: Sequence[Path]) -> Recipe:
     except re.error as error:
         raise UserError(f"found --group {own.group!r} ({error}), expected a regular expression") from None
     painted = any(text.startswith("#") for text in own.values)
-    coded = bool(values) and not painted and max(values) < 256  # then masks keep their values
+    coding = Coding(
+        own.classes,
+        tuple(values or (0, 255)),
+        painted,
+        ignore if own.ignore else None,
+        own.drawn_on,
+        "options",
+    )
+    if len(set(coding.known)) < len(coding.known):
+        raise UserError(f"found --ignore {own.ignore}, the value of a class, expected one of its own")
+    kept = not painted and all(0 <= value < 256 for value in coding.known)  # then masks keep their values
+    written = coding.known if kept else _spread(len(coding.known))
     digest = hashlib.sha256(repr((own, [str(path.absolute()) for path in sources])).encode()).hexdigest()
     return Recipe(
         name=f"own/{digest[:12]}",
         title=title,
         classes=own.classes,
         find=partial(find, own=own),
-        read=partial(read, values=tuple(values), painted=painted),
+        read=partial(read, coding=coding, given=bool(values)),
         licence="Your own.",
         citation="Your own.",
         val=0.2,
         test=0.2,
-        mask_values=tuple(values) if coded else (0, 255) if len(values) < 3 else tuple(range(len(values))),
-        keep_volumes=coded,
+        mask_values=tuple(written[: len(own.classes)]),
+        ignore=written[-1] if own.ignore else None,
+        keep_volumes=bool(values) and kept,
+        endings=VOLUMES + SUFFIXES,
     )
+
+
+def _spread(count: int) -> list[int]:
+    """The values of prepared masks: 0 and 255 for two, else 0, 1, 2, ..."""
+    return [0, 255] if count == 2 else list(range(count))
 
 
 def _value(text: str) -> int:
@@ -71,13 +93,11 @@ def _value(text: str) -> int:
     raise UserError(f"found mask value {text!r}, expected a number from 0 to 65535 or a color as #ff0000")
 
 
-def read(item: Item, values: tuple[int, ...], painted: bool) -> Iterator[Piece]:
-    """One picture or all slices of one volume."""
+def read(item: Item, coding: Coding, given: bool) -> Iterator[Piece]:
+    """One picture or all slices of one volume, whose labels are 0 and 1 unless values were `given`."""
     if item.image.name.lower().endswith(VOLUMES):
-        return slices(item, values or (0, 1))
-    if painted:
-        return colored_pair(item, values)
-    return coded_pair(item, values) if values else binary_pair(item)
+        return slices(item, coding if given else replace(coding, values=(0, 1)))
+    return coded_pair(item, coding)
 
 
 def find(roots: tuple[Path, ...], own: Own) -> list[Item]:
@@ -89,7 +109,8 @@ def find(roots: tuple[Path, ...], own: Own) -> list[Item]:
         )
     images, masks = _stems(roots[0]), _stems(roots[-1])
     if len(roots) == 1:
-        masks = {stem: path for stem, path in images.items() if stem.endswith(own.mask_suffix)}
+        suffix = own.mask_suffix.casefold()
+        masks = {stem: path for stem, path in images.items() if stem.casefold().endswith(suffix)}
         images = {stem: path for stem, path in images.items() if stem not in masks}
     if not images:
         raise UserError(
@@ -97,7 +118,7 @@ def find(roots: tuple[Path, ...], own: Own) -> list[Item]:
         )
     items = []
     for stem, image in images.items():
-        mask = next((masks.pop(stem + end) for end in endings if stem + end in masks), None)
+        mask = take_mask(masks, stem, endings)
         if mask is None:
             raise UserError(
                 f"found no mask for {image}, expected {stem}{endings[0]}.* in {roots[-1]}: add it, or say "
