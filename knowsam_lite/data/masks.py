@@ -26,6 +26,11 @@ UNDECLARED = {
     "dataset.json": "correct the mask, or mask_values in dataset.json",
     "options": "say with --values which value each class has",
 }
+PAINTED = {
+    "": "write dataset.json with {example}",
+    "dataset.json": "declare the colors in dataset.json (mask_values as [red, green, blue]), as {colors}",
+    "options": "give the colors with --values, such as {hexes}",
+}
 IGNORE = {"dataset.json": '"ignore": {} in dataset.json', "options": "--ignore={}"}
 
 
@@ -86,7 +91,7 @@ def read_mask(path: Path, coding: Coding) -> Mask:
 def mask_of(path: Path, stored: Stored, coding: Coding) -> Mask:
     """As `read_mask`, of what was read from `path`."""
     _refuse_meaningful_alpha(path, stored, coding.painted)
-    values = colors_of(path, stored) if coding.painted else values_of(path, stored)
+    values = colors_of(path, stored) if coding.painted else values_of(path, stored, coding.source)
     changed = 0
     if stored.lossy and len(coding.values) == 2 and not coding.painted and coding.ignore is None:
         values, changed = _nearest(path, values, coding)
@@ -113,14 +118,16 @@ def _with_unknown(classes: np.ndarray, coding: Coding) -> np.ndarray:
     return np.where(classes == len(coding.values), UNKNOWN, classes.astype(np.int16))
 
 
-def values_of(path: Path, stored: Stored) -> np.ndarray:
-    """The numbers of a mask, int64 (H, W): gray values, or the indices of a palette."""
+def values_of(path: Path, stored: Stored, source: str = "") -> np.ndarray:
+    """The numbers of a mask, int64 (H, W): gray values, or the indices of a palette.
+
+    `source` is that of the `Coding`. UserError for colors and for numbers that are not whole.
+    """
     numbers = stored.numbers
     if stored.kind == "color":
         if (numbers.max(axis=2) - numbers.min(axis=2)).max(initial=0) > (CHROMA if stored.lossy else 0):
             message = "found a colour picture as mask, expected one value per pixel"
-            fix = "declare the colors in dataset.json (mask_values as [red, green, blue]) or save a grey PNG"
-            raise fault(path, message, fix)
+            raise fault(path, message, _colors_fix(stored, source))
         numbers = numbers[..., 1]
     if numbers.dtype.kind == "f":
         if not np.isfinite(numbers).all() or (numbers != np.round(numbers)).any():
@@ -130,6 +137,17 @@ def values_of(path: Path, stored: Stored) -> np.ndarray:
     elif numbers.dtype == np.uint64:
         numbers = np.minimum(numbers, np.uint64(2**62))
     return numbers.astype(np.int64)
+
+
+def _colors_fix(stored: Stored, source: str) -> str:
+    """How to declare the colors of a mask, with those that it holds if they are few."""
+    found = np.unique(stored.numbers.reshape(-1, 3), axis=0).tolist()
+    if stored.lossy or stored.bits != 8 or not 1 < len(found) <= FEW:
+        found = [[0, 0, 0], [255, 0, 0]]
+    names = ["background", *(f"class {i}" for i in range(1, len(found)))]
+    example = json.dumps({"classes": names, "mask_values": found})
+    hexes = " ".join('"#{:02x}{:02x}{:02x}"'.format(*color) for color in found)
+    return PAINTED[source].format(example=example, colors=found, hexes=hexes) + ", or save a grey PNG"
 
 
 def colors_of(path: Path, stored: Stored) -> np.ndarray:
