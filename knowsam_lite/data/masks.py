@@ -157,7 +157,7 @@ def colors_of(path: Path, stored: Stored) -> np.ndarray:
         numbers = stored.palette[numbers]
     elif stored.bits != 8 or numbers.dtype.kind != "u":
         full = stored.full
-        if numbers.dtype.kind not in "bu" or (numbers.astype(np.int64) * 255 % full).any():
+        if numbers.dtype.kind != "u" or (numbers.astype(np.int64) * 255 % full).any():
             message = f"found colors of {stored.bits} bits that 8 bits cannot hold, expected 8 bits a channel"
             raise fault(path, message, "save the mask with 8 bits a channel")
         numbers = numbers.astype(np.int64) * 255 // full

@@ -76,6 +76,8 @@ def read_page(path: Path, page: Any) -> Stored:
     if numbers.dtype.kind not in "buif":
         message = f"found numbers of type {numbers.dtype}, expected whole or floating-point ones"
         raise fault(path, message, "save them as 8 or 16 bits")
+    if numbers.dtype == bool:
+        numbers = numbers.astype(np.uint8)
     if samples > 1 and page.planarconfig == 2:
         numbers = np.moveaxis(numbers, 0, -1)  # (C, H, W) -> (H, W, C)
     alpha = numbers[..., -1] if has_alpha else None
