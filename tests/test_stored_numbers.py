@@ -15,6 +15,7 @@ from knowsam_lite.data import SegmentationFolder
 from knowsam_lite.data.check import check_dataset
 from knowsam_lite.data.images import read_image, scaled_to_bytes
 from knowsam_lite.data.masks import Coding, read_mask, values_of
+from knowsam_lite.data.mend import mend
 from knowsam_lite.data.stored import read_stored
 from knowsam_lite.errors import UserError
 
@@ -309,3 +310,30 @@ def test_a_message_is_one_line_whatever_a_file_is_called(tmp_path):
     (root / "index.csv").unlink()
     (root / "masks/i00.png").rename(root / "masks/i\n\x1b[31m0.png")
     assert all(str(finding).isprintable() for finding in check_dataset(root))
+
+
+def test_a_palette_with_white_first_is_never_read_the_wrong_way_round(tmp_path, capsys):
+    """Its indices say nothing of which is the object: the hint, --fix and data own go by the colors."""
+    root = make_folder(tmp_path / "d")
+    (root / "dataset.json").unlink()
+    for path in (root / "masks").iterdir():
+        write_png(path, 1 - square(1), 1, PALETTE, np.array([[255, 255, 255], [0, 0, 0]]))
+    [error, *_] = [finding for finding in check_dataset(root) if finding.severity == "error"]
+    mend(root, tmp_path / "mended")
+    given = [
+        "data",
+        "own",
+        "--images",
+        str(root / "images"),
+        "--masks",
+        str(root / "masks"),
+        "--workers",
+        "1",
+    ]
+    assert main([*given, "--out", str(tmp_path / "no")]) == 2
+    shown = capsys.readouterr().err.split("such as ")[1].split(",")[0]
+    assert main([*given, "--out", str(tmp_path / "out"), "--values", *shlex.split(shown)]) == 0
+    (root / "dataset.json").write_text(re.search(r"{.*}", error.fix)[0])
+    for place in (root, tmp_path / "mended", tmp_path / "out"):
+        data = SegmentationFolder(place)
+        assert all(np.array_equal(data.mask(record), square(1)) for record in data.records)

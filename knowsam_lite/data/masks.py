@@ -99,6 +99,10 @@ def mask_of(path: Path, stored: Stored, coding: Coding) -> Mask:
     if stored.kind == "gray" and stored.bits < 8 and not coding.painted:
         classes, undeclared = _few_bits(path, values, classes, undeclared, 255 // stored.full, coding)
     if undeclared:
+        if stored.kind == "palette" and not coding.painted and coding.source != "dataset.json":
+            # By their indices alone nobody knows which class is which.
+            message = f"found indices of a palette, expected only {coding.shown(coding.known)}"
+            raise fault(path, message, _colors_fix(stored, coding.source))
         raise _undeclared(path, values, undeclared, coding, stored.lossy)
     return Mask(_with_unknown(classes, coding), changed, stored)
 
@@ -140,11 +144,12 @@ def values_of(path: Path, stored: Stored, source: str = "") -> np.ndarray:
 
 
 def _colors_fix(stored: Stored, source: str) -> str:
-    """How to declare the colors of a mask, with those that it holds if they are few."""
-    found = np.unique(stored.numbers.reshape(-1, 3), axis=0).tolist()
-    if stored.lossy or stored.bits != 8 or not 1 < len(found) <= FEW:
-        found = [[0, 0, 0], [255, 0, 0]]
-    names = ["background", *(f"class {i}" for i in range(1, len(found)))]
+    """How to declare the colors of a mask, with those that it holds if they are few, the darkest first."""
+    found = [list(color) for color in set(stored.used_colors().values())]
+    if stored.kind == "color" and stored.bits == 8 and not stored.lossy:
+        found = np.unique(stored.numbers.reshape(-1, 3), axis=0).tolist()
+    found = sorted(found, key=sum) if 1 < len(found) <= FEW else [[0, 0, 0], [255, 0, 0]]
+    names = ["background", *("object" if len(found) < 3 else f"class {i}" for i in range(1, len(found)))]
     example = json.dumps({"classes": names, "mask_values": found})
     hexes = " ".join('"#{:02x}{:02x}{:02x}"'.format(*color) for color in found)
     return PAINTED[source].format(example=example, colors=found, hexes=hexes) + ", or save a grey PNG"
