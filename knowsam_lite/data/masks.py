@@ -96,8 +96,8 @@ def mask_of(path: Path, stored: Stored, coding: Coding) -> Mask:
     if stored.lossy and len(coding.values) == 2 and not coding.painted and coding.ignore is None:
         values, changed = _nearest(path, values, coding)
     classes, undeclared = to_classes(values, coding.known)
-    if stored.kind == "gray" and stored.bits < 8 and not coding.painted:
-        classes, undeclared = _few_bits(path, values, classes, undeclared, 255 // stored.full, coding)
+    if stored.step > 1 and not coding.painted:
+        classes, undeclared = _few_bits(path, values, classes, undeclared, stored.step, coding)
     if undeclared:
         if stored.kind == "palette" and not coding.painted and coding.source != "dataset.json":
             # By their indices alone nobody knows which class is which.

@@ -81,10 +81,9 @@ def _declare(layout: Layout, done: list[str]) -> None:
         assert record.mask is not None
         with suppress(Fault):
             stored = read_stored(record.mask)
-            spread = 255 // stored.full if stored.kind == "gray" and stored.bits < 8 else 1
             kinds.add(stored.kind == "palette")  # whose indices say nothing: its colors count
             numbers = (colors_of if stored.kind == "palette" else values_of)(record.mask, stored)
-            found |= set(np.unique(numbers * spread).tolist())
+            found |= set(np.unique(numbers * stored.step).tolist())
     painted = kinds == {True}
     if len(found) != 2 or len(kinds) != 1 or found == set(layout.mask_values):
         return
