@@ -1,6 +1,8 @@
 """Masks hold the numbers that were written, in every format; images all their bits."""
 
 import json
+import re
+import shlex
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from knowsam_lite.data import SegmentationFolder
 from knowsam_lite.data.check import check_dataset
 from knowsam_lite.data.images import read_image, scaled_to_bytes
 from knowsam_lite.data.masks import Coding, read_mask, values_of
+from knowsam_lite.data.mend import mend
 from knowsam_lite.data.stored import read_stored
 from knowsam_lite.errors import UserError
 
@@ -263,3 +266,74 @@ def test_other_files_under_a_picture_name_are_not_decoded(tmp_path):
     (tmp_path / "i.ppm").rename(tmp_path / "i.png")
     with pytest.raises(UserError, match="no readable image"):
         read_image(tmp_path / "i.png")
+
+
+def test_few_colors_are_offered_and_the_hint_mends_them(tmp_path, capsys):
+    colors = np.array([[0, 0, 0], [255, 0, 0]], np.uint8)
+    root = make_folder(tmp_path / "d")
+    (root / "dataset.json").unlink()
+    for path in (root / "masks").iterdir():
+        Image.fromarray(colors[square(1)]).save(path)
+    [error, *_] = [finding for finding in check_dataset(root) if finding.severity == "error"]
+    given = [
+        "data",
+        "own",
+        "--images",
+        str(root / "images"),
+        "--masks",
+        str(root / "masks"),
+        "--workers",
+        "1",
+    ]
+    assert main([*given, "--out", str(tmp_path / "no")]) == 2
+    shown = capsys.readouterr().err.split("such as ")[1].split(",")[0]
+    assert main([*given, "--out", str(tmp_path / "out"), "--values", *shlex.split(shown)]) == 0
+    (root / "dataset.json").write_text(re.search(r"{.*}", error.fix)[0])
+    for place in (root, tmp_path / "out"):
+        data = SegmentationFolder(place)
+        assert all(np.array_equal(data.mask(record), square(1)) for record in data.records)
+
+
+def test_the_values_that_a_mask_holds_are_offered(tmp_path):
+    root = make_folder(tmp_path / "d")
+    (root / "dataset.json").unlink()
+    for path in (root / "masks").iterdir():
+        Image.fromarray(THREE).save(path)
+    [error, *_] = [finding for finding in check_dataset(root) if finding.severity == "error"]
+    (root / "dataset.json").write_text(re.search(r"{.*}", error.fix)[0])
+    data = SegmentationFolder(root)
+    assert all(np.array_equal(data.mask(record), THREE) for record in data.records)
+
+
+def test_a_message_is_one_line_whatever_a_file_is_called(tmp_path):
+    root = make_folder(tmp_path / "d")
+    (root / "index.csv").unlink()
+    (root / "masks/i00.png").rename(root / "masks/i\n\x1b[31m0.png")
+    assert all(str(finding).isprintable() for finding in check_dataset(root))
+
+
+def test_a_palette_with_white_first_is_never_read_the_wrong_way_round(tmp_path, capsys):
+    """Its indices say nothing of which is the object: the hint, --fix and data own go by the colors."""
+    root = make_folder(tmp_path / "d")
+    (root / "dataset.json").unlink()
+    for path in (root / "masks").iterdir():
+        write_png(path, 1 - square(1), 1, PALETTE, np.array([[255, 255, 255], [0, 0, 0]]))
+    [error, *_] = [finding for finding in check_dataset(root) if finding.severity == "error"]
+    mend(root, tmp_path / "mended")
+    given = [
+        "data",
+        "own",
+        "--images",
+        str(root / "images"),
+        "--masks",
+        str(root / "masks"),
+        "--workers",
+        "1",
+    ]
+    assert main([*given, "--out", str(tmp_path / "no")]) == 2
+    shown = capsys.readouterr().err.split("such as ")[1].split(",")[0]
+    assert main([*given, "--out", str(tmp_path / "out"), "--values", *shlex.split(shown)]) == 0
+    (root / "dataset.json").write_text(re.search(r"{.*}", error.fix)[0])
+    for place in (root, tmp_path / "mended", tmp_path / "out"):
+        data = SegmentationFolder(place)
+        assert all(np.array_equal(data.mask(record), square(1)) for record in data.records)

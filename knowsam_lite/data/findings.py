@@ -19,7 +19,10 @@ class Finding:
     fix: str = ""
 
     def __str__(self) -> str:
-        return "; ".join(part for part in (f"{self.file}: {self.message}", self.fix) if part)
+        text = "; ".join(part for part in (f"{self.file}: {self.message}", self.fix) if part)
+        return "".join(
+            sign if sign.isprintable() else " " for sign in text
+        )  # what files hold may be anything
 
 
 class Fault(UserError):

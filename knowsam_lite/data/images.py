@@ -37,7 +37,7 @@ def _shown(stored: Stored) -> np.ndarray:
         return stored.palette[numbers]
     if stored.bits > 8 or numbers.dtype.kind in "if":
         return 255 - scaled_to_bytes(numbers) if stored.white_is_zero else scaled_to_bytes(numbers)
-    spread = numbers.astype(np.uint8) * np.uint8(255 // stored.full)  # of 1, 2 and 4 bits
+    spread = (numbers * np.uint16(255) // stored.full).astype(np.uint8)  # of less than 8 bits
     return 255 - spread if stored.white_is_zero else spread
 
 

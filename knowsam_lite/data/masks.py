@@ -26,6 +26,11 @@ UNDECLARED = {
     "dataset.json": "correct the mask, or mask_values in dataset.json",
     "options": "say with --values which value each class has",
 }
+PAINTED = {
+    "": "write dataset.json with {example}",
+    "dataset.json": "declare the colors in dataset.json (mask_values as [red, green, blue]), as {colors}",
+    "options": "give the colors with --values, such as {hexes}",
+}
 IGNORE = {"dataset.json": '"ignore": {} in dataset.json', "options": "--ignore={}"}
 
 
@@ -86,14 +91,18 @@ def read_mask(path: Path, coding: Coding) -> Mask:
 def mask_of(path: Path, stored: Stored, coding: Coding) -> Mask:
     """As `read_mask`, of what was read from `path`."""
     _refuse_meaningful_alpha(path, stored, coding.painted)
-    values = colors_of(path, stored) if coding.painted else values_of(path, stored)
+    values = colors_of(path, stored) if coding.painted else values_of(path, stored, coding.source)
     changed = 0
     if stored.lossy and len(coding.values) == 2 and not coding.painted and coding.ignore is None:
         values, changed = _nearest(path, values, coding)
     classes, undeclared = to_classes(values, coding.known)
-    if stored.kind == "gray" and stored.bits < 8 and not coding.painted:
-        classes, undeclared = _few_bits(path, values, classes, undeclared, 255 // stored.full, coding)
+    if stored.step > 1 and not coding.painted:
+        classes, undeclared = _few_bits(path, values, classes, undeclared, stored.step, coding)
     if undeclared:
+        if stored.kind == "palette" and not coding.painted and coding.source != "dataset.json":
+            # By their indices alone nobody knows which class is which.
+            message = f"found indices of a palette, expected only {coding.shown(coding.known)}"
+            raise fault(path, message, _colors_fix(stored, coding.source))
         raise _undeclared(path, values, undeclared, coding, stored.lossy)
     return Mask(_with_unknown(classes, coding), changed, stored)
 
@@ -113,14 +122,16 @@ def _with_unknown(classes: np.ndarray, coding: Coding) -> np.ndarray:
     return np.where(classes == len(coding.values), UNKNOWN, classes.astype(np.int16))
 
 
-def values_of(path: Path, stored: Stored) -> np.ndarray:
-    """The numbers of a mask, int64 (H, W): gray values, or the indices of a palette."""
+def values_of(path: Path, stored: Stored, source: str = "") -> np.ndarray:
+    """The numbers of a mask, int64 (H, W): gray values, or the indices of a palette.
+
+    `source` is that of the `Coding`. UserError for colors and for numbers that are not whole.
+    """
     numbers = stored.numbers
     if stored.kind == "color":
         if (numbers.max(axis=2) - numbers.min(axis=2)).max(initial=0) > (CHROMA if stored.lossy else 0):
             message = "found a colour picture as mask, expected one value per pixel"
-            fix = "declare the colors in dataset.json (mask_values as [red, green, blue]) or save a grey PNG"
-            raise fault(path, message, fix)
+            raise fault(path, message, _colors_fix(stored, source))
         numbers = numbers[..., 1]
     if numbers.dtype.kind == "f":
         if not np.isfinite(numbers).all() or (numbers != np.round(numbers)).any():
@@ -132,6 +143,18 @@ def values_of(path: Path, stored: Stored) -> np.ndarray:
     return numbers.astype(np.int64)
 
 
+def _colors_fix(stored: Stored, source: str) -> str:
+    """How to declare the colors of a mask, with those that it holds if they are few, the darkest first."""
+    found = [list(color) for color in set(stored.used_colors().values())]
+    if stored.kind == "color" and stored.bits == 8 and not stored.lossy:
+        found = np.unique(stored.numbers.reshape(-1, 3), axis=0).tolist()
+    found = sorted(found, key=sum) if 1 < len(found) <= FEW else [[0, 0, 0], [255, 0, 0]]
+    names = ["background", *("object" if len(found) < 3 else f"class {i}" for i in range(1, len(found)))]
+    example = json.dumps({"classes": names, "mask_values": found})
+    hexes = " ".join('"#{:02x}{:02x}{:02x}"'.format(*color) for color in found)
+    return PAINTED[source].format(example=example, colors=found, hexes=hexes) + ", or save a grey PNG"
+
+
 def colors_of(path: Path, stored: Stored) -> np.ndarray:
     """The colors of a painted mask, int64 (H, W): 65536 red + 256 green + blue."""
     numbers = stored.numbers
@@ -139,7 +162,7 @@ def colors_of(path: Path, stored: Stored) -> np.ndarray:
         numbers = stored.palette[numbers]
     elif stored.bits != 8 or numbers.dtype.kind != "u":
         full = stored.full
-        if numbers.dtype.kind not in "bu" or (numbers.astype(np.int64) * 255 % full).any():
+        if numbers.dtype.kind != "u" or (numbers.astype(np.int64) * 255 % full).any():
             message = f"found colors of {stored.bits} bits that 8 bits cannot hold, expected 8 bits a channel"
             raise fault(path, message, "save the mask with 8 bits a channel")
         numbers = numbers.astype(np.int64) * 255 // full

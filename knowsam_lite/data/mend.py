@@ -19,7 +19,7 @@ from knowsam_lite.data.findings import Fault
 from knowsam_lite.data.folder import SegmentationFolder
 from knowsam_lite.data.images import read_image
 from knowsam_lite.data.layout import COLUMNS, read_layout, stem_of
-from knowsam_lite.data.masks import UNKNOWN, values_of
+from knowsam_lite.data.masks import UNKNOWN, as_rgb, colors_of, values_of
 from knowsam_lite.data.pixels import turned
 from knowsam_lite.data.placing import TurnFault
 from knowsam_lite.data.records import Record
@@ -76,15 +76,22 @@ def _declare(layout: Layout, done: list[str]) -> None:
     if layout.coding.source:
         return
     found: set[int] = set()
+    kinds: set[bool] = set()
     for record in [record for record in layout.records if record.mask][:ENOUGH]:
         assert record.mask is not None
         with suppress(Fault):
             stored = read_stored(record.mask)
-            spread = 255 // stored.full if stored.kind == "gray" and stored.bits < 8 else 1
-            found |= set(np.unique(values_of(record.mask, stored) * spread).tolist())
-    if len(found) == 2 and found != set(layout.mask_values) and min(found) >= 0 and max(found) <= 65535:
-        layout.coding = replace(layout.coding, values=(min(found), max(found)))
-        done.append(f"dataset.json: declared mask value {min(found)} as background, {max(found)} as object")
+            kinds.add(stored.kind == "palette")  # whose indices say nothing: its colors count
+            numbers = (colors_of if stored.kind == "palette" else values_of)(record.mask, stored)
+            found |= set(np.unique(numbers * stored.step).tolist())
+    painted = kinds == {True}
+    if len(found) != 2 or len(kinds) != 1 or found == set(layout.mask_values):
+        return
+    low, high = sorted(found, key=(lambda color: sum(as_rgb(color))) if painted else None)
+    if low >= 0 and high <= (0xFFFFFF if painted else 65535):
+        layout.coding = replace(layout.coding, values=(low, high), painted=painted)
+        names = [layout.coding.shown([value]) for value in (low, high)]
+        done.append(f"dataset.json: declared mask value {names[0]} as background, {names[1]} as object")
 
 
 def _candidates(root: Path, records: list[Record], done: list[str]) -> list[Record]:

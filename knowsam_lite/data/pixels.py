@@ -69,6 +69,11 @@ class Stored:
         return {int(i): tuple(self.palette[i].tolist()) for i in np.unique(self.numbers)}
 
     @property
+    def step(self) -> int:
+        """The gray that viewers show for 1, if the picture is gray and has 1, 2 or 4 bits; else 1."""
+        return 255 // self.full if self.kind == "gray" and self.bits in (1, 2, 4) else 1
+
+    @property
     def full(self) -> int:
         """The largest number of this many bits."""
         return int(2**self.bits) - 1

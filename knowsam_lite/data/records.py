@@ -40,9 +40,9 @@ class Record:
 class SegmentationData(Protocol):
     """The interface of a data set; your own class with these members works wherever a built-in one does.
 
-    `image(record)` returns uint8 (H, W, 3) RGB, `mask(record)` returns uint8 (H, W) class indices below
-    `num_classes`; `spacing_mm` is the size of a pixel (row, column) in mm, or None where distances are in
-    pixels.
+    `image(record)` returns uint8 (H, W, 3) RGB, `mask(record)` class indices (H, W) below `num_classes`:
+    uint8, or int16 with -1 where the class is unknown. `spacing_mm` is the size of a pixel (row, column) in
+    mm, or None where distances are in pixels.
     """
 
     @property

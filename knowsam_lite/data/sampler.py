@@ -159,5 +159,5 @@ def _check_streams(
 
 
 def load_case(dataset: SegmentationData, record: Record, size: int) -> tuple[torch.Tensor, np.ndarray]:
-    """One image for evaluation: x float32 (3, size, size) in [0, 1], and its mask, uint8, at native size."""
+    """One image for evaluation: x float32 (3, size, size) in [0, 1], and its mask (H, W) at native size."""
     return to_tensor(resize(dataset.image(record), size)), dataset.mask(record)

@@ -111,10 +111,19 @@ def read_stored(path: Path) -> Stored:
         else:
             with opened(path) as picture:
                 stored = _numbers(path, picture)
-        if stored.palette is not None and stored.numbers.max() >= len(stored.palette):
-            message = f"found index {stored.numbers.max()} of a palette of {len(stored.palette)} colors"
-            raise fault(path, f"{message}, expected a color for each index", "save the picture again")
+        _check(path, stored)
     return stored
+
+
+def _check(path: Path, stored: Stored) -> None:
+    """UserError if there are no rows and columns, or not a color for each index of a palette."""
+    numbers, palette = stored.numbers, stored.palette
+    if numbers.size == 0 or numbers.ndim != (3 if stored.kind == "color" else 2):
+        message = f"found numbers of shape {numbers.shape}, expected rows and columns"
+        raise fault(path, message, "save the picture again")
+    if palette is not None and numbers.max() >= len(palette):
+        message = f"found index {numbers.max()} of a palette of {len(palette)} colors"
+        raise fault(path, f"{message}, expected a color for each index", "save the picture again")
 
 
 def _numbers(path: Path, picture: Image.Image) -> Stored:

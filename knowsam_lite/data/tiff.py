@@ -1,5 +1,6 @@
 """Reads TIFF files with tifffile: the numbers as stored, for every bit depth, photometric and tiling."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +16,10 @@ MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # both byte orders, classic an
 # Compressions: none, fax (three kinds), LZW, deflate, PackBits, deflate, LZMA, Zstandard.
 LOSSLESS = (1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 50000)
 OTHER_COLORS = {5: "CMYK", 6: "YCbCr", 8: "LAB"}  # photometrics that Pillow converts to RGB
+REQUIRED = (256, 257, 262)  # the tags of width, height and photometric
 ORIENTATION = 274  # the tag
 JPEG = 7  # the compression, which tifffile decodes to RGB
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # its remarks on tags are no lines for the user
 
 
 def is_tiff(path: Path) -> bool:
@@ -39,6 +42,10 @@ def opened_tiff(path: Path) -> Iterator[Any]:
         count = sum(not other.is_reduced for other in every)  # without previews
         if count == 1 and (file.is_imagej or file.is_shaped):  # these may keep a stack behind one page
             count = max(int(np.prod(file.series[0].shape)) // max(int(np.prod(page.shape)), 1), 1)
+        if not all(tag in page.tags for tag in REQUIRED):
+            raise fault(
+                path, "found no size or no kind of color in its tags, expected both", "replace the file"
+            )
         if count != 1:
             message = f"found {count} pictures in one file, expected one"
             raise fault(path, message, "save each as its own file, or all as a NIfTI volume")
@@ -58,7 +65,8 @@ def read_page(path: Path, page: Any) -> Stored:
     """
     photometric, samples = int(page.photometric), page.samplesperpixel
     channels = {2: 3, 5: 4, 6: 3, 8: 3}.get(photometric, 1)
-    has_alpha = samples == channels + 1 and any(int(extra) in (1, 2) for extra in page.extrasamples)
+    is_alpha = [int(extra) in (1, 2) or channels > 1 for extra in page.extrasamples]  # 0: not said what it is
+    has_alpha = samples == channels + 1 and is_alpha == [True]
     if samples != channels + has_alpha or photometric not in (0, 1, 2, 3, *OTHER_COLORS):
         message = (
             f"found {samples} channels ({page.photometric.name}), expected one of gray or three of color"
@@ -68,6 +76,8 @@ def read_page(path: Path, page: Any) -> Stored:
     if numbers.dtype.kind not in "buif":
         message = f"found numbers of type {numbers.dtype}, expected whole or floating-point ones"
         raise fault(path, message, "save them as 8 or 16 bits")
+    if numbers.dtype == bool:
+        numbers = numbers.astype(np.uint8)
     if samples > 1 and page.planarconfig == 2:
         numbers = np.moveaxis(numbers, 0, -1)  # (C, H, W) -> (H, W, C)
     alpha = numbers[..., -1] if has_alpha else None
@@ -76,7 +86,9 @@ def read_page(path: Path, page: Any) -> Stored:
     if photometric in OTHER_COLORS and not (photometric == 6 and int(page.compression) == JPEG):
         numbers = _rgb(path, numbers, OTHER_COLORS[photometric])
     palette = None
-    if photometric == 3 and page.colormap is not None:
+    if photometric == 3:
+        if page.colormap is None:
+            raise fault(path, "found a palette without colors, expected them", "save the picture again")
         colors = page.colormap if page.colormap.max() < 256 else page.colormap >> 8  # some write 8 of 16 bits
         palette = colors.astype(np.uint8).T  # (3, N) -> (N, 3)
     return Stored(

@@ -111,7 +111,8 @@ def read_labels(path: Path, image: Path) -> np.ndarray:
             raise fault(path, f"found labels of type {found.dtype}, expected numbers", "save whole numbers")
         refuse_not_finite(path, found)
         whole = np.round(found) if found.dtype.kind == "f" else found
-        if (np.abs(whole - found) > NEAR_WHOLE).any() or np.abs(whole.astype(float)).max() > LARGEST:
+        beyond = max(abs(float(whole.min())), abs(float(whole.max()))) > LARGEST
+        if beyond or (found.dtype.kind == "f" and (np.abs(whole - found) > NEAR_WHOLE).any()):
             some = ", ".join(f"{value:g}" for value in np.unique(found)[:6])
             message = f"found labels that are not whole numbers ({some}), expected class values"
             raise fault(path, message, "save the labels as whole numbers (numpy.round)")

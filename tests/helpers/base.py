@@ -1,6 +1,7 @@
 """What every method must do; a method's own test file says only what is peculiar to it."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import torch
 
@@ -117,6 +118,9 @@ def check_method(build: Callable[[Config, int], Method], config: Config) -> None
             totals.append(total.item())
         assert totals[-1] < totals[0]
         check_parts(method, batch, config.steps // 2)
+        partly = replace(batch, y=batch.y.clone())
+        partly.y[0], partly.y[1, :9] = -1, -1  # labelled images with pixels of no known class
+        assert all(term.isfinite() for term in method.losses(partly, config.steps // 2).values())
         method.eval()
         with torch.inference_mode():
             z = method.predict(batch.x)

@@ -47,7 +47,7 @@ def binary(path: Path) -> tuple[np.ndarray, int]:
     UserError if a lossless file holds only values up to 127: it is then probably coded, not dark and bright.
     """
     bright = read_image(path).max(axis=2)  # works for red on black, too
-    if not read_stored(path).lossy and 0 < bright.max() <= MIDDLE:
+    if 0 < bright.max() <= MIDDLE and not read_stored(path).lossy:
         found = ", ".join(map(str, np.unique(bright)[:6]))
         message = f"found mask values {found}, expected 0 and 255"
         raise fault(path, message, "say with --values which value each class has")
