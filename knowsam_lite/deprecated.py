@@ -59,6 +59,7 @@ METHODS = {
 NAMES = {
     "cli.program": "cli.main",
     "convolution.usual": "fast.weight_gradient.is_wide_3x3",
+    "data.prepare.obtain.cache_folder": "downloads.cache_folder",
     "evaluation.PIXELS": "predict.predictor.PIXELS",
     "evaluation.batch_size": "predict.predictor.batch_size",
     "figures.look.INK": "colors.INK",

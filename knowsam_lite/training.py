@@ -7,18 +7,17 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from knowsam_lite import interrupt
 from knowsam_lite.config import Config
 from knowsam_lite.data import SegmentationData, choose_labeled
-from knowsam_lite.data.sampler import Batch, StepBatches
+from knowsam_lite.data.sampler import Batch, StepBatches, read_ahead
 from knowsam_lite.deprecated import old_names
 from knowsam_lite.errors import UserError
 from knowsam_lite.evaluation import mean_dice, score_split
 from knowsam_lite.fast.training import speed_up, while_training
-from knowsam_lite.files import write_text
+from knowsam_lite.files import write_text, writing
 from knowsam_lite.machine import describe, peak_memory
 from knowsam_lite.methods import Method
 from knowsam_lite.runs import log
@@ -75,12 +74,8 @@ class Trainer:
             raise UserError(
                 f"found a run in {self.run}, expected a new folder: give another --out or --resume {self.run}"
             )
-        try:
+        with writing(self.run):
             self.run.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"found {self.run} not writable ({error.strerror}), expected a folder: give another --out"
-            ) from None
         write_text(self.run / "config.json", self.config.to_json())
         write_text(self.run / "dataset.json", Classes.of(self.dataset).to_json(self.dataset.name))
         write_text(self.run / "log.jsonl", "")
@@ -104,20 +99,12 @@ class Trainer:
         self.began = time.perf_counter()
         self.write_row({"kind": "start", "step": self.step, **describe(self.device)})
         steps = range(self.step, config.steps)
-        own = torch.Generator()  # else the loader would draw from the global state, which resuming restores
-        loader = DataLoader(
-            self.batches,
-            batch_size=None,  # an item is a whole batch
-            sampler=steps,
-            num_workers=config.workers,
-            generator=own,
-            pin_memory=self.device.type == "cuda",
-        )
+        ahead = read_ahead(self.batches, steps, config.workers, self.device.type == "cuda")
         self.method.train()
         with (
             while_training(self.method),
             interrupt.Interrupt().listening() as stop,
-            tqdm(loader, self.method.name, len(steps), disable=not progress, dynamic_ncols=True) as bar,
+            tqdm(ahead, self.method.name, len(steps), disable=not progress, dynamic_ncols=True) as bar,
         ):
             began = time.perf_counter()
             for batch in bar:
@@ -174,7 +161,8 @@ class Trainer:
             return next(parts, None)
 
     def write_row(self, row: dict) -> None:
-        with (self.run / "log.jsonl").open("a", encoding="utf-8") as file:
+        path = self.run / "log.jsonl"
+        with writing(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
     def log(self, seconds: float) -> float:

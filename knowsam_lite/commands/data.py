@@ -73,8 +73,8 @@ def data(arguments: Sequence[str]) -> int:
 
 
 def _published(name: str, arguments: Sequence[str]) -> "tuple[Recipe, Request, Options]":
-    from knowsam_lite.data.prepare.obtain import cache_folder
     from knowsam_lite.data.sets import SETS, find_recipe
+    from knowsam_lite.downloads import cache_folder
 
     find_recipe(name)
     variants = ", ".join(SETS[name])

@@ -69,6 +69,7 @@ def run_cell(cell: Cell) -> str:
         input=cell.config.to_json(),
         capture_output=True,
         text=True,
+        errors="backslashreplace",
         env={**os.environ, **threads},
     )
     if done.returncode == 0:
@@ -92,5 +93,5 @@ def run_grid(cells: Sequence[Cell], workers: int) -> list[str]:
                     failures.append(f"{cell.config.out}: {failure}")
         except KeyboardInterrupt:  # the running cells receive it, too, and save; start no others
             pool.shutdown(cancel_futures=True)
-            raise UserError("found Ctrl-C, expected the grid to end: the same command resumes it") from None
+            raise KeyboardInterrupt("the same command resumes the grid") from None
     return failures

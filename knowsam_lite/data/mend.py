@@ -2,9 +2,7 @@
 
 import csv
 import json
-import os
 import re
-import shutil
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +19,7 @@ from knowsam_lite.data.images import SUFFIXES, read_image, read_values
 from knowsam_lite.data.layout import COLUMNS, read_layout
 from knowsam_lite.data.records import Record
 from knowsam_lite.errors import UserError
+from knowsam_lite.files import new_folder
 
 ENOUGH = 32  # masks read to infer undeclared values
 
@@ -39,29 +38,16 @@ def mend(root: Path, out: Path) -> list[str]:
         raise UserError(
             f"found volumes in {root}, expected pictures: --fix mends no volumes, replace bad files"
         )
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"found files in {out}, expected a new or empty folder: choose another --fix")
     done = [f"left out: {finding}" for finding in layout.findings if "line" in finding.file]
-    _declare(layout, done)
-    folder = SegmentationFolder.from_layout(root, layout)
-    aside = out.with_name(f".{out.name}.part")
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
+    with new_folder(out) as aside:
+        _declare(layout, done)
+        folder = SegmentationFolder.from_layout(root, layout)
         for name in ("images", "masks"):
-            (aside / name).mkdir(parents=True)
+            (aside / name).mkdir()
         records = _copied(folder, _candidates(root, layout.records, done), aside, done)
         if not records:
             raise UserError(f"found no readable image in {root}, expected at least one; nothing to mend")
         _write(folder, _regrouped(records, aside, done), aside)
-        if out.exists():
-            out.rmdir()
-        os.rename(aside, out)
-    except OSError as error:
-        raise UserError(
-            f"found {out} not writable ({error.strerror}), expected a folder with room: choose another --fix"
-        ) from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return done
 
 

@@ -1,8 +1,8 @@
 """Prediction from files to files: finds the images, writes a mask, an overlay and probabilities for each."""
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from knowsam_lite.data.slices import SUFFIXES as VOLUME_SUFFIXES
 from knowsam_lite.data.slices import Slices, is_volume, read_header
 from knowsam_lite.data.volumes import write_labels
 from knowsam_lite.errors import UserError
-from knowsam_lite.files import write_aside
+from knowsam_lite.files import write_aside, writing
 from knowsam_lite.predict.predictor import Predictor, as_labels, as_probabilities
 from knowsam_lite.runs.run import Classes
 
@@ -143,10 +143,10 @@ def _write(
         _save_png(_place(out / "masks", file, ".png"), as_picture(labels[0], classes))
     if wanted.probabilities:
         p = np.stack([as_probabilities(z) for _, z in planes], axis=1)  # (C, D, H, W)
-        content = io.BytesIO()
-        np.savez_compressed(content, probabilities=p if volume else p[:, 0], classes=np.array(classes.names))
-        data = content.getvalue()
-        write_aside(_place(out / "probabilities", file, ".npz"), lambda aside: aside.write_bytes(data))
+        save = partial(
+            np.savez_compressed, probabilities=p if volume else p[:, 0], classes=np.array(classes.names)
+        )
+        write_aside(_place(out / "probabilities", file, ".npz"), save)
     if wanted.overlay:
         for i, ((image, _), plane) in enumerate(zip(planes, labels, strict=True)):
             ending = f"_{i:0{len(str(len(planes)))}d}.png" if volume else ".png"
@@ -156,12 +156,8 @@ def _write(
 def _place(folder: Path, file: ImageFile, ending: str) -> Path:
     """The path of an output file, whose folder is created."""
     path = folder / file.name.with_name(file.name.name + ending)
-    try:
+    with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"found {path.parent} not writable ({error.strerror}), expected a folder: choose another"
-        ) from None
     return path
 
 
@@ -174,4 +170,4 @@ def as_picture(labels: np.ndarray, classes: Classes) -> np.ndarray:
 
 def _save_png(path: Path, picture: np.ndarray) -> None:
     save: Any = Image.fromarray(picture).save
-    write_aside(path, lambda aside: save(aside, format="PNG"))
+    write_aside(path, lambda file: save(file, format="PNG"))
