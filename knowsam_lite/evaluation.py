@@ -17,7 +17,7 @@ from knowsam_lite.errors import UserError
 from knowsam_lite.methods import Method
 from knowsam_lite.metrics import dice, score_case, summarize
 from knowsam_lite.predict import Predictor
-from knowsam_lite.runs.run import Classes
+from knowsam_lite.runs.classes import Classes
 
 __getattr__ = old_names(__name__)
 

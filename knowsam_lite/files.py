@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,7 +26,8 @@ def writing(path: Path) -> Iterator[None]:
         if not reason:
             raise
         raise UserError(
-            f"found {path} not writable ({reason}), expected a folder with room: make room, or choose another"
+            f"found {path} not writable ({reason}), expected a folder with room: make room, or choose another "
+            "output folder (a run can be copied)"
         ) from None
 
 
@@ -78,3 +80,10 @@ def beside(path: Path, ending: str) -> Path:
     if len(os.fsencode(name)) > NAME_BYTES:
         name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.{ending}"
     return path.with_name(name)
+
+
+def ignores_case(folder: Path) -> bool:
+    """Whether `folder`, or the first existing one above it, takes NAME and name for the same file."""
+    home = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.is_dir())
+    with writing(folder), tempfile.NamedTemporaryFile(prefix=".case", dir=home) as file:
+        return Path(home, Path(file.name).name.upper()).exists()

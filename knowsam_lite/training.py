@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -12,6 +13,8 @@ from tqdm.auto import tqdm
 from knowsam_lite import interrupt
 from knowsam_lite.config import Config
 from knowsam_lite.data import SegmentationData, choose_labeled
+from knowsam_lite.data.check import check_for_training
+from knowsam_lite.data.fingerprint import Fingerprint
 from knowsam_lite.data.sampler import Batch, StepBatches, read_ahead
 from knowsam_lite.deprecated import old_names
 from knowsam_lite.errors import UserError
@@ -22,7 +25,8 @@ from knowsam_lite.machine import describe, peak_memory
 from knowsam_lite.methods import Method
 from knowsam_lite.runs import log
 from knowsam_lite.runs.checkpoints import Progress, load_last, save_best, save_last
-from knowsam_lite.runs.run import Classes, Run, build_method, choose_device, use_bf16
+from knowsam_lite.runs.provenance import require_same, store
+from knowsam_lite.runs.run import Run, build_method, choose_device, use_bf16
 from knowsam_lite.subnets import check_size
 
 __getattr__ = old_names(__name__)
@@ -68,6 +72,11 @@ class Trainer:
         self.step, self.best, self.window = 0, -1.0, log.Window()
         self.began = time.perf_counter()  # of this session, see `fit`
 
+    @cached_property
+    def seen(self) -> Fingerprint:
+        """What the data set holds, read once. Raises UserError if something needed is bad."""
+        return check_for_training(self.dataset, self.labeled_ids)
+
     def start(self) -> None:
         """Make a new run folder. Raises UserError if it cannot be written or already holds a run."""
         if (self.run / "last.pt").exists():
@@ -77,12 +86,16 @@ class Trainer:
         with writing(self.run):
             self.run.mkdir(parents=True, exist_ok=True)
         write_text(self.run / "config.json", self.config.to_json())
-        write_text(self.run / "dataset.json", Classes.of(self.dataset).to_json(self.dataset.name))
+        store(self.run, self.dataset, self.config.data, self.seen)
         write_text(self.run / "log.jsonl", "")
         torch.manual_seed(self.config.seed)
 
     def resume(self) -> None:
-        """Resume exactly from `last.pt`; later rows of the log are dropped, as they will be written again."""
+        """Resume exactly from `last.pt`; later rows of the log are dropped, as they will be written again.
+
+        Raises UserError naming every setting and everything in the data that is not as it was.
+        """
+        require_same(self.run, self.dataset, self.config, self.seen)
         saved = load_last(self.run / "last.pt", self.method, self.optimizers)
         if saved.labeled != self.labeled_ids:
             raise UserError(

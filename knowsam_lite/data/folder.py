@@ -1,6 +1,7 @@
 """A data set in a folder: index.csv, a plain pair images/ and masks/, or the lists of the h5 layout."""
 
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,12 @@ class SegmentationFolder:
     def num_classes(self) -> int:
         """Number of classes, background included."""
         return len(self.classes)
+
+    def with_classes(self, names: Sequence[str], values: Sequence[int]) -> "SegmentationFolder":
+        """The same folder with these classes and their values, in this order."""
+        folder = copy(self)
+        folder.classes, folder.mask_values = tuple(names), tuple(values)
+        return folder
 
     def split(self, name: str) -> list[Record]:
         """The records of "train", "val" or "test", sorted by id; empty if the folder has none."""

@@ -9,7 +9,6 @@ column, volume, names the volume that a picture is a slice of: its slices are sc
 """
 
 import csv
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -18,6 +17,7 @@ from knowsam_lite.data.description import Layout, read_description
 from knowsam_lite.data.findings import Fault
 from knowsam_lite.data.images import SUFFIXES
 from knowsam_lite.data.lists import has_lists, read_lists
+from knowsam_lite.data.names import readable
 from knowsam_lite.data.records import SPLITS, Record
 from knowsam_lite.data.slices import SUFFIXES as VOLUME_SUFFIXES
 from knowsam_lite.data.slices import is_volume, slices_of
@@ -169,7 +169,7 @@ def _by_stem(folder: Path, layout: Layout) -> dict[str, Path]:
         ending = next((e for e in (*VOLUME_SUFFIXES, *SUFFIXES) if path.name.lower().endswith(e)), "")
         if not ending or path.name.startswith("."):
             continue
-        stem = unicodedata.normalize("NFC", path.name[: -len(ending)])
+        stem = readable(path.name[: -len(ending)])
         if stem in files:
             message = f"found {files[stem].name} and {path.name} with the same name, expected one file"
             layout.error(f"{folder.name}/{path.name}", message, "delete or rename one")

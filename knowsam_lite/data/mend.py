@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from knowsam_lite.data.findings import Fault
 from knowsam_lite.data.folder import SegmentationFolder
 from knowsam_lite.data.images import SUFFIXES, read_image, read_values
 from knowsam_lite.data.layout import COLUMNS, read_layout
+from knowsam_lite.data.names import file_stem, readable
 from knowsam_lite.data.records import Record
 from knowsam_lite.errors import UserError
 from knowsam_lite.files import new_folder
@@ -76,8 +76,9 @@ def _candidates(root: Path, records: list[Record], done: list[str]) -> list[Reco
     if not (root / "index.csv").exists():
         paired = {record.image for record in records}
         for path in sorted((root / "images").iterdir()):
-            if path.suffix.lower() in SUFFIXES and path not in paired and path.stem not in unique:
-                unique[path.stem] = Record(path.stem, path, None, path.stem, "train")
+            stem = readable(path.stem)
+            if path.suffix.lower() in SUFFIXES and path not in paired and stem not in unique:
+                unique[stem] = Record(stem, path, None, stem, "train")
                 done.append(f"{path.name}: no mask, unlabelled from now on")
     return list(unique.values())
 
@@ -105,7 +106,7 @@ def _copied(folder: SegmentationFolder, records: list[Record], out: Path, done: 
 
 def _file_name(identity: str, folder: Path) -> str:
     """A new PNG file name, valid on every system and as close to the id as possible."""
-    stem = re.sub(r"[^\w.-]", "_", identity)
+    stem = file_stem(identity)
     while (folder / f"{stem}.png").exists():
         stem += "_"
     return f"{stem}.png"

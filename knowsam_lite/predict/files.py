@@ -15,13 +15,14 @@ from knowsam_lite.colors import overlay
 from knowsam_lite.data.images import SUFFIXES, as_rgb, read_image
 from knowsam_lite.data.layout import read_layout
 from knowsam_lite.data.lists import has_lists
+from knowsam_lite.data.names import folded
 from knowsam_lite.data.slices import SUFFIXES as VOLUME_SUFFIXES
 from knowsam_lite.data.slices import Slices, is_volume, read_header
 from knowsam_lite.data.volumes import write_labels
 from knowsam_lite.errors import UserError
-from knowsam_lite.files import write_aside, writing
+from knowsam_lite.files import ignores_case, write_aside, writing
 from knowsam_lite.predict.predictor import Predictor, as_labels, as_probabilities
-from knowsam_lite.runs.run import Classes
+from knowsam_lite.runs.classes import Classes
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,18 @@ def find_images(place: Path, out: Path, split: str | None = None) -> list[ImageF
         endings = " ".join((*SUFFIXES, *VOLUME_SUFFIXES))
         raise UserError(f"found no image in {place}, expected files ending in {endings}: check the path")
     found = [ImageFile(path, _stem(path.relative_to(root))) for path in paths]
-    taken: dict[Path, Path] = {}
-    for file in found:
-        if taken.setdefault(file.name, file.path) != file.path:
-            both = f"{taken[file.name].name} and {file.path.name}"
-            raise UserError(f"found {both} in one folder, expected different names: rename one")
+    _require_distinct(found, out)
     return found
+
+
+def _require_distinct(files: Sequence[ImageFile], out: Path) -> None:
+    """UserError if two images would share one mask in the file system of `out`."""
+    taken: dict[str, ImageFile] = {}
+    for file in files:
+        other = taken.setdefault(folded(str(file.name)), file)
+        if other is not file and (other.name == file.name or ignores_case(out)):
+            both = f"{other.path.name} and {file.path.name}"
+            raise UserError(f"found {both} in one folder, expected different names: rename one")
 
 
 def _of_dataset(root: Path, split: str | None) -> list[Path]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,8 +9,9 @@ from pathlib import Path
 
 from knowsam_lite.data.images import SUFFIXES
 from knowsam_lite.data.layout import MASK_ENDINGS
+from knowsam_lite.data.names import distinct, readable
 from knowsam_lite.data.prepare.read import binary_pair, coded_pair, colored_pair, slices
-from knowsam_lite.data.prepare.recipe import Item, Piece, Recipe, clean, relative_files
+from knowsam_lite.data.prepare.recipe import Item, Piece, Recipe, relative_files
 from knowsam_lite.errors import UserError
 
 VOLUMES = (".nii.gz", ".nii")
@@ -96,6 +96,7 @@ def find(roots: tuple[Path, ...], own: Own) -> list[Item]:
             f"found no image in {roots[0]}, expected files ending in {' '.join(SUFFIXES + VOLUMES)}"
         )
     items = []
+    names = distinct(images)
     for stem, image in images.items():
         mask = next((masks.pop(stem + end) for end in endings if stem + end in masks), None)
         if mask is None:
@@ -103,12 +104,11 @@ def find(roots: tuple[Path, ...], own: Own) -> list[Item]:
                 f"found no mask for {image}, expected {stem}{endings[0]}.* in {roots[-1]}: add it, or say "
                 "with --mask-suffix how masks are named"
             )
-        name = clean(stem)
-        items.append(Item(name, _group(own.group, stem, image), "", image, (mask,)))
+        group = _group(own.group, stem, image) or names[stem]
+        items.append(Item(names[stem], group, "", image, (mask,)))
     if masks:
         lonely = next(iter(masks.values()))
         raise UserError(f"found no image for {lonely}, expected one of that name: add it or delete the mask")
-    _refuse_equal_ids(items)
     return items
 
 
@@ -129,21 +129,11 @@ def _stems(root: Path) -> dict[str, Path]:
 
 
 def _group(pattern: str, stem: str, image: Path) -> str:
+    """What the pattern finds in a name, "" without a pattern; UserError if it finds nothing."""
     if not pattern:
-        return clean(stem)
+        return ""
     match = re.search(pattern, stem)
-    if not match:
+    found = readable(match[match.lastindex or 0]).strip() if match else ""
+    if not found:
         raise UserError(f"found no {pattern!r} in {stem!r} ({image}), expected the group: correct --group")
-    return clean(match[match.lastindex or 0])
-
-
-def _refuse_equal_ids(items: Sequence[Item]) -> None:
-    """UserError for names that differ only in characters not every file system allows: they would collide."""
-    stems = defaultdict(list)
-    for item in items:
-        stems[item.id.casefold()].append(item.image.name)
-    for names in stems.values():
-        if len(names) > 1:
-            raise UserError(
-                f"found the names {' and '.join(names)}, expected names that differ more: rename one"
-            )
+    return found
