@@ -17,6 +17,7 @@ MODULES = {
     "checkpoints": "runs.checkpoints",
     "convolution": "fast.weight_gradient",
     "course.start": "course.setup",
+    "data.prepare.sheet": "data.sheet",
     "data.tally": "data.statistics",
     "forwards": "fast.patching",
     "inference": "fast.folding",

@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import shlex
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -26,8 +28,8 @@ def writing(path: Path) -> Iterator[None]:
         if not reason:
             raise
         raise UserError(
-            f"found {path} not writable ({reason}), expected a folder with room: make room, or choose another "
-            "output folder (a run can be copied)"
+            f"found {path} not writable ({reason}), expected a folder with room: make room, or choose "
+            "another output folder (a run can be copied)"
         ) from None
 
 
@@ -80,6 +82,11 @@ def beside(path: Path, ending: str) -> Path:
     if len(os.fsencode(name)) > NAME_BYTES:
         name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.{ending}"
     return path.with_name(name)
+
+
+def in_shell(path: Path | str) -> str:
+    """A path as a shell takes it: in quotes where it holds blanks or signs of the shell."""
+    return subprocess.list2cmdline([str(path)]) if os.name == "nt" else shlex.quote(str(path))
 
 
 def ignores_case(folder: Path) -> bool:

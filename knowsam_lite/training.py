@@ -20,7 +20,7 @@ from knowsam_lite.deprecated import old_names
 from knowsam_lite.errors import UserError
 from knowsam_lite.evaluation import mean_dice, score_split
 from knowsam_lite.fast.training import speed_up, while_training
-from knowsam_lite.files import write_text, writing
+from knowsam_lite.files import in_shell, write_text, writing
 from knowsam_lite.machine import describe, peak_memory
 from knowsam_lite.methods import Method
 from knowsam_lite.runs import log
@@ -81,7 +81,8 @@ class Trainer:
         """Make a new run folder. Raises UserError if it cannot be written or already holds a run."""
         if (self.run / "last.pt").exists():
             raise UserError(
-                f"found a run in {self.run}, expected a new folder: give another --out or --resume {self.run}"
+                f"found a run in {self.run}, expected a new folder: give another --out, or go on with "
+                f"knowsam-lite train --resume {in_shell(self.run)}"
             )
         with writing(self.run):
             self.run.mkdir(parents=True, exist_ok=True)

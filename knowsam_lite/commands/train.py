@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from knowsam_lite.errors import UserError
+from knowsam_lite.files import in_shell
 
 if TYPE_CHECKING:
     from knowsam_lite.config import Config
+    from knowsam_lite.training import Trainer
 
 
 def train(arguments: Sequence[str]) -> int:
@@ -122,7 +124,7 @@ def _fitted(config: "Config", minutes: float) -> "Config":
 
 
 def _train(config: "Config", resume: bool) -> int:
-    from knowsam_lite.data import open_dataset
+    from knowsam_lite.data import is_synthetic, open_dataset
     from knowsam_lite.report.write import table, write_report
     from knowsam_lite.training import Trainer
 
@@ -146,12 +148,26 @@ def _train(config: "Config", resume: bool) -> int:
         print(f"resumed after step {trainer.step}")
     else:
         trainer.start()
+        if not is_synthetic(config.data):
+            _draw_labeled(trainer)
     if not trainer.fit():
         print(f"stopped after step {trainer.step} and saved;", end=" ")
-        print(f"go on with: knowsam-lite train --resume {trainer.run}")
+        print(f"go on with: knowsam-lite train --resume {in_shell(trainer.run)}")
         return 130
     if counts["test"]:
         result, paths = write_report(trainer.result())
         print(f"test, {len(result['ids'])} {result['case']}s, last checkpoint:\n{table(result)}")
         print("wrote " + ", ".join(str(path) for path in paths))
+    else:
+        print(f"no test images: nothing was scored; the trained weights are in {trainer.run}")
     return 0
+
+
+def _draw_labeled(trainer: "Trainer") -> None:
+    """A sheet of labelled images before step 1: whoever looks at it sees a misplaced mask."""
+    from knowsam_lite.data.sheet import random_sheet
+
+    labeled = [record for record in trainer.dataset.split("train") if record.id in trainer.labeled_ids]
+    path = trainer.run / "labelled.png"
+    random_sheet(trainer.dataset, labeled, path, trainer.config.seed)
+    print(f"wrote {path}: labelled images with their masks outlined")

@@ -22,6 +22,7 @@ from knowsam_lite.data.layout import read_layout
 from knowsam_lite.data.records import Record, records_of
 from knowsam_lite.data.slices import Slices, read_header
 from knowsam_lite.errors import UserError
+from knowsam_lite.files import in_shell
 
 
 class SegmentationFolder:
@@ -37,7 +38,11 @@ class SegmentationFolder:
         layout = read_layout(self.root, val, test, seed)
         if layout.findings:
             others = len(layout.findings) - 1
-            more = f" ({others} more faults: check-data {root} lists all)" if others else ""
+            more = (
+                f" ({others} more faults: knowsam-lite check-data {in_shell(root)} lists all)"
+                if others
+                else ""
+            )
             raise UserError(f"{layout.findings[0]}{more}")
         self._take(layout)
 

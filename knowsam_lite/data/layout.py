@@ -23,6 +23,7 @@ from knowsam_lite.data.slices import SUFFIXES as VOLUME_SUFFIXES
 from knowsam_lite.data.slices import is_volume, slices_of
 from knowsam_lite.data.split import assign_splits
 from knowsam_lite.errors import UserError
+from knowsam_lite.files import in_shell
 
 COLUMNS = ("id", "image", "mask", "group", "split")
 MASK_ENDINGS = ("", "_mask", "_segmentation")  # how public sets name the mask of NAME
@@ -33,6 +34,13 @@ def read_layout(root: Path, val: float, test: float, seed: int) -> Layout:
     layout = Layout(root.resolve().name)
     if not root.is_dir():
         layout.error(str(root), "found no folder there, expected a data set", "correct the path")
+        return layout
+    if (root / "imagesTr").is_dir() and not (root / "index.csv").exists():
+        out = root.with_name(f"{root.name}_converted")
+        fix = (
+            f"run `knowsam-lite data own --nnunet {in_shell(root)} --out {in_shell(out)}` and use its result"
+        )
+        layout.error(str(root), "found nnU-Net's imagesTr, expected images and masks", fix)
         return layout
     read_description(root, layout)
     if (root / "index.csv").exists():

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from knowsam_lite.data.description import Layout
-from knowsam_lite.data.duplicates import fingerprint, groups_of, near_pairs
+from knowsam_lite.data.duplicates import both_slices, fingerprint, groups_of, near_pairs
 from knowsam_lite.data.findings import Fault
 from knowsam_lite.data.folder import SegmentationFolder
 from knowsam_lite.data.images import SUFFIXES, read_image, read_values
@@ -152,7 +152,7 @@ def _regrouped(records: list[Record], out: Path, done: list[str]) -> list[Record
     looks = [fingerprint(read_image(out / record.image)) for record in records]
     seen = [i for i, look in enumerate(looks) if look is not None]
     near = near_pairs(np.array([looks[i] for i in seen])) if seen else []
-    links = [(seen[i], seen[j]) for i, j, _ in near]
+    links = [(seen[i], seen[j]) for i, j, _ in near if not both_slices(records[seen[i]], records[seen[j]])]
     first: dict[str, int] = {}
     for i, record in enumerate(records):
         links.append((first.setdefault(record.group, i), i))

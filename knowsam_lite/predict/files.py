@@ -20,7 +20,7 @@ from knowsam_lite.data.slices import SUFFIXES as VOLUME_SUFFIXES
 from knowsam_lite.data.slices import Slices, is_volume, read_header
 from knowsam_lite.data.volumes import write_labels
 from knowsam_lite.errors import UserError
-from knowsam_lite.files import ignores_case, write_aside, writing
+from knowsam_lite.files import ignores_case, in_shell, write_aside, writing
 from knowsam_lite.predict.predictor import Predictor, as_labels, as_probabilities
 from knowsam_lite.runs.classes import Classes
 
@@ -81,7 +81,7 @@ def _require_distinct(files: Sequence[ImageFile], out: Path) -> None:
 def _of_dataset(root: Path, split: str | None) -> list[Path]:
     layout = read_layout(root, 0.2, 0.2, 0)
     if layout.findings:
-        raise UserError(f"{layout.findings[0]} (check-data {root} lists all faults)")
+        raise UserError(f"{layout.findings[0]} (knowsam-lite check-data {in_shell(root)} lists all faults)")
     return list(dict.fromkeys(r.image for r in layout.records if split is None or r.split == split))
 
 

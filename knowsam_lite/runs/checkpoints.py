@@ -98,6 +98,11 @@ def save_best(path: Path, method: Method, step: int) -> None:
 
 def load_best(path: Path, method: Method) -> int:
     """Load what `save_best` saved into `method`, every tensor checked; return its step."""
+    if not path.is_file():
+        raise UserError(
+            f"found no {path}, expected the best weights on val, which only a run with val images keeps: use "
+            "the last ones (--which last)"
+        )
     load_trained(method, read_tensors(path), path)
     with safe_open(path, "pt") as file:
         about = file.metadata() or {}

@@ -29,8 +29,8 @@ from knowsam_lite.data.prepare.alike import grouped
 from knowsam_lite.data.prepare.obtain import obtain
 from knowsam_lite.data.prepare.pool import each
 from knowsam_lite.data.prepare.recipe import Item, Recipe
-from knowsam_lite.data.prepare.sheet import contact_sheet
 from knowsam_lite.data.prepare.size import Size
+from knowsam_lite.data.sheet import contact_sheet
 from knowsam_lite.data.slices import SUFFIXES, is_volume
 from knowsam_lite.data.split import assign_splits, choose_labeled
 from knowsam_lite.data.unpack import unpack
@@ -144,8 +144,8 @@ def _found(recipe: Recipe, request: Request, out: Path) -> Prepared:
         same = False
     if not same:
         raise UserError(
-            f"found files in {out} that this command did not make, expected a new or empty folder: choose "
-            "another --out or delete it"
+            f"found files in {out} that this command did not make, or not of these files as they are now, "
+            "expected a new or empty folder: choose another --out or delete it"
         )
     data = SegmentationFolder(out)
     value, chosen = _labeled(recipe, request, data)
