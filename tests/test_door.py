@@ -44,7 +44,7 @@ def command(*words, **more):
     ("error", "code", "says"),
     [
         (UserError("found x\nexpected y"), 2, "error: found x expected y\n"),
-        (KeyboardInterrupt(), 130, "stopped: "),
+        (KeyboardInterrupt(), 130, "stopped: what was complete is kept\n"),
         (KeyboardInterrupt("the same command resumes it"), 130, "stopped: the same command resumes it\n"),
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), 0, ""),
         (
@@ -174,7 +174,7 @@ def test_ctrl_c_outside_training_is_one_line(tmp_path, what, trained):
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in err
-    assert err.splitlines()[-1].startswith("stopped: ")
+    assert err.splitlines()[-1] == "stopped: what was complete is kept"
     assert not list(tmp_path.rglob("*.part")) and not (tmp_path / "o").exists()
 
 
