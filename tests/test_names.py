@@ -2,6 +2,7 @@
 
 import csv
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 from knowsam_lite.cli import main
 from knowsam_lite.compare import grid
 from knowsam_lite.config import Config
+from knowsam_lite.data import Synthetic, write
 from knowsam_lite.data.names import STEM_BYTES, distinct, file_stem, folded, readable
 
 NAMES = st.text(st.characters(blacklist_characters="\0"), min_size=1, max_size=200)
@@ -94,3 +96,19 @@ def test_two_folders_of_one_name_and_two_methods_of_one_slug_share_no_cell():
     assert {c.config.out: c.config.data for c in cells} == {c.config.out: c.config.data for c in swapped}
     [single] = grid(Config(), ["one/d"], ["10%"], {"mc": {"method": "mc"}}, [0])
     assert single.config.out == Path("runs/knowsam/d_10pct/mc/0")  # as ever where nothing collides
+
+
+def test_a_data_set_with_any_ids_is_written_and_read_back(tmp_path):
+    data = Synthetic("shapes", n=6, size=16)
+    ids = ["a/b", "a_b", "../c", "A_b", "con", "张伟"]
+    drawn = list(data.records)  # _N at the end says which one is drawn
+    renamed = [
+        replace(record, id=f"{name}_{i}") for i, (record, name) in enumerate(zip(drawn, ids, strict=True))
+    ]
+    data.records = renamed
+    folder = write(data, tmp_path / "out")
+    assert [record.id for record in folder.records] == [record.id for record in renamed]
+    assert len({record.image for record in folder.records}) == 6
+    for record, same in zip(folder.records, renamed, strict=True):
+        np.testing.assert_array_equal(folder.image(record), data.image(same))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]

@@ -13,6 +13,7 @@ from PIL import Image
 
 from knowsam_lite.data import cardiac, colonoscopy, dermoscopy, histology, shapes, ultrasound
 from knowsam_lite.data.folder import SegmentationFolder
+from knowsam_lite.data.names import distinct
 from knowsam_lite.data.records import Record, SegmentationData, records_of
 from knowsam_lite.errors import UserError
 from knowsam_lite.files import new_folder
@@ -133,15 +134,19 @@ def write(dataset: SegmentationData, root: str | Path) -> SegmentationFolder:
         (aside / "images").mkdir()
         (aside / "masks").mkdir()
         (aside / "dataset.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
-        rows = [_write_pair(dataset, record, aside, np.array(values, np.uint8)) for record in dataset.records]
+        names = distinct(record.id for record in dataset.records)
+        codes = np.array(values, np.uint8)
+        rows = [_write_pair(dataset, record, aside, names[record.id], codes) for record in dataset.records]
         with open(aside / "index.csv", "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([["id", "image", "mask", "group", "split"], *rows])
     return SegmentationFolder(root)
 
 
-def _write_pair(dataset: SegmentationData, record: Record, root: Path, values: np.ndarray) -> list[str]:
-    """Writes one image and its mask, if any; returns the row of index.csv."""
-    image, mask = f"images/{record.id}.png", f"masks/{record.id}.png" if record.mask else ""
+def _write_pair(
+    dataset: SegmentationData, record: Record, root: Path, name: str, values: np.ndarray
+) -> list[str]:
+    """Writes one image and its mask, if any, as NAME.png; returns the row of index.csv."""
+    image, mask = f"images/{name}.png", f"masks/{name}.png" if record.mask else ""
     Image.fromarray(dataset.image(record)).save(root / image)
     if mask:
         Image.fromarray(values[dataset.mask(record)]).save(root / mask)
