@@ -1,6 +1,8 @@
 """A data set in a folder: index.csv, a plain pair images/ and masks/, or the lists of the h5 layout."""
 
 from collections.abc import Sequence
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from knowsam_lite.data.records import Record, records_of
 from knowsam_lite.data.slices import Slices, read_header, read_labels_size
 from knowsam_lite.data.stored import read_frame, read_stored
 from knowsam_lite.errors import UserError
+from knowsam_lite.files import in_shell
 
 
 class SegmentationFolder:
@@ -30,7 +33,11 @@ class SegmentationFolder:
         layout = read_layout(self.root, val, test, seed)
         if layout.findings:
             others = len(layout.findings) - 1
-            more = f" ({others} more faults: check-data {root} lists all)" if others else ""
+            more = (
+                f" ({others} more faults: knowsam-lite check-data {in_shell(root)} lists all)"
+                if others
+                else ""
+            )
             raise UserError(f"{layout.findings[0]}{more}")
         self._take(layout)
 
@@ -71,6 +78,12 @@ class SegmentationFolder:
     def num_classes(self) -> int:
         """Number of classes, background included."""
         return len(self.classes)
+
+    def with_classes(self, names: Sequence[str], values: Sequence[int]) -> "SegmentationFolder":
+        """The same folder with these classes and their values, in this order."""
+        folder = copy(self)
+        folder.coding = replace(self.coding, classes=tuple(names), values=tuple(values))
+        return folder
 
     def split(self, name: str) -> list[Record]:
         """The records of "train", "val" or "test", sorted by id; empty if the folder has none."""

@@ -10,7 +10,6 @@ column, volume, names the volume that a picture is a slice of: its slices are sc
 
 import csv
 import os
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -18,6 +17,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from knowsam_lite.data.description import Layout, read_description
 from knowsam_lite.data.findings import Fault
 from knowsam_lite.data.lists import has_lists, read_lists
+from knowsam_lite.data.names import readable
 from knowsam_lite.data.records import SPLITS, Record
 from knowsam_lite.data.slices import SUFFIXES as VOLUME_SUFFIXES
 from knowsam_lite.data.slices import is_volume, slices_of
@@ -26,6 +26,7 @@ from knowsam_lite.data.stored import SUFFIXES
 from knowsam_lite.data.table import is_empty, read_table
 from knowsam_lite.data.walk import Walk, lost_link, walk
 from knowsam_lite.errors import UserError
+from knowsam_lite.files import in_shell
 
 COLUMNS = ("id", "image", "mask", "group", "split")
 MASK_ENDINGS = ("", "_mask", "_segmentation")  # how public sets name the mask of NAME
@@ -37,6 +38,13 @@ def read_layout(root: Path, val: float, test: float, seed: int) -> Layout:
     layout = Layout(root.resolve().name)
     if not root.is_dir():
         layout.error(str(root), "found no folder there, expected a data set", "correct the path")
+        return layout
+    if (root / "imagesTr").is_dir() and not (root / "index.csv").exists():
+        out = root.with_name(f"{root.name}_converted")
+        fix = (
+            f"run `knowsam-lite data own --nnunet {in_shell(root)} --out {in_shell(out)}` and use its result"
+        )
+        layout.error(str(root), "found nnU-Net's imagesTr, expected images and masks", fix)
         return layout
     read_description(root, layout)
     if (root / "index.csv").exists():
@@ -173,7 +181,7 @@ def _pair_folders(root: Path, layout: Layout, val: float, test: float, seed: int
     images, masks = (_by_stem(found, layout) for found in walks)
     pairs: dict[str, tuple[Path, Path]] = {}
     for stem, image in images.items():
-        mask = take_mask(masks, stem, MASK_ENDINGS)
+        mask = take_mask(masks, [stem + end for end in MASK_ENDINGS])
         if mask:
             pairs[stem] = (image, mask)
         else:
@@ -217,12 +225,11 @@ def _by_stem(found: Walk, layout: Layout) -> dict[str, Path]:
 def stem_of(name: str) -> str:
     """A file's name without its ending, accents normalized (Unicode NFC)."""
     ending = next((end for end in ENDINGS if name.lower().endswith(end)), "")
-    return unicodedata.normalize("NFC", name[: len(name) - len(ending)])
+    return readable(name[: len(name) - len(ending)])
 
 
-def take_mask(masks: dict[str, Path], stem: str, endings: Sequence[str]) -> Path | None:
-    """Removes and returns the mask of the image `stem`: by name and ending, else whatever the case."""
-    wanted = [stem + end for end in endings]
+def take_mask(masks: dict[str, Path], wanted: Sequence[str]) -> Path | None:
+    """Removes and returns the first of the `wanted` masks, else the only one that differs in capitals."""
     exact = next((name for name in wanted if name in masks), None)
     if exact is not None:
         return masks.pop(exact)

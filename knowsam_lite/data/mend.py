@@ -2,9 +2,6 @@
 
 import csv
 import json
-import os
-import re
-import shutil
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,18 +11,20 @@ import numpy as np
 from PIL import Image
 
 from knowsam_lite.data.description import Layout
-from knowsam_lite.data.duplicates import fingerprint, groups_of, near_pairs
+from knowsam_lite.data.duplicates import both_slices, fingerprint, groups_of, near_pairs
 from knowsam_lite.data.findings import Fault
 from knowsam_lite.data.folder import SegmentationFolder
 from knowsam_lite.data.images import read_image
 from knowsam_lite.data.layout import COLUMNS, read_layout, stem_of
 from knowsam_lite.data.masks import UNKNOWN, as_rgb, colors_of, values_of
+from knowsam_lite.data.names import file_stem
 from knowsam_lite.data.pixels import turned
 from knowsam_lite.data.placing import TurnFault
 from knowsam_lite.data.records import Record
 from knowsam_lite.data.stored import SUFFIXES, read_frame, read_stored
 from knowsam_lite.data.walk import walk
 from knowsam_lite.errors import UserError
+from knowsam_lite.files import new_folder
 
 ENOUGH = 32  # masks read to infer undeclared values
 
@@ -44,30 +43,17 @@ def mend(root: Path, out: Path) -> list[str]:
         raise UserError(
             f"found volumes in {root}, expected pictures: --fix mends no volumes, replace bad files"
         )
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"found files in {out}, expected a new or empty folder: choose another --fix")
     done = [f"left out: {finding}" for finding in layout.findings if "line" in finding.file]
     done += [f"left out: {finding}" for finding in layout.left_out]
-    _declare(layout, done)
-    folder = SegmentationFolder.from_layout(root, layout)
-    aside = out.with_name(f".{out.name}.part")
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
+    with new_folder(out) as aside:
+        _declare(layout, done)
+        folder = SegmentationFolder.from_layout(root, layout)
         for name in ("images", "masks"):
-            (aside / name).mkdir(parents=True)
+            (aside / name).mkdir()
         records = _copied(folder, _candidates(root, layout.records, done), aside, done)
         if not records:
             raise UserError(f"found no readable image in {root}, expected at least one; nothing to mend")
         _write(folder, _regrouped(records, aside, done), aside)
-        if out.exists():
-            out.rmdir()
-        os.rename(aside, out)
-    except OSError as error:
-        raise UserError(
-            f"found {out} not writable ({error.strerror}), expected a folder with room: choose another --fix"
-        ) from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return done
 
 
@@ -136,7 +122,7 @@ def _copied(folder: SegmentationFolder, records: list[Record], out: Path, done: 
 
 def _file_name(identity: str, folder: Path) -> str:
     """A new PNG file name, valid on every system and as close to the id as possible."""
-    stem = re.sub(r"[^\w.-]", "_", identity)
+    stem = file_stem(identity)
     while (folder / f"{stem}.png").exists():
         stem += "_"
     return f"{stem}.png"
@@ -188,7 +174,7 @@ def _regrouped(records: list[Record], out: Path, done: list[str]) -> list[Record
     looks = [fingerprint(read_image(out / record.image)) for record in records]
     seen = [i for i, look in enumerate(looks) if look is not None]
     near = near_pairs(np.array([looks[i] for i in seen])) if seen else []
-    links = [(seen[i], seen[j]) for i, j, _ in near]
+    links = [(seen[i], seen[j]) for i, j, _ in near if not both_slices(records[seen[i]], records[seen[j]])]
     first: dict[str, int] = {}
     for i, record in enumerate(records):
         links.append((first.setdefault(record.group, i), i))

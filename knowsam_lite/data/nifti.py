@@ -181,8 +181,8 @@ def _numbers(values: np.ndarray) -> str:
     return "(" + ", ".join(f"{value:.4g}" for value in values) + ")"
 
 
-def write_nifti(path: Path, labels: np.ndarray, like: Path) -> None:
-    """Write labels (slices, rows, columns) with the header, axes and affine of the NIfTI file `like`."""
+def nifti_bytes(labels: np.ndarray, like: Path) -> bytes:
+    """A file of labels (slices, rows, columns) with the header, axes and affine of the NIfTI file `like`."""
     import nibabel
 
     source: Any = nibabel.load(like)
@@ -191,4 +191,4 @@ def write_nifti(path: Path, labels: np.ndarray, like: Path) -> None:
     header.set_slope_inter(1, 0)
     data = labels.T.reshape(source.shape)  # (z, y, x) -> (x, y, z)
     content = type(source)(data, source.affine, header).to_bytes()
-    path.write_bytes(gzip.compress(content, mtime=0) if like.name.lower().endswith(".gz") else content)
+    return gzip.compress(content, mtime=0) if like.name.lower().endswith(".gz") else content

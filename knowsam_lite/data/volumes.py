@@ -1,5 +1,6 @@
 """Volumes in h5 and NIfTI files: sizes, numbers, and labels in the image's order."""
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,11 +16,11 @@ from knowsam_lite.data.nifti import (
     is_nifti,
     labels_like,
     labels_shape,
+    nifti_bytes,
     numbers_of,
     open_nifti,
     shape_of,
     spacing_of,
-    write_nifti,
 )
 from knowsam_lite.files import write_aside
 
@@ -158,14 +159,17 @@ def write_labels(path: Path, labels: np.ndarray, like: Path) -> None:
     temporary file and renamed. Raises UserError if the file cannot be written.
     """
     labels = labels.astype(np.uint8 if labels.max(initial=0) < 256 else np.uint16)
-    write_aside(path, lambda aside: (write_nifti if is_nifti(like) else _write_h5)(aside, labels, like))
+    content = (nifti_bytes if is_nifti(like) else _h5_bytes)(labels, like)
+    write_aside(path, lambda file: file.write(content))
 
 
-def _write_h5(path: Path, labels: np.ndarray, like: Path) -> None:
+def _h5_bytes(labels: np.ndarray, like: Path) -> bytes:
     import h5py
 
-    with h5py.File(like, "r") as source, h5py.File(path, "w") as file:
+    content = io.BytesIO()
+    with h5py.File(like, "r") as source, h5py.File(content, "w") as file:
         shape = source["image"].shape
         file.create_dataset("label", data=labels.reshape(shape), compression="gzip")
         for old, new in ((source, file), (source["image"], file["label"])):
             new.attrs.update(old.attrs)
+    return content.getvalue()

@@ -1,8 +1,8 @@
 """A trained model as one ONNX graph, which needs neither Python nor this library: pictures in, classes out.
 
 The graph holds the preprocessing, so that nothing has to be written again elsewhere: bytes are resized as
-`knowsam_lite.data.transforms.resize` does it, by area to shrink and bilinear to grow, rounded to whole levels,
-and the logits are resized back.
+`knowsam_lite.data.transforms.resize` does it, by area to shrink and bilinear to grow, rounded to whole
+levels, and the logits are resized back.
 """
 
 import json
@@ -40,10 +40,10 @@ def resampling(length: int, size: int) -> Tensor:
 
 
 class Exported(nn.Module):
-    """Pictures uint8 (N, H, W, 3), RGB -> classes uint8 (N, H, W) and probabilities (N, C, H, W) of each view.
+    """Pictures uint8 (N, H, W, 3), RGB -> classes uint8 (N, H, W), and (N, C, H, W) of each view.
 
-    The prediction's probabilities come first. Any H and W; if one is longer and one shorter than the model's
-    own size, a level may differ from what `Predictor` reads.
+    The latter are probabilities; the prediction's come first. Any H and W; if one is longer and one shorter
+    than the model's own size, a level may differ from what `Predictor` reads.
     """
 
     def __init__(self, method: Method, image_size: int):
@@ -55,6 +55,7 @@ class Exported(nn.Module):
         x = image.permute(0, 3, 1, 2).float()  # (N, H, W, 3) -> (N, 3, H, W)
         x = resampling(height, self.image_size) @ x @ resampling(width, self.image_size).T
         views = self.method.views((x + 0.5).floor() / 255)
+        views.pop("SAM", None)  # a teacher, not needed after training
         first = views.pop(self.method.prediction_view, None)
         logits = [self.method.predict(x) if first is None else first, *views.values()]
         p = [
@@ -68,7 +69,7 @@ def output_names(method: Method, image_size: int) -> dict[str, str]:
     """Names of the outputs after the classes, in their order, and what the library calls these views."""
     with torch.inference_mode():
         views = list(method.views(torch.zeros(1, 3, image_size, image_size)))
-    others = [view for view in views if view != method.prediction_view]
+    others = [view for view in views if view not in (method.prediction_view, "SAM")]
     named = {re.sub(r"\W+", "_", view.lower()): view for view in others}
     return {"probabilities": method.prediction_view, **named}
 
@@ -144,7 +145,7 @@ def quantize(path: Path, out: Path, pictures: Iterable[np.ndarray]) -> None:
 
 
 def delicate(model: Any) -> list[str]:
-    """Names of the convolutions that 8 bits harm most for the least gain: depthwise, and those of pictures."""
+    """Names of the convolutions that 8 bits harm most for the least gain: depthwise ones and the first."""
     shapes = {tensor.name: tensor.dims for tensor in model.graph.initializer}
     convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
     return [node.name for node in convolutions if shapes.get(node.input[1], (0, 0))[1] in (1, 3)]

@@ -1,4 +1,4 @@
-"""The page that goes with an exported model: what it was trained on, how well it works, what it is not for."""
+"""The page that goes with an exported model: what it learned from, how well it works, what it is not for."""
 
 import json
 from pathlib import Path
@@ -49,9 +49,9 @@ def model_card(run: Path, predictor: Predictor, file: str, measured: dict[str, s
         "## How well it works",
         _scores(scores),
         "## What it is not for",
-        "Diagnosis or treatment. It was not tested on patients, scanners or hospitals other than those of its "
-        "data, and a score on a public test set says little about them. Look at its masks before using them; "
-        "where the two networks disagree they are least to be trusted.",
+        "Diagnosis or treatment. It was not tested on patients, scanners or hospitals other than those of "
+        "its data, and a score on a public test set says little about them. Look at its masks before using "
+        "them; where the two networks disagree they are least to be trusted.",
     ]
     if predictor.method.note:
         parts.insert(1, f"**{predictor.method.note[0].upper()}{predictor.method.note[1:]}.**")
@@ -83,7 +83,9 @@ def _scores(scores: dict[str, Any]) -> str:
         f"| {name} | {each['dice']['mean']:.3f} [{each['dice']['low']:.3f}, {each['dice']['high']:.3f}] |"
         for name, each in mean.items()
     ]
-    head = f"Dice on {len(scores['ids'])} {scores['case']}s of {scores['data']} ({scores['split']}), mean and "
+    head = (
+        f"Dice on {len(scores['ids'])} {scores['case']}s of {scores['data']} ({scores['split']}), mean and "
+    )
     return "\n".join([f"{head}95 % interval over them:", "", "| | Dice |", "|---|---|", *rows])
 
 
