@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from knowsam_lite.data.findings import Fault, Finding, fault
-from knowsam_lite.data.masks import Coding
+from knowsam_lite.data.masks import Coding, as_rgb
 from knowsam_lite.data.pixels import TURNS, Frame, turned
 
 
@@ -51,7 +51,8 @@ def _turn_fix(both: bool, coding: Coding) -> str:
     if coding.source:
         add = 'add "masks_drawn_on": "stored" to dataset.json'
     else:
-        whole = {"classes": coding.classes, "mask_values": coding.values, "masks_drawn_on": "stored"}
+        values = [as_rgb(value) for value in coding.values] if coding.painted else coding.values
+        whole = {"classes": coding.classes, "mask_values": values, "masks_drawn_on": "stored"}
         add = f"write dataset.json with {json.dumps(whole)}"
     return f"{add}{shown}" if both else f"{add}, or let --fix OUT write a copy with the mask turned"
 
