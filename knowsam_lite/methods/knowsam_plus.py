@@ -17,6 +17,7 @@ from knowsam_lite.methods.multi_view import mutual_terms
 from knowsam_lite.sam import SamTeacher
 from knowsam_lite.sam.prompts import roughen
 from knowsam_lite.students import StudentOutput
+from knowsam_lite.parallel.ranks import whole_batch
 
 RISE = 0.25  # fraction of the run, after `labels_first`, in which all unlabelled terms rise
 ENTROPY = 0.1  # largest weight of the entropy term
@@ -44,6 +45,7 @@ def handover(z: Tensor, z_ema: Tensor, z_s: Tensor) -> Tensor:
     return (agreement(labels[0], labels[1], c) * agreement(labels[1], labels[2], c)).view(-1, 1, 1, 1)
 
 
+@whole_batch
 def masked_distillation(z: Tensor, log_p: Tensor, wanted: Tensor, temperature: float) -> Tensor:
     """T^2 KL(p || softmax(z / T)), mean over the pixels of `wanted` (N, H, W); `log_p` is at T already."""
     log_q = (z.float() / temperature).log_softmax(dim=1)
