@@ -25,7 +25,8 @@ from knowsam_lite.fast.allocator import SMALL_CACHE, freed_memory_kept, small_ca
 from knowsam_lite.machine import describe, peak_memory
 from knowsam_lite.methods import Method, method_named
 from knowsam_lite.predict import Predictor
-from knowsam_lite.runs.run import Classes, choose_device
+from knowsam_lite.runs.classes import Classes
+from knowsam_lite.runs.run import choose_device
 from knowsam_lite.training import Trainer
 
 WARM_UP = 2  # rounds that are not counted

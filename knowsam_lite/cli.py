@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from knowsam_lite.deprecated import old_names
-from knowsam_lite.errors import UserError
+from knowsam_lite.errors import exit_code
 
 __getattr__ = old_names(__name__)
 
@@ -42,7 +42,11 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; a UserError becomes one line on standard error and exit code 2."""
+    """Run one command; what the user can mend is one line on standard error, see `errors.exit_code`."""
+    return exit_code(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     listing = "\n".join(f"  {name:12} {command.summary}" for name, command in COMMANDS.items())
     parser = argparse.ArgumentParser(
         "knowsam-lite",
@@ -53,13 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
     parser.add_argument("options", nargs=argparse.REMAINDER, metavar="...")
     given = parser.parse_args(arguments)
-    try:
-        return COMMANDS[given.command](given.options)
-    except UserError as error:
-        # An error from a loader process has a traceback in front; the last line is the message.
-        line = str(error).strip().splitlines()[-1].removeprefix("knowsam_lite.errors.UserError: ")
-        print(f"error: {line}", file=sys.stderr)
-        return 2
+    return COMMANDS[given.command](given.options)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ MODULES = {
     "checkpoints": "runs.checkpoints",
     "convolution": "fast.weight_gradient",
     "course.start": "course.setup",
+    "data.prepare.sheet": "data.sheet",
     "data.tally": "data.statistics",
     "forwards": "fast.patching",
     "inference": "fast.folding",
@@ -59,6 +60,8 @@ METHODS = {
 NAMES = {
     "cli.program": "cli.main",
     "convolution.usual": "fast.weight_gradient.is_wide_3x3",
+    "data.prepare.obtain.cache_folder": "downloads.cache_folder",
+    "data.prepare.recipe.clean": "data.names.file_stem",
     "evaluation.PIXELS": "predict.predictor.PIXELS",
     "evaluation.batch_size": "predict.predictor.batch_size",
     "figures.look.INK": "colors.INK",

@@ -8,6 +8,7 @@ NAME.sha256 and enforced from then on.
 """
 
 import logging
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,22 @@ PAUSE = 1.0  # seconds before the second attempt; each later one waits twice as 
 TIMEOUT = (10, 60)  # seconds: to connect, and between two chunks of data
 CHUNK = 1 << 16  # bytes; if the connection breaks, an incomplete last chunk is lost
 BUSY = {408, 425, 429, 500, 502, 503, 504}  # HTTP status codes worth a retry
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: KNOWSAM_LITE_CACHE, or the user's cache folder. Raises UserError without one,
+    as where no home folder is set.
+    """
+    if chosen := os.environ.get("KNOWSAM_LITE_CACHE"):
+        return Path(chosen)
+    import pooch
+
+    try:
+        return Path(pooch.os_cache("knowsam_lite"))
+    except RuntimeError as error:
+        raise UserError(
+            f"found no folder for downloads ({error}), expected one: set KNOWSAM_LITE_CACHE to a folder"
+        ) from None
 
 
 class Resuming:
@@ -43,7 +60,7 @@ class Resuming:
 
         have = self.part.stat().st_size if self.part.is_file() else 0
         headers = {"Accept-Encoding": "identity"}  # else lengths would be those of compressed data
-        known = self.version.read_text() if self.version.is_file() else ""
+        known = self.version.read_text(encoding="utf-8") if self.version.is_file() else ""
         if have and (self.checked or known):
             headers["Range"] = f"bytes={have}-"
             headers |= {} if self.checked else {"If-Range": known}

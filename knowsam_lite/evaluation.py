@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from knowsam_lite.data import Record, SegmentationData
-from knowsam_lite.data.records import cases_of
+from knowsam_lite.data.records import SPLITS, cases_of
 from knowsam_lite.data.sampler import load_case
 from knowsam_lite.deprecated import old_names
 from knowsam_lite.errors import UserError
 from knowsam_lite.methods import Method
 from knowsam_lite.metrics import dice, score_case, summarize
 from knowsam_lite.predict import Predictor
-from knowsam_lite.runs.run import Classes
+from knowsam_lite.runs.classes import Classes
 
 __getattr__ = old_names(__name__)
 
@@ -87,7 +87,8 @@ def score_split(
     """
     cases = cases_of(dataset.split(split))
     if not cases:
-        raise UserError(f"found no {split} images in {dataset.name}, expected some: choose another split")
+        others = " or ".join(f"--split {name}" for name in SPLITS if dataset.split(name))
+        raise UserError(f"found no {split} images in {dataset.name}, expected some: use {others}")
     in_mm = unit_of(dataset, split) == "mm"
     scores: dict[str, list[Case]] = {}
     records = [record for slices in cases.values() for record in slices]

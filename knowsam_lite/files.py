@@ -1,23 +1,96 @@
-"""Atomic writes: a kill leaves the old file or the new one, never half of one."""
+"""Files and folders that are whole or not there: a kill or a full disk leaves the old one, never a half."""
 
+import hashlib
 import os
-from collections.abc import Callable
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
-from knowsam_lite.errors import UserError
+from knowsam_lite.errors import UserError, reason_of
+
+NAME_BYTES = 255  # the longest file name of common file systems
 
 
-def write_aside(path: Path, write: Callable[[Path], object]) -> None:
-    """Write the file under a temporary name with `write`, then rename it. Raises UserError if that fails."""
-    aside = path.with_name(f"{path.name}.part")
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns an error of the system inside, however a library wraps it, into a UserError that names `path`."""
     try:
-        write(aside)
-        os.replace(aside, path)
-    except OSError as error:
-        found = f"found {path} not writable ({error.strerror})"
-        raise UserError(f"{found}, expected a folder with room: choose another") from None
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = reason_of(error)
+        if not reason:
+            raise
+        raise UserError(
+            f"found {path} not writable ({reason}), expected a folder with room: make room, or choose "
+            "another output folder (a run can be copied)"
+        ) from None
+
+
+def write_aside(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Write a file under a temporary name with `write`, then rename it. Raises UserError if that fails."""
+    aside = beside(path, "part")
+    with writing(path):
+        try:
+            with open(aside, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())  # a network drive reports a full disk only here
+            os.replace(aside, path)
+        except BaseException:
+            with suppress(OSError):
+                aside.unlink(missing_ok=True)
+            raise
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file as `write_aside` does."""
-    write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+    """Write a text file (UTF-8) as `write_aside` does; a name that is no Unicode keeps its bytes."""
+    data = text.encode("utf-8", "surrogateescape")
+    write_aside(path, lambda file: file.write(data))
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A hidden folder beside `out` to write into; it takes the name at the end, or is removed after an error.
+
+    Raises UserError if `out` holds files or cannot be written.
+    """
+    with writing(out):
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UserError(f"found files in {out}, expected a new or empty folder: choose another")
+        aside = beside(out, "part")
+        shutil.rmtree(aside, ignore_errors=True)  # what a killed process left
+        try:
+            aside.mkdir(parents=True)
+            yield aside
+            if out.exists():
+                out.rmdir()
+            os.rename(aside, out)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def beside(path: Path, ending: str) -> Path:
+    """The hidden path .NAME.ENDING in the same folder; where that is too long, a hash stands for NAME."""
+    name = f".{path.name}.{ending}"
+    if len(os.fsencode(name)) > NAME_BYTES:
+        name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.{ending}"
+    return path.with_name(name)
+
+
+def in_shell(path: Path | str) -> str:
+    """A path as a shell takes it: in quotes where it holds blanks or signs of the shell."""
+    return subprocess.list2cmdline([str(path)]) if os.name == "nt" else shlex.quote(str(path))
+
+
+def ignores_case(folder: Path) -> bool:
+    """Whether `folder`, or the first existing one above it, takes NAME and name for the same file."""
+    home = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.is_dir())
+    with writing(folder), tempfile.NamedTemporaryFile(prefix=".case", dir=home) as file:
+        return Path(home, Path(file.name).name.upper()).exists()

@@ -6,6 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
+def ignore(*_: object) -> None:
+    """Lets a helper process go on after Ctrl-C, which the terminal sends to all: its parent decides."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 class Interrupt:
     """Ctrl-C asks for a stop after the current step; a second one stops at once."""
 

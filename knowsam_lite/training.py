@@ -3,27 +3,30 @@
 import json
 import time
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from knowsam_lite import interrupt
 from knowsam_lite.config import Config
 from knowsam_lite.data import SegmentationData, choose_labeled
-from knowsam_lite.data.sampler import Batch, StepBatches
+from knowsam_lite.data.check import check_for_training
+from knowsam_lite.data.fingerprint import Fingerprint
+from knowsam_lite.data.sampler import Batch, StepBatches, read_ahead
 from knowsam_lite.deprecated import old_names
 from knowsam_lite.errors import UserError
 from knowsam_lite.evaluation import mean_dice, score_split
 from knowsam_lite.fast.training import speed_up, while_training
-from knowsam_lite.files import write_text
+from knowsam_lite.files import in_shell, write_text, writing
 from knowsam_lite.machine import describe, peak_memory
 from knowsam_lite.methods import Method
 from knowsam_lite.runs import log
 from knowsam_lite.runs.checkpoints import Progress, load_last, save_best, save_last
-from knowsam_lite.runs.run import Classes, Run, build_method, choose_device, use_bf16
+from knowsam_lite.runs.provenance import require_same, store
+from knowsam_lite.runs.run import Run, build_method, choose_device, use_bf16
 from knowsam_lite.subnets import check_size
 
 __getattr__ = old_names(__name__)
@@ -69,25 +72,31 @@ class Trainer:
         self.step, self.best, self.window = 0, -1.0, log.Window()
         self.began = time.perf_counter()  # of this session, see `fit`
 
+    @cached_property
+    def seen(self) -> Fingerprint:
+        """What the data set holds, read once. Raises UserError if something needed is bad."""
+        return check_for_training(self.dataset, self.labeled_ids)
+
     def start(self) -> None:
         """Make a new run folder. Raises UserError if it cannot be written or already holds a run."""
         if (self.run / "last.pt").exists():
             raise UserError(
-                f"found a run in {self.run}, expected a new folder: give another --out or --resume {self.run}"
+                f"found a run in {self.run}, expected a new folder: give another --out, or go on with "
+                f"knowsam-lite train --resume {in_shell(self.run)}"
             )
-        try:
+        with writing(self.run):
             self.run.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"found {self.run} not writable ({error.strerror}), expected a folder: give another --out"
-            ) from None
         write_text(self.run / "config.json", self.config.to_json())
-        write_text(self.run / "dataset.json", Classes.of(self.dataset).to_json(self.dataset.name))
+        store(self.run, self.dataset, self.config.data, self.seen)
         write_text(self.run / "log.jsonl", "")
         torch.manual_seed(self.config.seed)
 
     def resume(self) -> None:
-        """Resume exactly from `last.pt`; later rows of the log are dropped, as they will be written again."""
+        """Resume exactly from `last.pt`; later rows of the log are dropped, as they will be written again.
+
+        Raises UserError naming every setting and everything in the data that is not as it was.
+        """
+        require_same(self.run, self.dataset, self.config, self.seen)
         saved = load_last(self.run / "last.pt", self.method, self.optimizers)
         if saved.labeled != self.labeled_ids:
             raise UserError(
@@ -104,20 +113,12 @@ class Trainer:
         self.began = time.perf_counter()
         self.write_row({"kind": "start", "step": self.step, **describe(self.device)})
         steps = range(self.step, config.steps)
-        own = torch.Generator()  # else the loader would draw from the global state, which resuming restores
-        loader = DataLoader(
-            self.batches,
-            batch_size=None,  # an item is a whole batch
-            sampler=steps,
-            num_workers=config.workers,
-            generator=own,
-            pin_memory=self.device.type == "cuda",
-        )
+        ahead = read_ahead(self.batches, steps, config.workers, self.device.type == "cuda")
         self.method.train()
         with (
             while_training(self.method),
             interrupt.Interrupt().listening() as stop,
-            tqdm(loader, self.method.name, len(steps), disable=not progress, dynamic_ncols=True) as bar,
+            tqdm(ahead, self.method.name, len(steps), disable=not progress, dynamic_ncols=True) as bar,
         ):
             began = time.perf_counter()
             for batch in bar:
@@ -174,7 +175,8 @@ class Trainer:
             return next(parts, None)
 
     def write_row(self, row: dict) -> None:
-        with (self.run / "log.jsonl").open("a", encoding="utf-8") as file:
+        path = self.run / "log.jsonl"
+        with writing(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
     def log(self, seconds: float) -> float:

@@ -19,6 +19,7 @@ class Options:
     ]
     find_duplicates: bool = False  # also list pictures that look alike within a split
     fix: Path | None = None  # new folder for a copy with mendable faults mended
+    sheet: Path | None = None  # PNG to write: ten random pairs with outlined masks
     json: bool = False  # print the findings as one JSON object, last
 
 
@@ -28,6 +29,8 @@ def check_data(arguments: Sequence[str]) -> int:
     from knowsam_lite.data.check import check_dataset, report
 
     code = report(check_dataset(options.root, find_duplicates=options.find_duplicates), options.json)
+    if options.sheet is not None:
+        print(_drawn(options.root, options.sheet))
     if options.fix is None:
         return code
     from knowsam_lite.data.mend import mend
@@ -36,3 +39,14 @@ def check_data(arguments: Sequence[str]) -> int:
         print(f"mended: {line}")
     print(f"wrote {options.fix}, which holds:")
     return report(check_dataset(options.fix), options.json)
+
+
+def _drawn(root: Path, sheet: Path) -> str:
+    """Draws pairs that can be read, even where others have faults; returns a line that says so."""
+    from knowsam_lite.data.folder import SegmentationFolder
+    from knowsam_lite.data.layout import read_layout
+    from knowsam_lite.data.sheet import random_sheet
+
+    folder = SegmentationFolder.from_layout(root, read_layout(root, val=0.2, test=0.2, seed=0))
+    shown = random_sheet(folder, folder.records, sheet)
+    return f"wrote {sheet}: {len(shown)} of {len(folder.records)} images; do the outlines fit?"

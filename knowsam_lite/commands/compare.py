@@ -50,7 +50,7 @@ def run(
     options: GridOptions, variants: Mapping[str, Mapping[str, Any]], baselines: Sequence[str], out: Path
 ) -> int:
     """Run a grid of variants and write its results; exit code 2 if a run failed."""
-    from knowsam_lite.compare import grid, markdown, read_blocks, run_grid, write_leaderboard
+    from knowsam_lite.compare import changed_cells, grid, markdown, read_blocks, run_grid, write_leaderboard
     from knowsam_lite.config import BUDGETS
 
     given = {
@@ -59,8 +59,9 @@ def run(
     changes = {name: value for name, value in given.items() if value is not None}
     base = replace(BUDGETS[options.budget], out=out, **changes)
     cells = grid(base, options.data, options.labeled, variants, range(options.seeds))
-    failures = [] if options.report else run_grid(cells, options.workers)
-    blocks = read_blocks(cells)
+    changed = changed_cells(cells)
+    failures = [*changed.values(), *([] if options.report else run_grid(cells, options.workers))]
+    blocks = read_blocks(cells, changed)
     if blocks:
         print(markdown(blocks, baselines))
         print("wrote " + ", ".join(str(path) for path in write_leaderboard(blocks, baselines, out)))

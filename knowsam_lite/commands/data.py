@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from knowsam_lite.errors import UserError
+from knowsam_lite.files import in_shell
 
 if TYPE_CHECKING:
     from knowsam_lite.data.prepare import Prepared, Recipe, Request
@@ -49,7 +50,11 @@ class OwnOptions(Options):
         Path()
     )
     masks: Path | None = None  # folder or archive of masks; default: beside the images
+    nnunet: Path | None = None  # instead: nnU-Net's folder, with imagesTr, labelsTr and dataset.json
+    coco: Path | None = None  # instead of masks: COCO's JSON; images: below --images, else below its folder
+    labelme: Path | None = None  # instead: folder of LabelMe's JSON files beside their pictures
     mask_suffix: str = "_mask"  # follows the image's name in its mask's name
+    mask_prefix: str = ""  # precedes it
     classes: tuple[str, ...] = ("background", "object")  # the background first
     values: tuple[str, ...] = ()  # mask value of each class, or #rrggbb; default: dark and bright
     group: str = ""  # regular expression that finds the patient (the video, ...) in a file's name
@@ -65,7 +70,7 @@ def data(arguments: Sequence[str]) -> int:
         print("usage: knowsam-lite data NAME [--help | options]\n")
         for each, variants in SETS.items():
             print(f"  {each:10} variants: {', '.join(variants)}")
-        print(f"  {'own':10} any two folders, or one folder with suffixes")
+        print(f"  {'own':10} any two folders, one folder with suffixes, nnU-Net, COCO or LabelMe")
         return 0
     if name == "own":
         return _run(*_own(rest))
@@ -73,8 +78,8 @@ def data(arguments: Sequence[str]) -> int:
 
 
 def _published(name: str, arguments: Sequence[str]) -> "tuple[Recipe, Request, Options]":
-    from knowsam_lite.data.prepare.obtain import cache_folder
     from knowsam_lite.data.sets import SETS, find_recipe
+    from knowsam_lite.downloads import cache_folder
 
     find_recipe(name)
     variants = ", ".join(SETS[name])
@@ -90,15 +95,38 @@ def _published(name: str, arguments: Sequence[str]) -> "tuple[Recipe, Request, O
 
 
 def _own(arguments: Sequence[str]) -> "tuple[Recipe, Request, Options]":
-    from knowsam_lite.data.sets.own import Own, recipe
-
     options = tyro.cli(OwnOptions, args=arguments, prog="knowsam-lite data own")
-    if options.images == Path():
-        raise UserError("found no --images, expected a folder: say where your images are")
-    given = (options.images,) if options.masks is None else (options.images, options.masks)
-    own = Own(options.mask_suffix, options.classes, options.values, options.group)
     out = options.out or Path("data", "own")
-    return recipe(own, options.title, given), _request(options, out, given, out), options
+    recipe, given = _own_recipe(options)
+    return recipe, _request(options, out, given, out), options
+
+
+def _own_recipe(options: OwnOptions) -> "tuple[Recipe, tuple[Path, ...]]":
+    """The recipe for what was given, and the folders or archives that it reads."""
+    from knowsam_lite.data.prepare.obtain import require
+    from knowsam_lite.data.sets import coco, labelme, nnunet, own
+
+    forms = [name for name in ("nnunet", "coco", "labelme") if getattr(options, name) is not None]
+    beside = [name for name in ("images", "masks") if getattr(options, name) not in (None, Path())]
+    if len(forms) > 1 or (forms and beside not in ([], ["images"] if forms == ["coco"] else [])):
+        raise UserError(
+            f"found {' and '.join('--' + name for name in [*forms, *beside])}, expected one form: give one"
+        )
+    if options.nnunet is not None:
+        return nnunet.recipe(require(options.nnunet), options.title, options.group), (options.nnunet,)
+    if options.coco is not None:
+        images = options.coco.parent if options.images == Path() else options.images
+        return coco.recipe(require(options.coco), images, options.title, options.group), (images,)
+    if options.labelme is not None:
+        return labelme.recipe(require(options.labelme), options.title, options.group), (options.labelme,)
+    if options.images == Path():
+        raise UserError(
+            "found no --images, expected a folder: say where your images are, or give --nnunet, --coco or "
+            "--labelme"
+        )
+    given = (options.images,) if options.masks is None else (options.images, options.masks)
+    layout = own.Own(options.mask_suffix, options.mask_prefix, options.classes, options.values, options.group)
+    return own.recipe(layout, options.title, given), given
 
 
 def _request(options: Options, out: Path, archives: tuple[Path, ...], cache: Path) -> "Request":
@@ -139,7 +167,8 @@ def _report(recipe: "Recipe", request: "Request", result: "Prepared") -> None:
     print(f"{'wrote' if result.new else 'found, made earlier by the same command:'} {result.out}: {counts}")
     if result.labeled:
         print(f"labeled: {result.chosen} images; train with:")
-        print(f"  knowsam-lite train --data {result.out} --labeled {result.labeled} --seed {request.seed}")
+        where = f"--data {in_shell(result.out)} --labeled {result.labeled}"
+        print(f"  knowsam-lite train {where} --seed {request.seed}")
     elif recipe.labeled and "train" in result.counts:
         values = ", ".join(f"{preset} = {value}" for preset, value in recipe.labeled.items())
         print(f"the paper's values of --labeled for knowsam-lite train: {values}")

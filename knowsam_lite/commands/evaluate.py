@@ -14,8 +14,9 @@ class Options:
     """Score a run on a split and write its metrics and pictures."""
 
     run: Annotated[Path, tyro.conf.Positional]  # folder that `train` wrote
-    data: str | None = None  # a different data set from the run's own
+    data: str | None = None  # another data set, or where the run's own is now
     split: Literal["train", "val", "test"] = "test"
+    out: Path | None = None  # folder for the results; default: the run's
     which: Literal["last", "best"] = "last"  # last checkpoint, or the best on val
     device: str = "auto"
     json: bool = False  # print the scores as one JSON object, last
@@ -28,7 +29,7 @@ def evaluate(arguments: Sequence[str]) -> int:
     from knowsam_lite.runs.run import load_run
 
     run = load_run(options.run, options.data, options.which, options.device)
-    result, paths = write_report(run, options.split, options.which)
+    result, paths = write_report(run, options.split, options.which, options.out)
     count = f"{len(result['ids'])} {result['case']}s"
     print(f"{options.split}, {count}, {options.which} checkpoint:\n{table(result)}")
     print("wrote " + ", ".join(str(path) for path in paths))

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from knowsam_lite.errors import UserError
+from knowsam_lite.files import in_shell
 
 if TYPE_CHECKING:
     from knowsam_lite.config import Config
+    from knowsam_lite.training import Trainer
 
 
 def train(arguments: Sequence[str]) -> int:
@@ -32,18 +34,27 @@ def train(arguments: Sequence[str]) -> int:
             description="Train a method and score it on the test images. Before all others: --recipe "
             f"{'|'.join(RECIPES)} chooses the defaults below (lesson for synthetic images, else laptop); "
             "--minutes M fits the number of steps to a step's time on this machine; --resume RUN resumes an "
-            "interrupted run.",
+            "interrupted run, with --data DATA if its data moved.",
         )
         return _train(config if chosen.minutes is None else _fitted(config, chosen.minutes), resume=False)
-    if rest or chosen.minutes is not None:
+    moved = argparse.ArgumentParser(add_help=False)
+    moved.add_argument("--data")
+    given, rest = moved.parse_known_args(rest)
+    if rest or chosen.minutes is not None or chosen.recipe is not None:
         raise UserError(
-            f"found {' '.join(rest) or '--minutes'} beside --resume, expected nothing: a resumed run keeps "
-            "its configuration"
+            f"found {' '.join(rest) or '--minutes or --recipe'} beside --resume, expected at most --data, "
+            "where the data are now: a resumed run keeps its configuration"
         )
-    path = chosen.resume / "config.json"
-    if not path.is_file():
-        raise UserError(f"found no {path}, expected a run folder: check the path given to --resume")
-    return _train(replace(Config.from_json(path.read_text(encoding="utf-8")), out=chosen.resume), resume=True)
+    return _train(_resumed(chosen.resume, given.data), resume=True)
+
+
+def _resumed(run: Path, data: str | None) -> "Config":
+    """The configuration of a run, with the address where its data are now."""
+    from knowsam_lite.runs.provenance import address_of
+    from knowsam_lite.runs.run import read_config
+
+    config = read_config(run)
+    return replace(config, out=run, data=address_of(run, config, data))
 
 
 def _defaults(recipe: str | None, arguments: Sequence[str]) -> "Config":
@@ -113,14 +124,13 @@ def _fitted(config: "Config", minutes: float) -> "Config":
 
 
 def _train(config: "Config", resume: bool) -> int:
-    from knowsam_lite.data import open_dataset
-    from knowsam_lite.data.check import check_for_training
+    from knowsam_lite.data import is_synthetic, open_dataset
     from knowsam_lite.report.write import table, write_report
     from knowsam_lite.training import Trainer
 
     dataset = open_dataset(config.data, config.image_size, config.val, config.test)
     trainer = Trainer(dataset, config)
-    check_for_training(dataset, trainer.labeled_ids)
+    _ = trainer.seen  # what is wrong with the data is said first
     counts = {split: len(dataset.split(split)) for split in ("train", "val", "test")}
     trained = sum(p.numel() for p in trainer.method.parameters() if p.requires_grad)
     print(
@@ -138,12 +148,26 @@ def _train(config: "Config", resume: bool) -> int:
         print(f"resumed after step {trainer.step}")
     else:
         trainer.start()
+        if not is_synthetic(config.data):
+            _draw_labeled(trainer)
     if not trainer.fit():
         print(f"stopped after step {trainer.step} and saved;", end=" ")
-        print(f"go on with: knowsam-lite train --resume {trainer.run}")
+        print(f"go on with: knowsam-lite train --resume {in_shell(trainer.run)}")
         return 130
     if counts["test"]:
         result, paths = write_report(trainer.result())
         print(f"test, {len(result['ids'])} {result['case']}s, last checkpoint:\n{table(result)}")
         print("wrote " + ", ".join(str(path) for path in paths))
+    else:
+        print(f"no test images: nothing was scored; the trained weights are in {trainer.run}")
     return 0
+
+
+def _draw_labeled(trainer: "Trainer") -> None:
+    """A sheet of labelled images before step 1: whoever looks at it sees a misplaced mask."""
+    from knowsam_lite.data.sheet import random_sheet
+
+    labeled = [record for record in trainer.dataset.split("train") if record.id in trainer.labeled_ids]
+    path = trainer.run / "labelled.png"
+    random_sheet(trainer.dataset, labeled, path, trainer.config.seed)
+    print(f"wrote {path}: labelled images with their masks outlined")

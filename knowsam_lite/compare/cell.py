@@ -9,7 +9,7 @@ import torch
 
 from knowsam_lite.config import Config
 from knowsam_lite.data import open_dataset
-from knowsam_lite.errors import UserError
+from knowsam_lite.errors import exit_code
 from knowsam_lite.files import write_text
 from knowsam_lite.machine import peak_memory
 from knowsam_lite.report.write import score_run
@@ -50,15 +50,15 @@ def run(config: Config) -> bool:
 
 
 def main() -> int:
-    """Read the configuration and run; a UserError is printed on one line and gives exit code 2."""
-    try:
-        done = run(Config.from_json(sys.stdin.read()))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if not done:
-        print("error: stopped, and saved", file=sys.stderr)
-    return 0 if done else 130
+    """Read the configuration and run it; what the user can mend is one line, see `errors.exit_code`."""
+    return exit_code(_main)
+
+
+def _main() -> int:
+    if run(Config.from_json(sys.stdin.read())):
+        return 0
+    print("error: stopped, and saved", file=sys.stderr)
+    return 130
 
 
 if __name__ == "__main__":

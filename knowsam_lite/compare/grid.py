@@ -13,6 +13,8 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from knowsam_lite.config import Config
+from knowsam_lite.data.fingerprint import absolute
+from knowsam_lite.data.names import distinct
 from knowsam_lite.errors import UserError
 from knowsam_lite.methods import method_named
 
@@ -37,8 +39,8 @@ def grid(
     variants: Mapping[str, Mapping[str, Any]],
     seeds: Sequence[int],
 ) -> list[Cell]:
-    """All cells, seed by seed. `labeled` has one entry per data set; a variant is a name and what it changes
-    in `base`. Raises UserError for unknown methods and different lengths.
+    """All cells, seed by seed, each in a folder of its own. `labeled` has one entry per data set; a variant
+    is a name and what it changes in `base`. Raises UserError for unknown methods and different lengths.
     """
     for changes in variants.values():
         method_named(str(changes.get("method", base.method)))  # fails before anything is trained
@@ -46,11 +48,13 @@ def grid(
         raise UserError(
             f"found {len(labeled)} labelled sizes for {len(data)} data sets, expected one for each"
         )
+    folders = distinct(data, lambda address: slug(os.path.basename(absolute(address))))
+    rows = distinct(variants, slug)
     cells = []
     for seed in seeds:
         for address, spec in zip(data, labeled, strict=True):
             for variant, changes in variants.items():
-                folder = Path(f"{slug(Path(address).name)}_{slug(spec)}", slug(variant), str(seed))
+                folder = Path(f"{folders[address]}_{slug(spec)}", rows[variant], str(seed))
                 config = replace(base, data=address, labeled=spec, seed=seed, **changes)
                 cells.append(Cell(variant, replace(config, out=base.out / folder)))
     return cells
@@ -69,6 +73,7 @@ def run_cell(cell: Cell) -> str:
         input=cell.config.to_json(),
         capture_output=True,
         text=True,
+        errors="backslashreplace",
         env={**os.environ, **threads},
     )
     if done.returncode == 0:
@@ -92,5 +97,5 @@ def run_grid(cells: Sequence[Cell], workers: int) -> list[str]:
                     failures.append(f"{cell.config.out}: {failure}")
         except KeyboardInterrupt:  # the running cells receive it, too, and save; start no others
             pool.shutdown(cancel_futures=True)
-            raise UserError("found Ctrl-C, expected the grid to end: the same command resumes it") from None
+            raise KeyboardInterrupt("the same command resumes the grid") from None
     return failures

@@ -1,8 +1,9 @@
 """The results of a grid's cells, gathered: one block per data set, one entry per row."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -54,12 +55,15 @@ def read_entry(variant: str, cells: list[Cell]) -> Entry:
     return Entry(variant, cells, scores, dice("last"), best)
 
 
-def read_blocks(cells: Sequence[Cell]) -> list[Block]:
-    """A block for each data set, over the seeds that are done for all its variants; none done: no block."""
+def read_blocks(cells: Sequence[Cell], changed: Collection[Cell] = ()) -> list[Block]:
+    """A block for each data set, over the seeds that are done for all its variants; none done: no block.
+
+    A cell that is `changed` counts as not done. Data sets of one name get their address as well.
+    """
     blocks = []
     for data, labeled in dict.fromkeys((c.config.data, c.config.labeled) for c in cells):
         mine = [c for c in cells if (c.config.data, c.config.labeled) == (data, labeled)]
-        waiting = [c for c in mine if not c.scores.exists()]
+        waiting = [c for c in mine if not c.scores.exists() or c in changed]
         unfinished = {c.config.seed for c in waiting}
         seeds = [s for s in dict.fromkeys(c.config.seed for c in mine) if s not in unfinished]
         if not seeds:
@@ -83,7 +87,8 @@ def read_blocks(cells: Sequence[Cell]) -> list[Block]:
                 entries,
             )
         )
-    return blocks
+    titles = Counter(block.title for block in blocks)
+    return [replace(b, title=f"{b.title} ({b.data})") if titles[b.title] > 1 else b for b in blocks]
 
 
 def difference(entry: Entry, baseline: Entry) -> str:

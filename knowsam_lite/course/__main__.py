@@ -6,7 +6,7 @@ from pathlib import Path
 
 from knowsam_lite.course import instructor
 from knowsam_lite.course.builder import ROOT, build, stale
-from knowsam_lite.errors import UserError
+from knowsam_lite.errors import exit_code
 
 
 def main() -> int:
@@ -19,19 +19,19 @@ def main() -> int:
     parser.add_argument("--instructor", metavar="DIR", type=Path, help="only make an nbgrader course there")
     parser.add_argument("--seed", type=int, default=1, help="of the instructor's hidden tests (default: 1)")
     options = parser.parse_args()
-    try:
-        if options.instructor is not None:
-            for path in instructor.build(options.instructor, ROOT, options.chapters, options.seed):
-                print(f"wrote {path}")
-            return 0
-        if not options.check:
-            for path in build(ROOT, options.force, options.chapters):
-                print(f"wrote {path.relative_to(ROOT)}")
-            return 0
-        old = stale(ROOT, options.chapters)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return exit_code(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.instructor is not None:
+        for path in instructor.build(options.instructor, ROOT, options.chapters, options.seed):
+            print(f"wrote {path}")
+        return 0
+    if not options.check:
+        for path in build(ROOT, options.force, options.chapters):
+            print(f"wrote {path.relative_to(ROOT)}")
+        return 0
+    old = stale(ROOT, options.chapters)
     for path in old:
         print(f"stale: {path.relative_to(ROOT)}", file=sys.stderr)
     if old:

@@ -93,7 +93,7 @@ def record_maps(folder: Path) -> Path:
                 np.int8
             )
     path = FOLDER / "maps.npz"
-    write_aside(path, lambda aside: np.savez_compressed(aside.open("wb"), **kept))
+    write_aside(path, lambda file: np.savez_compressed(file, **kept))
     return path
 
 

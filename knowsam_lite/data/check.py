@@ -7,8 +7,11 @@ from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
 from knowsam_lite.data.description import Layout
 from knowsam_lite.data.findings import Finding
+from knowsam_lite.data.fingerprint import Fingerprint, image_entry, mask_entry
 from knowsam_lite.data.folder import SegmentationFolder
 from knowsam_lite.data.images import SUFFIXES
 from knowsam_lite.data.layout import read_layout, straddling
@@ -50,8 +53,11 @@ def _proofs(layout: Layout, tally: Tally, leaks: list[Finding]) -> list[Finding]
     lines = []
     if not straddling(layout.records):
         lines.append("no group is in two splits")
-    if not leaks:
-        lines.append(f"no two of {len(tally.looks)} pictures in different splits look alike")
+    slices = sum(bool(record.volume) for record, _ in tally.looks)
+    if not leaks and len(tally.looks) > slices:
+        lines.append(f"no two of {len(tally.looks) - slices} pictures in different splits look alike")
+    if not leaks and slices:
+        lines.append(f"no two of {slices} slices in different splits are the same")
     return [Finding("info", tally.folder.name, line) for line in lines]
 
 
@@ -88,8 +94,8 @@ def _relative(root: Path, finding: Finding) -> Finding:
     )
 
 
-def check_for_training(dataset: SegmentationData, labeled_ids: Collection[str]) -> None:
-    """Raises UserError if an image, or a mask needed for training or evaluation, is bad.
+def check_for_training(dataset: SegmentationData, labeled_ids: Collection[str]) -> Fingerprint:
+    """Raises UserError if an image, or a mask needed for training or evaluation, is bad; returns what it saw.
 
     Reads the labelled, val and test masks and every image's size (for a folder from the header alone), and
     never opens the mask of an unlabelled image.
@@ -98,14 +104,16 @@ def check_for_training(dataset: SegmentationData, labeled_ids: Collection[str]) 
         raise UserError(
             "found an empty labelled set, expected at least one image; ask for more with the labelled amount"
         )
+    seen = Fingerprint()
     for split in SPLITS:
         for record in dataset.split(split):
+            seen.images[record.id] = image_entry(record)
             if hasattr(dataset, "image_size"):
                 size = dataset.image_size(record)
             else:
                 size = dataset.image(record).shape[:2]
             if split != "train" or record.id in labeled_ids:
-                _check_mask(dataset, record, size)
+                seen.masks[record.id] = mask_entry(record, _checked_mask(dataset, record, size))
     changed = [count for count in getattr(dataset, "thresholded", {}).values() if count]
     if changed:
         print(
@@ -113,9 +121,10 @@ def check_for_training(dataset: SegmentationData, labeled_ids: Collection[str]) 
             f"{sum(changed)} pixels were given the nearer value",
             file=sys.stderr,
         )
+    return seen
 
 
-def _check_mask(dataset: SegmentationData, record: Record, size: tuple[int, ...]) -> None:
+def _checked_mask(dataset: SegmentationData, record: Record, size: tuple[int, ...]) -> np.ndarray:
     mask = dataset.mask(record)
     if mask.shape != tuple(size):
         raise UserError(
@@ -128,6 +137,7 @@ def _check_mask(dataset: SegmentationData, record: Record, size: tuple[int, ...]
             f"{record.id}: found class {top} in the mask, expected 0 to {dataset.num_classes - 1} for the "
             f"{dataset.num_classes} declared classes; declare more classes or correct the mask"
         )
+    return mask
 
 
 def report(findings: list[Finding], as_json: bool) -> int:

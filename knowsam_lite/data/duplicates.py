@@ -3,6 +3,8 @@
 import numpy as np
 from PIL import Image
 
+from knowsam_lite.data.records import Record
+
 SIDE = 16  # a hash has SIDE x SIDE bits
 # Bits that may differ. In five public sets saving as JPEG of quality 50, halving the size or 25 % more light
 # changed at most 28 of the 256 in 99.6 % of 2,529 cases; two pictures of different patients differed in 50 or
@@ -35,6 +37,13 @@ def near_pairs(prints: np.ndarray) -> list[tuple[int, int, int]]:
             if start + row < column:
                 pairs.append((int(start + row), int(column), int(differ[row, column])))
     return pairs
+
+
+def both_slices(a: Record, b: Record) -> bool:
+    """Whether two records are slices of volumes: at one height those of two patients look alike, above all
+    when the volumes are registered to each other, without being copies.
+    """
+    return bool(a.volume and b.volume)
 
 
 def groups_of(pairs: list[tuple[int, int, int]], count: int) -> list[list[int]]:

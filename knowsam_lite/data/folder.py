@@ -1,6 +1,7 @@
 """A data set in a folder: index.csv, a plain pair images/ and masks/, or the lists of the h5 layout."""
 
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from knowsam_lite.data.layout import read_layout
 from knowsam_lite.data.records import Record, records_of
 from knowsam_lite.data.slices import Slices, read_header
 from knowsam_lite.errors import UserError
+from knowsam_lite.files import in_shell
 
 
 class SegmentationFolder:
@@ -36,7 +38,11 @@ class SegmentationFolder:
         layout = read_layout(self.root, val, test, seed)
         if layout.findings:
             others = len(layout.findings) - 1
-            more = f" ({others} more faults: check-data {root} lists all)" if others else ""
+            more = (
+                f" ({others} more faults: knowsam-lite check-data {in_shell(root)} lists all)"
+                if others
+                else ""
+            )
             raise UserError(f"{layout.findings[0]}{more}")
         self._take(layout)
 
@@ -59,6 +65,12 @@ class SegmentationFolder:
     def num_classes(self) -> int:
         """Number of classes, background included."""
         return len(self.classes)
+
+    def with_classes(self, names: Sequence[str], values: Sequence[int]) -> "SegmentationFolder":
+        """The same folder with these classes and their values, in this order."""
+        folder = copy(self)
+        folder.classes, folder.mask_values = tuple(names), tuple(values)
+        return folder
 
     def split(self, name: str) -> list[Record]:
         """The records of "train", "val" or "test", sorted by id; empty if the folder has none."""

@@ -9,7 +9,6 @@ column, volume, names the volume that a picture is a slice of: its slices are sc
 """
 
 import csv
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -18,11 +17,13 @@ from knowsam_lite.data.description import Layout, read_description
 from knowsam_lite.data.findings import Fault
 from knowsam_lite.data.images import SUFFIXES
 from knowsam_lite.data.lists import has_lists, read_lists
+from knowsam_lite.data.names import readable
 from knowsam_lite.data.records import SPLITS, Record
 from knowsam_lite.data.slices import SUFFIXES as VOLUME_SUFFIXES
 from knowsam_lite.data.slices import is_volume, slices_of
 from knowsam_lite.data.split import assign_splits
 from knowsam_lite.errors import UserError
+from knowsam_lite.files import in_shell
 
 COLUMNS = ("id", "image", "mask", "group", "split")
 MASK_ENDINGS = ("", "_mask", "_segmentation")  # how public sets name the mask of NAME
@@ -33,6 +34,13 @@ def read_layout(root: Path, val: float, test: float, seed: int) -> Layout:
     layout = Layout(root.resolve().name)
     if not root.is_dir():
         layout.error(str(root), "found no folder there, expected a data set", "correct the path")
+        return layout
+    if (root / "imagesTr").is_dir() and not (root / "index.csv").exists():
+        out = root.with_name(f"{root.name}_converted")
+        fix = (
+            f"run `knowsam-lite data own --nnunet {in_shell(root)} --out {in_shell(out)}` and use its result"
+        )
+        layout.error(str(root), "found nnU-Net's imagesTr, expected images and masks", fix)
         return layout
     read_description(root, layout)
     if (root / "index.csv").exists():
@@ -169,7 +177,7 @@ def _by_stem(folder: Path, layout: Layout) -> dict[str, Path]:
         ending = next((e for e in (*VOLUME_SUFFIXES, *SUFFIXES) if path.name.lower().endswith(e)), "")
         if not ending or path.name.startswith("."):
             continue
-        stem = unicodedata.normalize("NFC", path.name[: -len(ending)])
+        stem = readable(path.name[: -len(ending)])
         if stem in files:
             message = f"found {files[stem].name} and {path.name} with the same name, expected one file"
             layout.error(f"{folder.name}/{path.name}", message, "delete or rename one")

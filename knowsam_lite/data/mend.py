@@ -2,9 +2,6 @@
 
 import csv
 import json
-import os
-import re
-import shutil
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +11,15 @@ import numpy as np
 from PIL import Image
 
 from knowsam_lite.data.description import Layout
-from knowsam_lite.data.duplicates import fingerprint, groups_of, near_pairs
+from knowsam_lite.data.duplicates import both_slices, fingerprint, groups_of, near_pairs
 from knowsam_lite.data.findings import Fault
 from knowsam_lite.data.folder import SegmentationFolder
 from knowsam_lite.data.images import SUFFIXES, read_image, read_values
 from knowsam_lite.data.layout import COLUMNS, read_layout
+from knowsam_lite.data.names import file_stem, readable
 from knowsam_lite.data.records import Record
 from knowsam_lite.errors import UserError
+from knowsam_lite.files import new_folder
 
 ENOUGH = 32  # masks read to infer undeclared values
 
@@ -39,29 +38,16 @@ def mend(root: Path, out: Path) -> list[str]:
         raise UserError(
             f"found volumes in {root}, expected pictures: --fix mends no volumes, replace bad files"
         )
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"found files in {out}, expected a new or empty folder: choose another --fix")
     done = [f"left out: {finding}" for finding in layout.findings if "line" in finding.file]
-    _declare(layout, done)
-    folder = SegmentationFolder.from_layout(root, layout)
-    aside = out.with_name(f".{out.name}.part")
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
+    with new_folder(out) as aside:
+        _declare(layout, done)
+        folder = SegmentationFolder.from_layout(root, layout)
         for name in ("images", "masks"):
-            (aside / name).mkdir(parents=True)
+            (aside / name).mkdir()
         records = _copied(folder, _candidates(root, layout.records, done), aside, done)
         if not records:
             raise UserError(f"found no readable image in {root}, expected at least one; nothing to mend")
         _write(folder, _regrouped(records, aside, done), aside)
-        if out.exists():
-            out.rmdir()
-        os.rename(aside, out)
-    except OSError as error:
-        raise UserError(
-            f"found {out} not writable ({error.strerror}), expected a folder with room: choose another --fix"
-        ) from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return done
 
 
@@ -90,8 +76,9 @@ def _candidates(root: Path, records: list[Record], done: list[str]) -> list[Reco
     if not (root / "index.csv").exists():
         paired = {record.image for record in records}
         for path in sorted((root / "images").iterdir()):
-            if path.suffix.lower() in SUFFIXES and path not in paired and path.stem not in unique:
-                unique[path.stem] = Record(path.stem, path, None, path.stem, "train")
+            stem = readable(path.stem)
+            if path.suffix.lower() in SUFFIXES and path not in paired and stem not in unique:
+                unique[stem] = Record(stem, path, None, stem, "train")
                 done.append(f"{path.name}: no mask, unlabelled from now on")
     return list(unique.values())
 
@@ -119,7 +106,7 @@ def _copied(folder: SegmentationFolder, records: list[Record], out: Path, done: 
 
 def _file_name(identity: str, folder: Path) -> str:
     """A new PNG file name, valid on every system and as close to the id as possible."""
-    stem = re.sub(r"[^\w.-]", "_", identity)
+    stem = file_stem(identity)
     while (folder / f"{stem}.png").exists():
         stem += "_"
     return f"{stem}.png"
@@ -165,7 +152,7 @@ def _regrouped(records: list[Record], out: Path, done: list[str]) -> list[Record
     looks = [fingerprint(read_image(out / record.image)) for record in records]
     seen = [i for i, look in enumerate(looks) if look is not None]
     near = near_pairs(np.array([looks[i] for i in seen])) if seen else []
-    links = [(seen[i], seen[j]) for i, j, _ in near]
+    links = [(seen[i], seen[j]) for i, j, _ in near if not both_slices(records[seen[i]], records[seen[j]])]
     first: dict[str, int] = {}
     for i, record in enumerate(records):
         links.append((first.setdefault(record.group, i), i))

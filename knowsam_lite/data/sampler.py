@@ -1,15 +1,16 @@
 """Two-stream batches, one item per training step, and whole cases for evaluation."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from knowsam_lite.data.records import Record, SegmentationData
 from knowsam_lite.data.transforms import Augment, resize, resize_mask, to_tensor
 from knowsam_lite.errors import UserError
+from knowsam_lite.interrupt import ignore
 
 CACHE_BYTES = 2 * 1024**3  # resized pictures kept in memory, per process
 
@@ -62,7 +63,7 @@ class StepBatches(Dataset):
     `labeled_ids` are the training images whose masks are read; the other training images are the unlabelled
     stream, and their masks are never opened. `size` is in pixels; `labeled_aug` and `unlabeled_aug` name
     kinds of `Augment`. `extra_views` of the unlabelled images: 1 adds the weak view, 2 also a second strong
-    one. Use as `DataLoader(batches, sampler=range(first_step, steps), batch_size=None, num_workers=...)`.
+    one. `read_ahead` yields the batches of several steps.
     UserError if nothing is labelled, an id is not a training image with a mask, or there are too few images.
     """
 
@@ -126,6 +127,47 @@ class StepBatches(Dataset):
             self._cache[record.id] = (image, mask)
             self._cached_bytes += needed
         return image, mask
+
+
+class _Handed(Dataset):
+    """Batches in which an error is an item: raised in a helper process, it would come as a traceback."""
+
+    def __init__(self, batches: StepBatches) -> None:
+        self.batches = batches
+
+    def __getitem__(self, step: int) -> Batch | UserError | OSError:
+        try:
+            return self.batches[step]
+        except (UserError, OSError) as error:
+            return error
+
+
+def read_ahead(batches: StepBatches, steps: range, workers: int, pin: bool) -> Iterator[Batch]:
+    """The batch of each step, prepared by `workers` processes (0: by this one); `pin` for a CUDA device.
+
+    Raises UserError if a process ended, which is what a full /dev/shm or too little memory does to it.
+    """
+    loader = DataLoader(
+        _Handed(batches),
+        batch_size=None,  # an item is a whole batch
+        sampler=steps,
+        num_workers=workers,
+        generator=torch.Generator(),  # else it would draw from the global state, which resuming restores
+        pin_memory=pin,
+        worker_init_fn=ignore,
+    )
+    try:
+        for batch in loader:
+            if isinstance(batch, Exception):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        if not workers or "DataLoader worker" not in str(error):  # PyTorch has no class of its own for it
+            raise
+        raise UserError(
+            f"found one of {workers} processes that prepare batches ended, expected all to last: use fewer "
+            "--workers (0 needs none), or give the container more shared memory (docker run --shm-size=2g)"
+        ) from None
 
 
 def _check_streams(

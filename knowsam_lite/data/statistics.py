@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from knowsam_lite.data.duplicates import fingerprint, groups_of, near_pairs
+from knowsam_lite.data.duplicates import both_slices, fingerprint, groups_of, near_pairs
 from knowsam_lite.data.findings import Fault, Finding
 from knowsam_lite.data.folder import SegmentationFolder
 from knowsam_lite.data.records import SPLITS, Record
@@ -71,7 +71,7 @@ class Tally:
         for records in self.copies.values():
             splits = sorted({record.split for record in records})
             if len(splits) > 1:
-                names = " and ".join(record.id for record in records)
+                names = " and ".join(dict.fromkeys(record.case for record in records))
                 message = (
                     f"found the same picture as {names} in {' and '.join(splits)}, expected it in one split"
                 )
@@ -98,7 +98,9 @@ class Tally:
         return [group for group in found if len({record.group for record in group}) > 1]
 
     def _pairs(self) -> list[tuple[int, int, int]]:
-        return near_pairs(np.array([look for _, look in self.looks])) if self.looks else []
+        """Pictures that look alike. Two slices do not count: see `both_slices`; `copied` finds equal ones."""
+        pairs = near_pairs(np.array([look for _, look in self.looks])) if self.looks else []
+        return [(i, j, bits) for i, j, bits in pairs if not both_slices(self.looks[i][0], self.looks[j][0])]
 
     def doubts(self) -> list[Finding]:
         """Warnings about the whole set: thresholded masks, and classes that no mask contains."""
@@ -154,5 +156,6 @@ class Tally:
 
 
 def _leak(record: Record, message: str) -> Finding:
-    fix = "keep one, or give all the same group and split (--fix OUT does so in a copy)"
+    fix = "keep one, or give all the same group and split"
+    fix += " in index.csv" if record.volume else " (--fix OUT does so in a copy)"
     return Finding("warning", str(Path(record.image)), message, fix)

@@ -15,6 +15,7 @@ from knowsam_lite.data import cardiac, colonoscopy, dermoscopy, histology, shape
 from knowsam_lite.data.folder import SegmentationFolder
 from knowsam_lite.data.records import Record, SegmentationData, records_of
 from knowsam_lite.errors import UserError
+from knowsam_lite.files import new_folder
 
 # The split of a group is a function of its number alone, so a larger n moves no image to another split.
 # 62.5 % train, 12.5 % val, 25 % test.
@@ -128,19 +129,13 @@ def write(dataset: SegmentationData, root: str | Path) -> SegmentationFolder:
         "mask_values": values,
         "spacing_mm": None if dataset.spacing_mm is None else list(dataset.spacing_mm),
     }
-    try:
-        if root.exists() and any(root.iterdir()):
-            raise UserError(f"found files in {root}, expected a new or empty folder; choose another")
-        (root / "images").mkdir(parents=True)
-        (root / "masks").mkdir()
-        (root / "dataset.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
-        rows = [_write_pair(dataset, record, root, np.array(values, np.uint8)) for record in dataset.records]
-        with open(root / "index.csv", "w", newline="", encoding="utf-8") as file:
+    with new_folder(root) as aside:
+        (aside / "images").mkdir()
+        (aside / "masks").mkdir()
+        (aside / "dataset.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+        rows = [_write_pair(dataset, record, aside, np.array(values, np.uint8)) for record in dataset.records]
+        with open(aside / "index.csv", "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([["id", "image", "mask", "group", "split"], *rows])
-    except OSError as error:
-        raise UserError(
-            f"found {root} not writable ({error.strerror}), expected a folder to write; choose another"
-        ) from None
     return SegmentationFolder(root)
 
 

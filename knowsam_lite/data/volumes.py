@@ -1,6 +1,7 @@
 """Volumes in h5 and NIfTI files."""
 
 import gzip
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,20 +70,23 @@ def write_labels(path: Path, labels: np.ndarray, like: Path) -> None:
     """
     labels = labels.astype(np.uint8 if labels.max(initial=0) < 256 else np.uint16)
     nifti = like.name.lower().endswith((".nii", ".nii.gz"))
-    write_aside(path, lambda aside: (_write_nifti if nifti else _write_h5)(aside, labels, like))
+    content = (_nifti_bytes if nifti else _h5_bytes)(labels, like)
+    write_aside(path, lambda file: file.write(content))
 
 
-def _write_h5(path: Path, labels: np.ndarray, like: Path) -> None:
+def _h5_bytes(labels: np.ndarray, like: Path) -> bytes:
     import h5py
 
-    with h5py.File(like) as source, h5py.File(path, "w") as file:
+    content = io.BytesIO()
+    with h5py.File(like) as source, h5py.File(content, "w") as file:
         shape = source["image"].shape
         file.create_dataset("label", data=labels.reshape(shape), compression="gzip")
         for old, new in ((source, file), (source["image"], file["label"])):
             new.attrs.update(old.attrs)
+    return content.getvalue()
 
 
-def _write_nifti(path: Path, labels: np.ndarray, like: Path) -> None:
+def _nifti_bytes(labels: np.ndarray, like: Path) -> bytes:
     import nibabel
 
     source: Any = nibabel.load(like)
@@ -91,7 +95,7 @@ def _write_nifti(path: Path, labels: np.ndarray, like: Path) -> None:
     header.set_slope_inter(1, 0)
     data = labels.T.reshape(source.shape)  # (z, y, x) -> (x, y, z)
     content = nibabel.Nifti1Image(data, source.affine, header).to_bytes()
-    path.write_bytes(gzip.compress(content, mtime=0) if like.name.lower().endswith(".gz") else content)
+    return gzip.compress(content, mtime=0) if like.name.lower().endswith(".gz") else content
 
 
 def _three_axes(array: np.ndarray) -> np.ndarray:

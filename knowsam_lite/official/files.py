@@ -75,7 +75,7 @@ def load_teacher(
 
 def _save(module: nn.Module, path: Path) -> None:
     state = {name: tensor.detach().cpu().clone() for name, tensor in official_state(module).items()}
-    write_aside(path, lambda aside: torch.save(state, aside))
+    write_aside(path, lambda file: torch.save(state, file))
 
 
 def save_students(students: OfficialStudents, path: Path) -> None:

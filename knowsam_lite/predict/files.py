@@ -1,8 +1,8 @@
 """Prediction from files to files: finds the images, writes a mask, an overlay and probabilities for each."""
 
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,14 @@ from knowsam_lite.colors import overlay
 from knowsam_lite.data.images import SUFFIXES, as_rgb, read_image
 from knowsam_lite.data.layout import read_layout
 from knowsam_lite.data.lists import has_lists
+from knowsam_lite.data.names import folded
 from knowsam_lite.data.slices import SUFFIXES as VOLUME_SUFFIXES
 from knowsam_lite.data.slices import Slices, is_volume, read_header
 from knowsam_lite.data.volumes import write_labels
 from knowsam_lite.errors import UserError
-from knowsam_lite.files import write_aside
+from knowsam_lite.files import ignores_case, in_shell, write_aside, writing
 from knowsam_lite.predict.predictor import Predictor, as_labels, as_probabilities
-from knowsam_lite.runs.run import Classes
+from knowsam_lite.runs.classes import Classes
 
 
 @dataclass(frozen=True)
@@ -63,18 +64,24 @@ def find_images(place: Path, out: Path, split: str | None = None) -> list[ImageF
         endings = " ".join((*SUFFIXES, *VOLUME_SUFFIXES))
         raise UserError(f"found no image in {place}, expected files ending in {endings}: check the path")
     found = [ImageFile(path, _stem(path.relative_to(root))) for path in paths]
-    taken: dict[Path, Path] = {}
-    for file in found:
-        if taken.setdefault(file.name, file.path) != file.path:
-            both = f"{taken[file.name].name} and {file.path.name}"
-            raise UserError(f"found {both} in one folder, expected different names: rename one")
+    _require_distinct(found, out)
     return found
+
+
+def _require_distinct(files: Sequence[ImageFile], out: Path) -> None:
+    """UserError if two images would share one mask in the file system of `out`."""
+    taken: dict[str, ImageFile] = {}
+    for file in files:
+        other = taken.setdefault(folded(str(file.name)), file)
+        if other is not file and (other.name == file.name or ignores_case(out)):
+            both = f"{other.path.name} and {file.path.name}"
+            raise UserError(f"found {both} in one folder, expected different names: rename one")
 
 
 def _of_dataset(root: Path, split: str | None) -> list[Path]:
     layout = read_layout(root, 0.2, 0.2, 0)
     if layout.findings:
-        raise UserError(f"{layout.findings[0]} (check-data {root} lists all faults)")
+        raise UserError(f"{layout.findings[0]} (knowsam-lite check-data {in_shell(root)} lists all faults)")
     return list(dict.fromkeys(r.image for r in layout.records if split is None or r.split == split))
 
 
@@ -143,10 +150,10 @@ def _write(
         _save_png(_place(out / "masks", file, ".png"), as_picture(labels[0], classes))
     if wanted.probabilities:
         p = np.stack([as_probabilities(z) for _, z in planes], axis=1)  # (C, D, H, W)
-        content = io.BytesIO()
-        np.savez_compressed(content, probabilities=p if volume else p[:, 0], classes=np.array(classes.names))
-        data = content.getvalue()
-        write_aside(_place(out / "probabilities", file, ".npz"), lambda aside: aside.write_bytes(data))
+        save = partial(
+            np.savez_compressed, probabilities=p if volume else p[:, 0], classes=np.array(classes.names)
+        )
+        write_aside(_place(out / "probabilities", file, ".npz"), save)
     if wanted.overlay:
         for i, ((image, _), plane) in enumerate(zip(planes, labels, strict=True)):
             ending = f"_{i:0{len(str(len(planes)))}d}.png" if volume else ".png"
@@ -156,12 +163,8 @@ def _write(
 def _place(folder: Path, file: ImageFile, ending: str) -> Path:
     """The path of an output file, whose folder is created."""
     path = folder / file.name.with_name(file.name.name + ending)
-    try:
+    with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"found {path.parent} not writable ({error.strerror}), expected a folder: choose another"
-        ) from None
     return path
 
 
@@ -174,4 +177,4 @@ def as_picture(labels: np.ndarray, classes: Classes) -> np.ndarray:
 
 def _save_png(path: Path, picture: np.ndarray) -> None:
     save: Any = Image.fromarray(picture).save
-    write_aside(path, lambda aside: save(aside, format="PNG"))
+    write_aside(path, lambda file: save(file, format="PNG"))

@@ -16,7 +16,8 @@ from knowsam_lite.data.transforms import resize, to_tensor
 from knowsam_lite.fast.allocator import freed_memory_kept
 from knowsam_lite.fast.folding import for_inference
 from knowsam_lite.methods import Method
-from knowsam_lite.runs.run import Classes, choose_device, load_for_prediction, use_bf16
+from knowsam_lite.runs.classes import Classes
+from knowsam_lite.runs.run import choose_device, load_for_prediction, use_bf16
 
 # As is, mirrored left-right, upside down, both.
 FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))

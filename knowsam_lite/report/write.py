@@ -18,7 +18,7 @@ from knowsam_lite.evaluation import (
     summary,
     unit_of,
 )
-from knowsam_lite.files import write_text
+from knowsam_lite.files import write_text, writing
 from knowsam_lite.runs.log import read_log
 from knowsam_lite.runs.run import Run
 from knowsam_lite.uncertainty import entropy_map
@@ -93,19 +93,24 @@ def sheet_cases(run: Run, split: str, scores: dict[str, list[Case]]) -> list[dic
     return cases
 
 
-def write_report(run: Run, split: str = "test", which: str = "last") -> tuple[dict, list[Path]]:
+def write_report(
+    run: Run, split: str = "test", which: str = "last", out: Path | None = None
+) -> tuple[dict, list[Path]]:
     """Score a split, write metrics.json, curves.png, predictions.png and report.html; returns the scores and
-    the paths. `which`, the checkpoint that the run holds ("last" or "best"), is named on the page. Raises
-    UserError if the split is empty or the log is missing, damaged or without a training row.
+    the paths. `which`, the checkpoint that the run holds ("last" or "best"), is named on the page. `out` is
+    another folder than the run's. Raises UserError if the split is empty, the folder cannot be written or
+    the log is missing, damaged or without a training row.
     """
     from knowsam_lite.figures import curves, prediction_sheet  # matplotlib is not needed to train
     from knowsam_lite.report.gather import Gatherer
     from knowsam_lite.report.render import Scored, render
 
-    folder = run.path
+    folder = out or run.path
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     names = ("metrics.json", "curves.png", "predictions.png", "report.html")
     metrics, lines, sheet, page = paths = [folder / name for name in names]
-    rows = read_log(folder)
+    rows = read_log(run.path)
     series = curves(rows, lines)  # first, so that an empty log is found before the slow part
     began = time.perf_counter()
     gathered = Gatherer(run.method.prediction_view)

@@ -1,6 +1,7 @@
 """Saving and loading checkpoints, with every tensor checked."""
 
 import json
+import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -47,48 +48,65 @@ def save_last(path: Path, method: Method, optimizers: Sequence[Optimizer], progr
         "random": torch.get_rng_state(),
         "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
-    write_aside(path, lambda aside: torch.save(content, aside))
+    write_aside(path, lambda file: torch.save(content, file))
 
 
 def load_last(path: Path, method: Method, optimizers: Sequence[Optimizer] | None = None) -> Progress:
-    """Restore what `save_last` saved; the optimizers and the random state only if `optimizers` are given."""
+    """Restore what `save_last` saved; the optimizers and the random state only if `optimizers` are given.
+
+    Of the random states of GPUs those of the GPUs on this machine are restored. Raises UserError if the file
+    is missing, damaged or of another method.
+    """
     if not path.is_file():
         raise UserError(
             f"found no {path}, expected the last checkpoint of a run: train first, or check the folder"
         )
     try:
+        _require_stored(path)
         content = torch.load(path, "cpu", weights_only=True)
         progress = Progress(**json.loads(content["progress"]))
-        tensors = content["method"]
+        load_trained(method, content["method"], path)
+        if optimizers is not None:
+            for optimizer, state in zip(optimizers, content["optimizers"], strict=True):
+                optimizer.load_state_dict(state)
+            torch.set_rng_state(content["random"])
+            if torch.cuda.is_available():
+                torch.cuda.set_rng_state_all(content["random_cuda"][: torch.cuda.device_count()])
+    except UserError:
+        raise
     except Exception as error:  # torch, zipfile, pickle and JSON each raise their own errors
         raise UserError(
             f"found an unreadable checkpoint {path}, expected one of this library: start again"
         ) from error
-    load_trained(method, tensors, path)
-    if optimizers is not None:
-        for optimizer, state in zip(optimizers, content["optimizers"], strict=True):
-            optimizer.load_state_dict(state)
-        torch.set_rng_state(content["random"])
-        if torch.cuda.is_available() and content["random_cuda"]:
-            torch.cuda.set_rng_state_all(content["random_cuda"])
     return progress
+
+
+def _require_stored(path: Path) -> None:
+    """Raises if an entry is compressed: PyTorch stores them, and a small file could unpack to any size."""
+    with zipfile.ZipFile(path) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise ValueError("compressed entries")
 
 
 def save_best(path: Path, method: Method, step: int) -> None:
     """Save only the trained tensors, as safetensors, with the number of optimizer steps done."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in method.trained_state().items()}
     require_finite(state)
-    write_aside(
-        path, lambda aside: save_file(state, aside, metadata={"method": method.name, "step": str(step)})
-    )
+    data = save(state, metadata={"method": method.name, "step": str(step)})
+    write_aside(path, lambda file: file.write(data))
 
 
 def load_best(path: Path, method: Method) -> int:
     """Load what `save_best` saved into `method`, every tensor checked; return its step."""
+    if not path.is_file():
+        raise UserError(
+            f"found no {path}, expected the best weights on val, which only a run with val images keeps: use "
+            "the last ones (--which last)"
+        )
     load_trained(method, read_tensors(path), path)
     with safe_open(path, "pt") as file:
         about = file.metadata() or {}
-    if "step" not in about:
+    if not about.get("step", "").isdecimal():
         raise UserError(f"found no step in {path}, expected the one that training saves: train again")
     return int(about["step"])
 

@@ -1,6 +1,6 @@
 """A run folder and what is in it: the method with its weights, the data and the device."""
 
-import json
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,11 +8,11 @@ import torch
 
 from knowsam_lite.config import Config
 from knowsam_lite.data import SegmentationData, open_dataset
-from knowsam_lite.data.description import Layout, read_description
-from knowsam_lite.data.images import as_rgb
 from knowsam_lite.errors import UserError
 from knowsam_lite.methods import Method, method_named
 from knowsam_lite.runs.checkpoints import load_best, load_last
+from knowsam_lite.runs.classes import Classes, read_classes
+from knowsam_lite.runs.provenance import address_of, data_differences, in_order_of, read_config, read_stored
 
 
 @dataclass(frozen=True)
@@ -27,53 +27,6 @@ class Run:
     bf16: bool  # whether to compute in bfloat16
     step: int  # optimizer steps behind these weights
     labeled_ids: list[str]  # training images whose masks were used
-
-
-@dataclass(frozen=True)
-class Classes:
-    """The classes of a data set and the value of each in a mask file, so that predictions look like masks.
-
-    With `painted` masks a value is 65536 red + 256 green + blue.
-    """
-
-    names: tuple[str, ...]
-    values: tuple[int, ...]
-    painted: bool = False
-
-    @classmethod
-    def of(cls, dataset: SegmentationData) -> "Classes":
-        """Those of a data set; without declared values 0 and 255, or 0, 1, 2, ... for more classes."""
-        n = dataset.num_classes
-        plain = (0, 255) if n == 2 else tuple(range(n))
-        values = tuple(getattr(dataset, "mask_values", plain))
-        return cls(tuple(dataset.classes), values, bool(getattr(dataset, "painted", False)))
-
-    def to_json(self, name: str) -> str:
-        """The text of a dataset.json."""
-        values = [as_rgb(value) for value in self.values] if self.painted else list(self.values)
-        return json.dumps({"name": name, "classes": list(self.names), "mask_values": values}, indent=1)
-
-
-def read_classes(run: Path, config: Config) -> Classes:
-    """The classes that a run learned, from its dataset.json; where it has none, from its data set.
-
-    Raises UserError if the file is damaged.
-    """
-    if not (run / "dataset.json").is_file():
-        return Classes.of(open_dataset(config.data, config.image_size, config.val, config.test))
-    layout = Layout(run.name)
-    read_description(run, layout)
-    if layout.findings:
-        raise UserError(f"{run}: {layout.findings[0]}")
-    return Classes(layout.classes, layout.mask_values, layout.painted)
-
-
-def read_config(run: Path) -> Config:
-    """The configuration of a run. Raises UserError if the folder is not a run."""
-    path = run / "config.json"
-    if not path.is_file():
-        raise UserError(f"found no {path}, expected a run folder: check the path")
-    return Config.from_json(path.read_text(encoding="utf-8"))
 
 
 def load_for_prediction(run: Path, which: str = "last") -> tuple[Method, Config, Classes]:
@@ -125,14 +78,30 @@ def build_method(config: Config, num_classes: int) -> Method:
 
 
 def load_run(path: Path, data: str | None = None, which: str = "last", device: str = "auto") -> Run:
-    """Open a run folder with its "last" weights or the "best" on val; `data` is another data set's address.
+    """Open a run folder with its "last" weights or the "best" on val; `data` is another data set's address,
+    or that of its own after a move.
 
-    Raises UserError if it is not a run, its files are damaged or the data has another number of classes.
+    The classes come in the order that the run learned. How its own data changed since is said on standard
+    error. Raises UserError if it is not a run, its files are damaged or the data has other classes.
     """
     config = replace(read_config(path), out=path, device=device)
-    dataset = open_dataset(data or config.data, config.image_size, config.val, config.test)
+    classes = read_classes(path, config)
+    address = address_of(path, config, data)
+    dataset = in_order_of(
+        open_dataset(address, config.image_size, config.val, config.test), classes.names, path
+    )
     at = choose_device(device)
     method = build_method(replace(config, encoder_weights="none"), dataset.num_classes).to(at)
     saved = load_last(path / "last.pt", method)
     step = load_best(path / "best.safetensors", method) if which == "best" else saved.step
+    if data is None:
+        _tell_changes(path, dataset)
     return Run(path, config, dataset, method, at, use_bf16(config.precision, at), step, saved.labeled)
+
+
+def _tell_changes(run: Path, dataset: SegmentationData) -> None:
+    """One line on standard error for how the data of a run changed since it began."""
+    stored = read_stored(run)
+    changed = data_differences(stored, dataset) if stored else []
+    if changed:
+        print(f"warning: the data changed since {run} began: {'; '.join(changed)}", file=sys.stderr)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.random import default_rng
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from tqdm import tqdm
 
@@ -250,9 +250,8 @@ def pretrain(recipe: Recipe) -> Path:
                 log.write(f"{step + 1} {mean:.4f}\n")
     weights = {name: tensor.half().contiguous() for name, tensor in sam.state_dict().items() if name in names}
     path = recipe.out / "sam_mini.safetensors"
-    save_file(
-        weights, path, metadata={key: str(value) for key, value in asdict(recipe).items() if key != "out"}
-    )
+    data = save(weights, metadata={key: str(value) for key, value in asdict(recipe).items() if key != "out"})
+    write_aside(path, lambda file: file.write(data))
     return path
 
 

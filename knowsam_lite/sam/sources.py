@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Protocol
 
-from knowsam_lite.downloads import fetch, file_sha256
+from knowsam_lite.downloads import cache_folder, fetch, file_sha256
 from knowsam_lite.errors import UserError
 
 
@@ -43,9 +43,7 @@ class Published:
     @property
     def path(self) -> Path:
         """Where the file is or will be."""
-        import pooch
-
-        return Path(pooch.os_cache("knowsam_lite")) / "weights" / self.url.rsplit("/", 1)[-1]
+        return cache_folder() / "weights" / self.url.rsplit("/", 1)[-1]
 
     def find(self, teacher: str) -> Path:
         command = f"run `knowsam-lite weights {teacher}`"

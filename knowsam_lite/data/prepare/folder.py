@@ -26,16 +26,17 @@ from tqdm.auto import tqdm
 from knowsam_lite.data.folder import SegmentationFolder
 from knowsam_lite.data.layout import COLUMNS
 from knowsam_lite.data.prepare.alike import grouped
-from knowsam_lite.data.prepare.obtain import cache_folder, obtain
+from knowsam_lite.data.prepare.obtain import obtain
 from knowsam_lite.data.prepare.pool import each
 from knowsam_lite.data.prepare.recipe import Item, Recipe
-from knowsam_lite.data.prepare.sheet import contact_sheet
 from knowsam_lite.data.prepare.size import Size
+from knowsam_lite.data.sheet import contact_sheet
 from knowsam_lite.data.slices import SUFFIXES, is_volume
 from knowsam_lite.data.split import assign_splits, choose_labeled
 from knowsam_lite.data.unpack import unpack
+from knowsam_lite.downloads import cache_folder
 from knowsam_lite.errors import UserError
-from knowsam_lite.files import write_text
+from knowsam_lite.files import beside, write_text, writing
 
 VERBATIM = (".png", ".jpg", ".jpeg")  # copied byte for byte where nothing is resized
 
@@ -78,8 +79,10 @@ class _Converted:
 def prepare(recipe: Recipe, request: Request) -> Prepared:
     """Make the folder `request.out`, or reuse one from the same request. UserError leaves it unchanged."""
     out = request.out.absolute()
-    with _writable(out), _alone(out):
-        aside = out.with_name(f".{out.name}.part")
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    with writing(out), _alone(out):
+        aside = beside(out, "part")
         shutil.rmtree(aside, ignore_errors=True)
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             return _found(recipe, request, out)
@@ -97,26 +100,12 @@ def prepare(recipe: Recipe, request: Request) -> Prepared:
 
 
 @contextmanager
-def _writable(out: Path) -> Iterator[None]:
-    """Creates the parent folder and turns any OSError into a one-line UserError."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        where = f" at {error.filename}" if error.filename else ""
-        raise UserError(
-            f"found {out} not writable ({error.strerror or error}{where}), expected a place with room: "
-            "choose another --out"
-        ) from None
-
-
-@contextmanager
 def _alone(out: Path) -> Iterator[None]:
     """Holds the lock of the folder; waits, and says so, while another process holds it.
 
     The lock file is removed once the folder exists: later processes find it and only read it.
     """
-    path = out.with_name(f".{out.name}.lock")
+    path = beside(out, "lock")
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
@@ -155,8 +144,8 @@ def _found(recipe: Recipe, request: Request, out: Path) -> Prepared:
         same = False
     if not same:
         raise UserError(
-            f"found files in {out} that this command did not make, expected a new or empty folder: choose "
-            "another --out or delete it"
+            f"found files in {out} that this command did not make, or not of these files as they are now, "
+            "expected a new or empty folder: choose another --out or delete it"
         )
     data = SegmentationFolder(out)
     value, chosen = _labeled(recipe, request, data)

@@ -5,18 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from knowsam_lite.data.prepare.recipe import Source
+from knowsam_lite.deprecated import old_names
 from knowsam_lite.downloads import fetch, file_sha256
 from knowsam_lite.errors import UserError
 from knowsam_lite.files import write_text
 
-
-def cache_folder() -> Path:
-    """Where downloads are kept: KNOWSAM_LITE_CACHE, or the user's cache folder."""
-    if chosen := os.environ.get("KNOWSAM_LITE_CACHE"):
-        return Path(chosen)
-    import pooch
-
-    return Path(pooch.os_cache("knowsam_lite"))
+__getattr__ = old_names(__name__)
 
 
 def obtain(sources: Sequence[Source], given: Sequence[Path], cache: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from multiprocessing import connection, get_context, parent_process
 from typing import TypeVar
 
 from knowsam_lite.errors import UserError
+from knowsam_lite.interrupt import ignore
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -49,6 +50,7 @@ def _prepare_worker() -> None:
     """One thread per process, which ends with its parent: a killed parent cannot stop its children."""
     import cv2
 
+    ignore()
     cv2.setNumThreads(1)
     parent = parent_process()
     if parent is not None:

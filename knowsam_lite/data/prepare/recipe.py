@@ -8,7 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from knowsam_lite.data.names import file_stem
+from knowsam_lite.deprecated import old_names
 from knowsam_lite.errors import UserError
+
+__getattr__ = old_names(__name__)
 
 
 @dataclass(frozen=True)
@@ -124,15 +128,10 @@ def _matched(files: Sequence[tuple[str, Path]], rule: Rule) -> Iterator[Item]:
             raise UserError(
                 f"found no mask for {match[0]}, expected a file like {rule.mask}: get the archive again"
             )
-        name = clean(rule.id.format(**match.groupdict()))
-        group = clean(rule.group.format(**match.groupdict())) if rule.group else name
+        name = file_stem(rule.id.format(**match.groupdict()))
+        group = file_stem(rule.group.format(**match.groupdict())) if rule.group else name
         yield Item(name, group, rule.split, path, tuple(sorted(own)))
 
 
 def _key(match: re.Match[str]) -> tuple[str, ...]:
     return tuple(text.lower() for _, text in sorted(match.groupdict().items()))
-
-
-def clean(name: str) -> str:
-    """The name restricted to characters that every file system allows."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("_.") or "_"

@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,11 +9,14 @@ from pathlib import Path
 
 from knowsam_lite.data.images import SUFFIXES
 from knowsam_lite.data.layout import MASK_ENDINGS
+from knowsam_lite.data.names import distinct, readable
 from knowsam_lite.data.prepare.read import binary_pair, coded_pair, colored_pair, slices
-from knowsam_lite.data.prepare.recipe import Item, Piece, Recipe, clean, relative_files
+from knowsam_lite.data.prepare.recipe import Item, Piece, Recipe, relative_files
 from knowsam_lite.errors import UserError
 
 VOLUMES = (".nii.gz", ".nii")
+CHANNEL = re.compile(r"_\d{4}$")  # how nnU-Net's image names end
+NNUNET = "give nnU-Net's folder with --nnunet instead, "
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Own:
     """How the files are laid out and what their values mean."""
 
     mask_suffix: str = "_mask"  # follows the image's name in its mask's name
+    mask_prefix: str = ""  # precedes it
     classes: tuple[str, ...] = ("background", "object")  # the background first
     values: tuple[str, ...] = ()  # one per class: numbers or #rrggbb; empty: masks are dark and bright
     group: str = ""  # regular expression; its match in a name is the group (a patient, a video)
@@ -47,9 +50,8 @@ def recipe(own: Own, title: str, sources: Sequence[Path]) -> Recipe:
         raise UserError(f"found --group {own.group!r} ({error}), expected a regular expression") from None
     painted = any(text.startswith("#") for text in own.values)
     coded = bool(values) and not painted and max(values) < 256  # then masks keep their values
-    digest = hashlib.sha256(repr((own, [str(path.absolute()) for path in sources])).encode()).hexdigest()
     return Recipe(
-        name=f"own/{digest[:12]}",
+        name=f"own/{digest(own, sources)}",
         title=title,
         classes=own.classes,
         find=partial(find, own=own),
@@ -61,6 +63,18 @@ def recipe(own: Own, title: str, sources: Sequence[Path]) -> Recipe:
         mask_values=tuple(values) if coded else (0, 255) if len(values) < 3 else tuple(range(len(values))),
         keep_volumes=coded,
     )
+
+
+def digest(settings: object, sources: Sequence[Path]) -> str:
+    """A short hash of settings and of the names, sizes and times of change of all files they apply to."""
+    state = []
+    for source in sources:
+        files = [path for _, path in relative_files(source)] if source.is_dir() else [source]
+        stats = [path.stat() for path in files if path.exists()]
+        state.append(
+            (str(source.absolute()), [(s.st_size, s.st_mtime_ns) for s in stats], list(map(str, files)))
+        )
+    return hashlib.sha256(repr((settings, state)).encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
 def _value(text: str) -> int:
@@ -83,33 +97,42 @@ def read(item: Item, values: tuple[int, ...], painted: bool) -> Iterator[Piece]:
 def find(roots: tuple[Path, ...], own: Own) -> list[Item]:
     """The pairs in one folder (or archive) or in two, images first; UserError names an unpaired file."""
     endings = (own.mask_suffix, *MASK_ENDINGS) if len(roots) > 1 else (own.mask_suffix,)
-    if len(roots) == 1 and not own.mask_suffix:
+    if len(roots) == 1 and not own.mask_suffix and not own.mask_prefix:
         raise UserError(
             "found one folder and no suffix, expected two folders or a suffix: give --masks or --mask-suffix"
         )
     images, masks = _stems(roots[0]), _stems(roots[-1])
     if len(roots) == 1:
-        masks = {stem: path for stem, path in images.items() if stem.endswith(own.mask_suffix)}
+        masks = {stem: path for stem, path in images.items() if _is_mask(stem, own)}
         images = {stem: path for stem, path in images.items() if stem not in masks}
     if not images:
         raise UserError(
             f"found no image in {roots[0]}, expected files ending in {' '.join(SUFFIXES + VOLUMES)}"
         )
     items = []
+    names = distinct(images)
     for stem, image in images.items():
-        mask = next((masks.pop(stem + end) for end in endings if stem + end in masks), None)
+        folder, slash, name = stem.rpartition("/")
+        wanted = [f"{folder}{slash}{own.mask_prefix}{name}{end}" for end in endings]
+        mask = next((masks.pop(each) for each in wanted if each in masks), None)
         if mask is None:
+            other = NNUNET if CHANNEL.search(stem) else ""
             raise UserError(
-                f"found no mask for {image}, expected {stem}{endings[0]}.* in {roots[-1]}: add it, or say "
-                "with --mask-suffix how masks are named"
+                f"found no mask for {image}, expected {wanted[0]}.* in {roots[-1]}: add it, say with "
+                f"--mask-suffix or --mask-prefix how masks are named, {other}or list the pairs in index.csv"
             )
-        name = clean(stem)
-        items.append(Item(name, _group(own.group, stem, image), "", image, (mask,)))
+        group = group_in(stem, own.group, image) or names[stem]
+        items.append(Item(names[stem], group, "", image, (mask,)))
     if masks:
         lonely = next(iter(masks.values()))
         raise UserError(f"found no image for {lonely}, expected one of that name: add it or delete the mask")
-    _refuse_equal_ids(items)
     return items
+
+
+def _is_mask(stem: str, own: Own) -> bool:
+    """Whether a file beside the images is a mask by its name."""
+    name = stem.rpartition("/")[2]
+    return name.startswith(own.mask_prefix) and name.endswith(own.mask_suffix)
 
 
 def _stems(root: Path) -> dict[str, Path]:
@@ -128,22 +151,12 @@ def _stems(root: Path) -> dict[str, Path]:
     return found
 
 
-def _group(pattern: str, stem: str, image: Path) -> str:
+def group_in(stem: str, pattern: str, image: Path) -> str:
+    """What the pattern finds in a name, "" without a pattern; UserError if it finds nothing."""
     if not pattern:
-        return clean(stem)
+        return ""
     match = re.search(pattern, stem)
-    if not match:
+    found = readable(match[match.lastindex or 0]).strip() if match else ""
+    if not found:
         raise UserError(f"found no {pattern!r} in {stem!r} ({image}), expected the group: correct --group")
-    return clean(match[match.lastindex or 0])
-
-
-def _refuse_equal_ids(items: Sequence[Item]) -> None:
-    """UserError for names that differ only in characters not every file system allows: they would collide."""
-    stems = defaultdict(list)
-    for item in items:
-        stems[item.id.casefold()].append(item.image.name)
-    for names in stems.values():
-        if len(names) > 1:
-            raise UserError(
-                f"found the names {' and '.join(names)}, expected names that differ more: rename one"
-            )
+    return found
