@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from knowsam_lite.uncertainty import entropy_map
 from knowsam_lite.parallel.ranks import whole_batch
+from knowsam_lite.uncertainty import entropy_map
 
 UNKNOWN = -1  # label of a pixel whose class is not known
 

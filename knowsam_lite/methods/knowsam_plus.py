@@ -14,10 +14,10 @@ from knowsam_lite.methods.ema import update_ema
 from knowsam_lite.methods.fixmatch import SPAN, boxes, masked_cross_entropy
 from knowsam_lite.methods.knowsam import KnowSAM
 from knowsam_lite.methods.multi_view import mutual_terms
+from knowsam_lite.parallel.ranks import whole_batch
 from knowsam_lite.sam import SamTeacher
 from knowsam_lite.sam.prompts import roughen
 from knowsam_lite.students import StudentOutput
-from knowsam_lite.parallel.ranks import whole_batch
 
 RISE = 0.25  # fraction of the run, after `labels_first`, in which all unlabelled terms rise
 ENTROPY = 0.1  # largest weight of the entropy term

@@ -11,8 +11,8 @@ from knowsam_lite.config import Config
 from knowsam_lite.data.sampler import Batch
 from knowsam_lite.deprecated import old_names
 from knowsam_lite.losses import supervised_loss
-from knowsam_lite.parallel.ranks import whole_batch
 from knowsam_lite.methods.base import Method, ramp
+from knowsam_lite.parallel.ranks import whole_batch
 from knowsam_lite.subnets import WIDTHS, UNet
 
 __getattr__ = old_names(__name__)

@@ -1,8 +1,8 @@
 """What the processes of one training exchange; with one process every function here changes nothing.
 
-Each process, a rank, computes the losses of its share of the batch. Most are means over pixels, whose mean over
-the ranks is that of the whole batch; for the others there is `whole_batch`. The mean of all gradients over
-the ranks is then the gradient of the whole batch's loss.
+Each process, a rank, computes the losses of its share of the batch. Most are means over pixels, whose mean
+over the ranks is that of the whole batch; for the others there is `whole_batch`. The mean of all gradients
+over the ranks is then the gradient of the whole batch's loss.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -39,8 +39,8 @@ def together() -> Iterator[None]:
     except RuntimeError as error:  # gloo and NCCL raise their own kinds of it
         reason = str(error).splitlines()[0][:80]
         raise UserError(
-            f"found no answer of another process ({reason}), expected all {size()} of them: see why it ended, "
-            "then go on with --resume"
+            f"found no answer of another process ({reason}), expected all {size()} of them: see why it "
+            "ended, then go on with --resume"
         ) from None
 
 
@@ -54,7 +54,7 @@ class _Gathered(torch.autograd.Function):
         return torch.cat(shares)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
         own = grad[rank() * ctx.count : (rank() + 1) * ctx.count]
         return size() * own  # every rank has the whole loss, and `average_gradients` divides by their number
 
@@ -72,7 +72,7 @@ def whole_batch(loss: Callable[P, Tensor]) -> Callable[P, Tensor]:
             return loss(*args, **options)
         _WHOLE.append(loss)
         try:
-            return loss(*[_all(one) for one in args], **{k: _all(v) for k, v in options.items()})  # type: ignore
+            return loss(*[_all(one) for one in args], **{k: _all(v) for k, v in options.items()})
         finally:
             _WHOLE.pop()
 
