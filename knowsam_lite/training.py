@@ -2,9 +2,10 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,13 +21,14 @@ from knowsam_lite.deprecated import old_names
 from knowsam_lite.encoders.nets import share_batchnorm
 from knowsam_lite.errors import UserError
 from knowsam_lite.evaluation import mean_dice, score_split
-from knowsam_lite.fast.training import speed_up, while_training
+from knowsam_lite.fast.training import compile_students, same_bits, speed_up, while_training
 from knowsam_lite.files import in_shell, write_text, writing
 from knowsam_lite.machine import describe, peak_memory
 from knowsam_lite.methods import Method
 from knowsam_lite.parallel import ranks
 from knowsam_lite.runs import log
 from knowsam_lite.runs.checkpoints import Progress, load_last, random_state, save_best, save_last
+from knowsam_lite.runs.loggers import row_logger
 from knowsam_lite.runs.provenance import require_same, store
 from knowsam_lite.runs.run import Run, build_method, choose_device, use_bf16
 from knowsam_lite.subnets import check_size
@@ -38,15 +40,23 @@ class Trainer:
     """Trains one method on one data set into one run folder.
 
     `dataset`: anything with the members of `SegmentationData`. `method`: by default the one that `config`
-    names. After `fit`, `method` holds the last weights and the run folder `config.json`, `log.jsonl`,
-    `last.pt` and, where there are val masks, `best.safetensors`. Raises UserError for data that cannot be
-    trained on and for an output folder that is in use.
+    names. `on_row`: called with every row of the log, for a logger of your own. After `fit`, `method` holds
+    the last weights and the run folder `config.json`, `log.jsonl`, `last.pt` and, where there are val masks,
+    `best.safetensors`. Raises UserError for data that cannot be trained on and for an output folder that is
+    in use.
 
     With several processes (`knowsam_lite.parallel`) each takes its part of every batch; the first one writes.
     """
 
-    def __init__(self, dataset: SegmentationData, config: Config, method: Method | None = None):
+    def __init__(
+        self,
+        dataset: SegmentationData,
+        config: Config,
+        method: Method | None = None,
+        on_row: Callable[[dict[str, Any]], None] | None = None,
+    ):
         self.dataset, self.config, self.run = dataset, config, Path(config.out)
+        self.on_row = on_row or row_logger(config.logger, self.run)
         check_size(config.image_size, config.image_size)
         self.device = choose_device(config.device)
         self.bf16 = use_bf16(config.precision, self.device)
@@ -56,6 +66,8 @@ class Trainer:
         )
         if ranks.size() > 1 and self.device.type == "cuda":
             self.method = share_batchnorm(self.method)
+        if config.compile:
+            compile_students(self.method)
         speed_up(self.method, config.image_size, self.device, self.bf16)
         if self.method.uses_unlabeled and config.batch_unlabeled < 1:
             raise UserError(
@@ -132,6 +144,7 @@ class Trainer:
         hidden = not progress or ranks.rank() > 0
         with (
             while_training(self.method),
+            same_bits(config.deterministic),
             interrupt.Interrupt().listening() as stop,
             tqdm(ahead, self.method.name, len(steps), disable=hidden, dynamic_ncols=True) as bar,
         ):
@@ -196,6 +209,7 @@ class Trainer:
         path = self.run / "log.jsonl"
         with writing(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+        self.on_row(row)
 
     def log(self, seconds: float) -> float:
         """Read the window, write it to the log and return the mean total loss."""
