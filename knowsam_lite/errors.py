@@ -29,7 +29,7 @@ def exit_code(command: Callable[[], int]) -> int:
         except BrokenPipeError:
             return 0
         except KeyboardInterrupt as stop:
-            return _say(f"stopped: {stop or 'what was complete is kept'}", 130)
+            return _say(f"stopped: {str(stop) or 'what was complete is kept'}", 130)
         except UserError as error:
             return _say(f"error: {' '.join(str(error).splitlines())}", 2)
         except OSError as error:

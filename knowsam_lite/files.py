@@ -50,8 +50,8 @@ def write_aside(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file (UTF-8) as `write_aside` does; a name that is no Unicode keeps its bytes."""
-    data = text.encode("utf-8", "surrogateescape")
+    """Write a text file (UTF-8) as `write_aside` does; what is no Unicode in a name appears as \\udcfc."""
+    data = text.encode("utf-8", "backslashreplace")
     write_aside(path, lambda file: file.write(data))
 
 

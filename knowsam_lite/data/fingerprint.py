@@ -105,7 +105,8 @@ def _stamp(record: Record) -> str:
 
 
 def _stat(path: Path) -> os.stat_result | None:
+    """None where there is no such file, as in a data set that makes its images."""
     try:
-        return path.stat()
-    except OSError:
+        return os.stat(path)
+    except (OSError, TypeError, ValueError):
         return None

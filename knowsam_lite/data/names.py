@@ -12,9 +12,8 @@ DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{i}" for port in ("COM", "LPT")
 
 
 def readable(name: str) -> str:
-    """A file's name as text: accents composed (Unicode NFC), and a byte that is no UTF-8 as \\xfc."""
-    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return unicodedata.normalize("NFC", text)
+    """A file's name as text: accents composed (Unicode NFC), and what is no Unicode as \\udcfc."""
+    return unicodedata.normalize("NFC", name.encode("utf-8", "backslashreplace").decode())
 
 
 def file_stem(name: str) -> str:
@@ -53,4 +52,4 @@ def folded(name: str) -> str:
 
 
 def _hash(name: str) -> str:
-    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]

@@ -74,7 +74,7 @@ def digest(settings: object, sources: Sequence[Path]) -> str:
         state.append(
             (str(source.absolute()), [(s.st_size, s.st_mtime_ns) for s in stats], list(map(str, files)))
         )
-    return hashlib.sha256(repr((settings, state)).encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    return hashlib.sha256(repr((settings, state)).encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
 def _value(text: str) -> int:
