@@ -162,7 +162,7 @@ def test_a_failed_cell_is_shown_and_tried_again(tmp_path, capsys):
     assert main([*bad, "--workers", "1"]) == 2
     main(["compare", "--status", str(out)])
     shown = capsys.readouterr().out
-    assert f"{CELLS} failed" in shown and "image size 24" in shown
+    assert f"{CELLS} failed" in shown and "24 x 24" in shown
 
 
 def test_a_folder_without_a_grid_is_one_line(tmp_path, capsys):

@@ -11,7 +11,8 @@ from pathlib import Path
 from knowsam_lite.files import writing
 
 BUSY = 75  # exit code of a process that found its cell claimed (EX_TEMPFAIL)
-# Seconds without a sign of life after which a process counts as dead; more for a disk that shows changes late.
+# Seconds without a sign of life after which a process counts as dead; more for a disk that shows changes
+# late.
 SILENT = float(os.environ.get("KNOWSAM_LITE_SILENT", "30"))
 
 

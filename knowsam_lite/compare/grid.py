@@ -20,7 +20,7 @@ from knowsam_lite.config import Config
 from knowsam_lite.data.fingerprint import absolute
 from knowsam_lite.data.names import distinct
 from knowsam_lite.errors import UserError
-from knowsam_lite.files import write_text
+from knowsam_lite.files import write_text, writing
 from knowsam_lite.methods import method_named
 
 
@@ -126,6 +126,8 @@ def run_grid(cells: Sequence[Cell], workers: int) -> list[str]:
 def save_grid(cells: Sequence[Cell], baselines: Sequence[str], out: Path) -> None:
     """Write `out`/grid.json, from which other machines join."""
     rows = [{"variant": cell.variant, "config": json.loads(cell.config.to_json())} for cell in cells]
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
     write_text(out / "grid.json", json.dumps({"baselines": list(baselines), "cells": rows}, indent=1))
 
 
