@@ -69,6 +69,9 @@ class Config:
     workers: int = 0  # processes that prepare batches; their number does not change the batches
     log_every: int = 20  # steps between rows of log.jsonl
     val_every: int = 100  # steps between validations, each followed by a save
+    deterministic: bool = False  # on CUDA only operations that give the same bits each time; slower
+    compile: bool = False  # torch.compile for the students; the first step then takes a minute
+    logger: Literal["none", "tensorboard"] = "none"  # also there, besides log.jsonl
 
     def __post_init__(self) -> None:
         for name in (

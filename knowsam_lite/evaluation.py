@@ -81,16 +81,18 @@ def score_split(
     bf16: bool = False,
     distances: bool = True,
     watcher: Watcher | None = None,
+    share: tuple[int, int] = (0, 1),
 ) -> dict[str, list[Case]]:
     """Score each view on each case of a split, in the order of `cases_of(dataset.split(split))`.
 
     All slices of a volume are one case. `distances`: also HD95 and ASD (in the unit that `unit_of` gives),
     not only overlap. `watcher` gets every plane and every case. Pixels whose class is unknown count for
-    nothing: they are background in both. Raises UserError if the split is empty, if a volume's slices differ
-    in size or if a case has no pixel of a known class.
+    nothing: they are background in both. `share` (r, n): only every n-th case, from the r-th on; there may be
+    none. Raises UserError if the split is empty, if a volume's slices differ in size or if a case has no
+    pixel of a known class.
     """
-    cases = cases_of(dataset.split(split))
-    if not cases:
+    cases = dict(list(cases_of(dataset.split(split)).items())[share[0] :: share[1]])
+    if not cases and share[1] == 1:
         others = " or ".join(f"--split {name}" for name in SPLITS if dataset.split(name))
         raise UserError(f"found no {split} images in {dataset.name}, expected some: use {others}")
     in_mm = unit_of(dataset, split) == "mm"

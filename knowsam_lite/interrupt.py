@@ -1,4 +1,4 @@
-"""Ctrl-C stops training between two steps, so that everything can be saved first."""
+"""Ctrl-C or SIGTERM stops training between two steps, so that everything can be saved first."""
 
 import signal
 import threading
@@ -12,13 +12,15 @@ def ignore(*_: object) -> None:
 
 
 class Interrupt:
-    """Ctrl-C asks for a stop after the current step; a second one stops at once."""
+    """Ctrl-C asks for a stop after the current step; a second one stops at once. SIGTERM, which clusters and
+    torchrun send, asks as well, and waits.
+    """
 
     def __init__(self) -> None:
         self.asked = False
 
-    def ask(self, *_: object) -> None:
-        if self.asked:
+    def ask(self, number: int = signal.SIGINT, *_: object) -> None:
+        if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = True
 
@@ -27,8 +29,9 @@ class Interrupt:
         if threading.current_thread() is not threading.main_thread():  # only the main thread gets signals
             yield self
             return
-        before = signal.signal(signal.SIGINT, self.ask)
+        before = {number: signal.signal(number, self.ask) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield self
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)

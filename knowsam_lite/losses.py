@@ -4,17 +4,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from knowsam_lite.parallel.ranks import whole_batch
 from knowsam_lite.uncertainty import entropy_map
 
 UNKNOWN = -1  # label of a pixel whose class is not known
 
 
+@whole_batch
 def cross_entropy(z: Tensor, y: Tensor) -> Tensor:
     """Mean over the known pixels of -log p_y, 0 if there are none. `y` (N, H, W) int64, -1 where unknown."""
     some = (y != UNKNOWN).any()  # without any the mean would be 0 / 0
     return some * F.cross_entropy(z.float(), y.masked_fill(~some, 0), ignore_index=UNKNOWN)
 
 
+@whole_batch
 def dice_loss(z: Tensor, y: Tensor, smooth: float = 1e-5) -> Tensor:
     """1 - soft Dice with squared denominator (Milletari et al., 2016), mean over all C classes, background
     included.
@@ -57,6 +60,7 @@ def distillation_loss(z: Tensor, z_teacher: Tensor, temperature: float = 10.0) -
     return temperature**2 * torch.sum(log_p.exp() * (log_p - log_q), dim=1).mean()
 
 
+@whole_batch
 def supervised_loss(z: Tensor, y: Tensor) -> Tensor:
     """Cross-entropy + soft Dice on the labelled pixels."""
     return cross_entropy(z, y) + dice_loss(z, y)

@@ -2,9 +2,10 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,14 +18,17 @@ from knowsam_lite.data.check import check_for_training
 from knowsam_lite.data.fingerprint import Fingerprint
 from knowsam_lite.data.sampler import Batch, StepBatches, read_ahead
 from knowsam_lite.deprecated import old_names
+from knowsam_lite.encoders.nets import share_batchnorm
 from knowsam_lite.errors import UserError
 from knowsam_lite.evaluation import mean_dice, score_split
-from knowsam_lite.fast.training import speed_up, while_training
+from knowsam_lite.fast.training import compile_students, same_bits, speed_up, while_training
 from knowsam_lite.files import in_shell, write_text, writing
 from knowsam_lite.machine import describe, peak_memory
 from knowsam_lite.methods import Method
+from knowsam_lite.parallel import ranks
 from knowsam_lite.runs import log
-from knowsam_lite.runs.checkpoints import Progress, load_last, save_best, save_last
+from knowsam_lite.runs.checkpoints import Progress, load_last, random_state, save_best, save_last
+from knowsam_lite.runs.loggers import row_logger
 from knowsam_lite.runs.provenance import require_same, store
 from knowsam_lite.runs.run import Run, build_method, choose_device, use_bf16
 from knowsam_lite.subnets import check_size
@@ -36,13 +40,23 @@ class Trainer:
     """Trains one method on one data set into one run folder.
 
     `dataset`: anything with the members of `SegmentationData`. `method`: by default the one that `config`
-    names. After `fit`, `method` holds the last weights and the run folder `config.json`, `log.jsonl`,
-    `last.pt` and, where there are val masks, `best.safetensors`. Raises UserError for data that cannot be
-    trained on and for an output folder that is in use.
+    names. `on_row`: called with every row of the log, for a logger of your own. After `fit`, `method` holds
+    the last weights and the run folder `config.json`, `log.jsonl`, `last.pt` and, where there are val masks,
+    `best.safetensors`. Raises UserError for data that cannot be trained on and for an output folder that is
+    in use.
+
+    With several processes (`knowsam_lite.parallel`) each takes its part of every batch; the first one writes.
     """
 
-    def __init__(self, dataset: SegmentationData, config: Config, method: Method | None = None):
+    def __init__(
+        self,
+        dataset: SegmentationData,
+        config: Config,
+        method: Method | None = None,
+        on_row: Callable[[dict[str, Any]], None] | None = None,
+    ):
         self.dataset, self.config, self.run = dataset, config, Path(config.out)
+        self.on_row = on_row or row_logger(config.logger, self.run)
         check_size(config.image_size, config.image_size)
         self.device = choose_device(config.device)
         self.bf16 = use_bf16(config.precision, self.device)
@@ -50,6 +64,10 @@ class Trainer:
         self.method = (build_method(config, dataset.num_classes) if method is None else method).to(
             self.device
         )
+        if ranks.size() > 1 and self.device.type == "cuda":
+            self.method = share_batchnorm(self.method)
+        if config.compile:
+            compile_students(self.method)
         speed_up(self.method, config.image_size, self.device, self.bf16)
         if self.method.uses_unlabeled and config.batch_unlabeled < 1:
             raise UserError(
@@ -66,8 +84,11 @@ class Trainer:
             labeled_aug=config.labeled_aug,
             unlabeled_aug=config.unlabeled_aug,
             extra_views=self.method.extra_views,
+            share=(ranks.rank(), ranks.size()),
         )
         self.optimizers = self.method.optimizers()
+        groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+        self.learned = list(dict.fromkeys(p for group in groups for p in group["params"]))
         self.base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.step, self.best, self.window = 0, -1.0, log.Window()
         self.began = time.perf_counter()  # of this session, see `fit`
@@ -79,6 +100,9 @@ class Trainer:
 
     def start(self) -> None:
         """Make a new run folder. Raises UserError if it cannot be written or already holds a run."""
+        torch.manual_seed(self.config.seed + (ranks.rank() << 32))  # each process draws noise of its own
+        if ranks.rank():
+            return
         if (self.run / "last.pt").exists():
             raise UserError(
                 f"found a run in {self.run}, expected a new folder: give another --out, or go on with "
@@ -89,14 +113,14 @@ class Trainer:
         write_text(self.run / "config.json", self.config.to_json())
         store(self.run, self.dataset, self.config.data, self.seen)
         write_text(self.run / "log.jsonl", "")
-        torch.manual_seed(self.config.seed)
 
     def resume(self) -> None:
         """Resume exactly from `last.pt`; later rows of the log are dropped, as they will be written again.
 
         Raises UserError naming every setting and everything in the data that is not as it was.
         """
-        require_same(self.run, self.dataset, self.config, self.seen)
+        if ranks.rank() == 0:
+            require_same(self.run, self.dataset, self.config, self.seen)
         saved = load_last(self.run / "last.pt", self.method, self.optimizers)
         if saved.labeled != self.labeled_ids:
             raise UserError(
@@ -104,6 +128,8 @@ class Trainer:
                 "expected the same data: restore it or start again"
             )
         self.step, self.best = saved.step, saved.best
+        if ranks.rank():
+            return
         kept = [json.dumps(row) for row in log.read_log(self.run) if row["step"] <= self.step]
         write_text(self.run / "log.jsonl", "".join(f"{row}\n" for row in kept))
 
@@ -115,10 +141,12 @@ class Trainer:
         steps = range(self.step, config.steps)
         ahead = read_ahead(self.batches, steps, config.workers, self.device.type == "cuda")
         self.method.train()
+        hidden = not progress or ranks.rank() > 0
         with (
             while_training(self.method),
+            same_bits(config.deterministic),
             interrupt.Interrupt().listening() as stop,
-            tqdm(ahead, self.method.name, len(steps), disable=not progress, dynamic_ncols=True) as bar,
+            tqdm(ahead, self.method.name, len(steps), disable=hidden, dynamic_ncols=True) as bar,
         ):
             began = time.perf_counter()
             for batch in bar:
@@ -131,7 +159,7 @@ class Trainer:
                     self.validate()
                     self.save()
                     began = time.perf_counter()
-                if stop.asked:
+                if ranks.any_of(stop.asked):
                     self.save()
                     return False
         return True
@@ -162,6 +190,7 @@ class Trainer:
                 f"found no loss of {self.method.name} with a gradient at step {self.step}, expected one: do "
                 "not detach what is to be learned"
             )
+        ranks.average_gradients(self.learned)
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -175,14 +204,18 @@ class Trainer:
             return next(parts, None)
 
     def write_row(self, row: dict) -> None:
+        if ranks.rank():
+            return
         path = self.run / "log.jsonl"
         with writing(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+        self.on_row(row)
 
     def log(self, seconds: float) -> float:
         """Read the window, write it to the log and return the mean total loss."""
         count = len(self.window.steps)
-        losses = self.window.read()
+        shares = ranks.gathered(self.window.read())
+        losses = {name: sum(share[name] for share in shares) / len(shares) for name in shares[0]}
         self.window = log.Window()
         total = sum(losses.values())
         rate = self.optimizers[0].param_groups[0]["lr"]
@@ -201,15 +234,31 @@ class Trainer:
         """Score the val images, if there are any, and keep the best weights."""
         if not self.dataset.split("val"):
             return
-        scores = score_split(
-            self.method, self.dataset, "val", self.config.image_size, self.device, self.bf16, distances=False
+        self.share_statistics()
+        share = score_split(
+            self.method,
+            self.dataset,
+            "val",
+            self.config.image_size,
+            self.device,
+            self.bf16,
+            distances=False,
+            share=(ranks.rank(), ranks.size()),
         )
+        shares = ranks.gathered(share)
+        scores = {view: ranks.interleaved([each.get(view, []) for each in shares]) for view in shares[0]}
         dice = {view: mean_dice(cases) for view, cases in scores.items()}
         self.write_row({"kind": "val", "step": self.step, "dice": dice})
         chosen = dice[self.method.prediction_view]
         if chosen > self.best:
             self.best = chosen
-            save_best(self.run / "best.safetensors", self.method, self.step)
+            if ranks.rank() == 0:
+                save_best(self.run / "best.safetensors", self.method, self.step)
+
+    def share_statistics(self) -> None:
+        """Give all processes the mean of their BatchNorms' statistics, each of its part of the images."""
+        trained = self.method.trained_state()
+        ranks.average_buffers(b for name, b in self.method.named_buffers() if name in trained)
 
     def save(self) -> None:
         """Save the state after the last step, once every loss so far is known to be finite.
@@ -217,8 +266,12 @@ class Trainer:
         Logs this session's time and peak memory so far.
         """
         self.window.read()
+        self.share_statistics()
+        states = ranks.gathered(random_state())  # and no rank has met a loss that is not finite
+        if ranks.rank():
+            return
         progress = Progress(self.step, self.best, self.labeled_ids)
-        save_last(self.run / "last.pt", self.method, self.optimizers, progress)
+        save_last(self.run / "last.pt", self.method, self.optimizers, progress, states)
         seconds, memory = time.perf_counter() - self.began, peak_memory(self.device)
         row = {"kind": "saved", "step": self.step, "seconds": seconds, "peak_memory_bytes": memory}
         self.write_row(row)

@@ -8,7 +8,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1] / "knowsam_lite"
 # Files and folders of the package, lowest first: each imports from those above it in this list alone.
 LAYERS = (
-    *("deprecated", "errors", "files", "downloads", "colors", "machine", "interrupt", "config"),
+    *("deprecated", "errors", "files", "downloads", "colors", "machine", "interrupt", "config", "parallel"),
     *("metrics", "calibration", "uncertainty", "subnets", "decoders", "aggregation", "students"),
     *(
         "losses",

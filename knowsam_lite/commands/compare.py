@@ -1,12 +1,16 @@
 """`knowsam-lite compare`: methods x data sets x seeds, and one table."""
 
+import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
+
+if TYPE_CHECKING:
+    from knowsam_lite.compare import Cell
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,11 @@ class GridOptions:
     precision: Literal["auto", "fp32", "bf16"] | None = None  # instead of the budget's; bf16 on CPUs with AMX
     workers: int = 2  # one-thread processes
     report: bool = False  # train nothing, only report finished runs
+    cluster: Literal["none", "slurm", "local"] = "none"  # send --jobs jobs that train the cells, and return
+    jobs: int = 4  # of --cluster: how many at a time
+    hours: float = 24.0  # of --cluster: longest time of a job
+    gpus: int = 1  # of --cluster: for each job
+    partition: str = ""  # of --cluster slurm
 
 
 @dataclass(frozen=True)
@@ -41,17 +50,40 @@ class CompareOptions(GridOptions):
 
 def compare(arguments: Sequence[str]) -> int:
     """train methods x data sets x seeds and print one table"""
+    if {"--join", "--status"} & {argument.partition("=")[0] for argument in arguments}:
+        return of_begun(arguments)
     options = tyro.cli(CompareOptions, args=arguments, prog="knowsam-lite compare")
     names = [name for part in options.methods for name in part.split(",") if name]
     return run(options, {name: {"method": name} for name in names}, options.baselines, options.out)
+
+
+def of_begun(arguments: Sequence[str]) -> int:
+    """`--join FOLDER` and `--status FOLDER`: a grid that was begun, whose options are in its folder."""
+    from knowsam_lite.compare.grid import load_grid
+    from knowsam_lite.compare.status import status
+
+    choice = argparse.ArgumentParser("knowsam-lite compare", allow_abbrev=False)
+    what = choice.add_mutually_exclusive_group()
+    what.add_argument("--join", type=Path, metavar="FOLDER", help="take its cells until none is left")
+    what.add_argument("--status", type=Path, metavar="FOLDER", help="say where this grid stands")
+    choice.add_argument("--workers", type=int, default=2, help="of --join: one-thread processes")
+    options = choice.parse_args(arguments)
+    cells, baselines = load_grid(options.status or options.join)
+    if options.status:
+        print(status(cells))
+        return 0
+    return trained_and_reported(cells, baselines, options.join, options.workers)
 
 
 def run(
     options: GridOptions, variants: Mapping[str, Mapping[str, Any]], baselines: Sequence[str], out: Path
 ) -> int:
     """Run a grid of variants and write its results; exit code 2 if a run failed."""
-    from knowsam_lite.compare import changed_cells, grid, markdown, read_blocks, run_grid, write_leaderboard
+    from knowsam_lite.compare import grid
+    from knowsam_lite.compare.cluster import Jobs, submit
+    from knowsam_lite.compare.grid import save_grid
     from knowsam_lite.config import BUDGETS
+    from knowsam_lite.files import in_shell
 
     given = {
         name: getattr(options, name) for name in ("steps", "image_size", "teacher", "checkpoint", "precision")
@@ -59,8 +91,22 @@ def run(
     changes = {name: value for name, value in given.items() if value is not None}
     base = replace(BUDGETS[options.budget], out=out, **changes)
     cells = grid(base, options.data, options.labeled, variants, range(options.seeds))
+    if not options.report:
+        save_grid(cells, baselines, out)
+    if options.cluster != "none":
+        jobs = Jobs(options.cluster, options.jobs, options.hours, options.gpus, partition=options.partition)
+        names = [str(job.job_id) for job in submit(out, jobs)]
+        print(f"sent {len(names)} jobs ({', '.join(names)}): knowsam-lite compare --status {in_shell(out)}")
+        return 0
+    return trained_and_reported(cells, baselines, out, 0 if options.report else options.workers)
+
+
+def trained_and_reported(cells: "list[Cell]", baselines: Sequence[str], out: Path, workers: int) -> int:
+    """Train what is not done with so many workers, 0 for none, then print and write the results."""
+    from knowsam_lite.compare import changed_cells, markdown, read_blocks, run_grid, write_leaderboard
+
     changed = changed_cells(cells)
-    failures = [*changed.values(), *([] if options.report else run_grid(cells, options.workers))]
+    failures = [*changed.values(), *(run_grid(cells, workers) if workers else [])]
     blocks = read_blocks(cells, changed)
     if blocks:
         print(markdown(blocks, baselines))

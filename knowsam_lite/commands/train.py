@@ -124,12 +124,24 @@ def _fitted(config: "Config", minutes: float) -> "Config":
 
 
 def _train(config: "Config", resume: bool) -> int:
+    """Train alone, or as one of the processes that torchrun started."""
+    from knowsam_lite.parallel.start import joined
+
+    with joined():
+        return _trained(config, resume)
+
+
+def _trained(config: "Config", resume: bool) -> int:
     from knowsam_lite.data import is_synthetic, open_dataset
+    from knowsam_lite.parallel import ranks
     from knowsam_lite.report.write import table, write_report
     from knowsam_lite.training import Trainer
 
     dataset = open_dataset(config.data, config.image_size, config.val, config.test)
     trainer = Trainer(dataset, config)
+    if ranks.rank() > 0:  # the first process looks at the data, talks, writes and scores
+        (trainer.resume if resume else trainer.start)()
+        return 0 if trainer.fit() else 130
     _ = trainer.seen  # what is wrong with the data is said first
     counts = {split: len(dataset.split(split)) for split in ("train", "val", "test")}
     trained = sum(p.numel() for p in trainer.method.parameters() if p.requires_grad)
@@ -137,8 +149,9 @@ def _train(config: "Config", resume: bool) -> int:
         f"{dataset.name}: {len(trainer.labeled_ids)} of {counts['train']} training images labelled, "
         f"{counts['val']} val, {counts['test']} test; {dataset.num_classes} classes"
     )
+    many = f" in {ranks.size()} processes" if ranks.size() > 1 else ""
     print(
-        f"{config.method}: {trained / 1e6:.1f} M trained parameters on {trainer.device}, "
+        f"{config.method}: {trained / 1e6:.1f} M trained parameters on {trainer.device}{many}, "
         f"{config.steps} steps -> {trainer.run}"
     )
     if trainer.method.note:

@@ -6,12 +6,12 @@ from dataclasses import replace
 from statistics import median
 
 import torch
-from filelock import FileLock
 
+from knowsam_lite.compare.claims import BUSY, Claims
 from knowsam_lite.config import Config
 from knowsam_lite.data import open_dataset
 from knowsam_lite.errors import exit_code
-from knowsam_lite.files import beside, write_text, writing
+from knowsam_lite.files import write_text
 from knowsam_lite.machine import peak_memory
 from knowsam_lite.report.write import score_run
 from knowsam_lite.runs.checkpoints import load_best
@@ -20,18 +20,8 @@ from knowsam_lite.training import Trainer
 
 
 def run(config: Config) -> bool:
-    """Train, or resume, and write scores.json; False if Ctrl-C stopped it before. Raises UserError.
-
-    Waits while another process trains the same cell, as one does whose grid was killed.
-    """
+    """Train, or resume, and write scores.json; False if Ctrl-C stopped it before. Raises UserError."""
     torch.set_num_threads(1)
-    with writing(config.out):
-        config.out.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(beside(config.out, "lock")):
-            return (config.out / "scores.json").exists() or _train(config)
-
-
-def _train(config: Config) -> bool:
     trainer = Trainer(open_dataset(config.data, config.image_size, config.val, config.test), config)
     if (config.out / "last.pt").exists():
         trainer.resume()
@@ -66,8 +56,12 @@ def main() -> int:
 
 
 def _main() -> int:
-    if run(Config.from_json(sys.stdin.read())):
-        return 0
+    config = Config.from_json(sys.stdin.read())
+    with Claims().held(config.out) as mine:
+        if not mine:
+            return BUSY
+        if (config.out / "scores.json").exists() or run(config):
+            return 0
     print("error: stopped, and saved", file=sys.stderr)
     return 130
 

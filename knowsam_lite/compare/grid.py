@@ -1,21 +1,26 @@
 """The grid of runs, each in its own one-thread process; finished runs are not repeated."""
 
+import json
 import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
 
+from knowsam_lite.compare.claims import BUSY, Claims
 from knowsam_lite.config import Config
 from knowsam_lite.data.fingerprint import absolute
 from knowsam_lite.data.names import distinct
 from knowsam_lite.errors import UserError
+from knowsam_lite.files import write_text, writing
 from knowsam_lite.methods import method_named
 
 
@@ -66,7 +71,10 @@ def slug(name: str) -> str:
 
 
 def run_cell(cell: Cell) -> str:
-    """Train and score one cell in its own process, or resume it; returns its error, "" if none."""
+    """Train and score one cell in its own process, or resume it; returns its error, "" if none.
+
+    A cell that another process trains is left to it.
+    """
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "knowsam_lite.compare.cell"],
@@ -76,26 +84,63 @@ def run_cell(cell: Cell) -> str:
         errors="backslashreplace",
         env={**os.environ, **threads},
     )
-    if done.returncode == 0:
+    failed = cell.config.out / "failed.txt"
+    if done.returncode in (0, BUSY):
+        failed.unlink(missing_ok=True)
         return ""
     lines = done.stderr.strip().splitlines()
-    return lines[-1].removeprefix("error: ") if lines else f"the process ended with code {done.returncode}"
+    failure = lines[-1].removeprefix("error: ") if lines else f"the process ended with code {done.returncode}"
+    with suppress(UserError):  # it may be the disk that failed
+        write_text(failed, f"{failure}\n")
+    return failure
 
 
 def run_grid(cells: Sequence[Cell], workers: int) -> list[str]:
-    """Run the cells that are not done, `workers` at a time; a failed cell does not stop the others.
+    """Run the cells that are not done, `workers` at a time, until all are; a failed one does not stop others.
 
-    Returns a line for each failure.
+    Other processes and machines may work on the same cells: each is trained by one at a time, and one whose
+    process died is taken over. Returns a line for each failure.
     """
-    waiting = [cell for cell in cells if not cell.scores.exists()]
-    failures = []
-    with ThreadPoolExecutor(workers) as pool:
-        try:
-            bar = tqdm(pool.map(run_cell, waiting), "grid", len(cells), initial=len(cells) - len(waiting))
-            for cell, failure in zip(waiting, bar, strict=True):
-                if failure:
-                    failures.append(f"{cell.config.out}: {failure}")
-        except KeyboardInterrupt:  # the running cells receive it, too, and save; start no others
-            pool.shutdown(cancel_futures=True)
-            raise KeyboardInterrupt("the same command resumes the grid") from None
-    return failures
+    claims = Claims()
+    failures: dict[Cell, str] = {}
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        tqdm(desc="grid", total=len(cells), dynamic_ncols=True) as bar,
+    ):
+        while waiting := [cell for cell in cells if not cell.scores.exists() and cell not in failures]:
+            free = [cell for cell in waiting if not claims.owner(cell.config.out)]
+            bar.update(len(cells) - len(waiting) - bar.n)
+            try:
+                for cell, failure in zip(free, pool.map(run_cell, free), strict=True):
+                    if failure:
+                        failures[cell] = f"{cell.config.out}: {failure}"
+                    bar.update(cell.scores.exists())
+                if not free:
+                    time.sleep(claims.beat)
+            except KeyboardInterrupt:  # the running cells receive it, too, and save; start no others
+                pool.shutdown(cancel_futures=True)
+                raise KeyboardInterrupt("the same command resumes the grid") from None
+    return list(failures.values())
+
+
+def save_grid(cells: Sequence[Cell], baselines: Sequence[str], out: Path) -> None:
+    """Write `out`/grid.json, from which other machines join."""
+    rows = [{"variant": cell.variant, "config": json.loads(cell.config.to_json())} for cell in cells]
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    write_text(out / "grid.json", json.dumps({"baselines": list(baselines), "cells": rows}, indent=1))
+
+
+def load_grid(out: Path) -> tuple[list[Cell], list[str]]:
+    """The cells and baselines of `save_grid`. Raises UserError if there is no grid."""
+    path = out / "grid.json"
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        cells = [Cell(row["variant"], Config.from_json(json.dumps(row["config"]))) for row in saved["cells"]]
+        return cells, saved["baselines"]
+    except FileNotFoundError:
+        raise UserError(
+            f"found no {path}, expected the grid that `compare` began: check the folder"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"found {path} damaged ({error}), expected a grid: give `compare` again") from None

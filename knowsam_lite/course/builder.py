@@ -53,9 +53,10 @@ def first_cell(root: Path) -> str:
 
 
 def library_source(address: str) -> str:
-    """The source of a function or class of the library."""
+    """The source of a function or class of the library, without its decorators."""
     module, _, name = address.rpartition(".")
-    return inspect.getsource(getattr(importlib.import_module(module), name)).rstrip()
+    source = inspect.getsource(getattr(importlib.import_module(module), name))
+    return re.sub(r"\A(@.*\n)+", "", source).rstrip()
 
 
 def solution(source: Path, root: Path) -> NotebookNode:

@@ -27,6 +27,7 @@ GROUPS = {
     ),
     "Data": ("data", "downloads"),
     "Speed": ("fast",),
+    "Several processes": ("parallel",),
     "The authors' behavior": ("official",),
     "Course": ("course",),
     "Infrastructure": (*("config", "errors", "files", "colors", "machine", "deprecated", "cli", "commands"),),

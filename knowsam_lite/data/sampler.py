@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 import torch
@@ -63,7 +64,8 @@ class StepBatches(Dataset):
     `labeled_ids` are the training images whose masks are read; the other training images are the unlabelled
     stream, and their masks are never opened. `size` is in pixels; `labeled_aug` and `unlabeled_aug` name
     kinds of `Augment`. `extra_views` of the unlabelled images: 1 adds the weak view, 2 also a second strong
-    one. `read_ahead` yields the batches of several steps.
+    one. `share` (r, n): only part r of n equal parts of each half, for process r of n. `read_ahead` yields
+    the batches of several steps.
     UserError if nothing is labelled, an id is not a training image with a mask, or there are too few images.
     """
 
@@ -79,6 +81,7 @@ class StepBatches(Dataset):
         labeled_aug: str = "weak",
         unlabeled_aug: str = "weak",
         extra_views: int = 0,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         train = dataset.split("train")
         labeled = [record for record in train if record.id in labeled_ids]
@@ -89,6 +92,7 @@ class StepBatches(Dataset):
         self.streams = Stream(labeled, seed, 0), Stream(unlabeled, seed, 1)
         self.augments = Augment(labeled_aug, size), Augment(unlabeled_aug, size)
         self.extra_views = extra_views
+        self.places = part_of(batch_labeled, *share), part_of(batch_unlabeled, *share, first=batch_labeled)
         self.weaken, self.recolor = Augment("weak", size), Augment("color", size)
         self._cache: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}
         self._cached_bytes = 0
@@ -96,7 +100,7 @@ class StepBatches(Dataset):
     def __getitem__(self, step: int) -> Batch:
         images, labels, ids = [], [], []
         extra: list[list[torch.Tensor]] = [[] for _ in range(self.extra_views)]
-        for place in range(self.batch_labeled + self.batch_unlabeled):
+        for place in chain(*self.places):
             labeled = place < self.batch_labeled
             if labeled:
                 record = self.streams[0][step * self.batch_labeled + place]
@@ -114,7 +118,7 @@ class StepBatches(Dataset):
             labels.append(torch.full((self.size, self.size), -1) if y is None else y)
             ids.append(record.id)
         seen = [torch.stack(found) for found in extra]
-        return Batch(torch.stack(images), torch.stack(labels), self.batch_labeled, ids, *seen)
+        return Batch(torch.stack(images), torch.stack(labels), len(self.places[0]), ids, *seen)
 
     def _load(self, record: Record, labeled: bool) -> tuple[np.ndarray, np.ndarray | None]:
         """Image and, only if labelled, mask at `size`, decoded once as long as the cache has room."""
@@ -127,6 +131,17 @@ class StepBatches(Dataset):
             self._cache[record.id] = (image, mask)
             self._cached_bytes += needed
         return image, mask
+
+
+def part_of(count: int, number: int, of: int, first: int = 0) -> range:
+    """The places of part `number` of `of` equal parts of `count` images, which begin at `first`."""
+    if count % of:
+        raise UserError(
+            f"found {count} images in one half of the batch for {of} processes, expected a multiple of {of}: "
+            "change --batch-labeled and --batch-unlabeled, or the number of processes"
+        )
+    size = count // of
+    return range(first + number * size, first + (number + 1) * size)
 
 
 class _Handed(Dataset):

@@ -1,6 +1,7 @@
 """A student with a start: an ImageNet encoder, a decoder, and the encoder's normalization inside."""
 
 from collections.abc import Callable
+from typing import TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from knowsam_lite.encoders.weights import load_weights, normalization, timm_name
 from knowsam_lite.errors import UserError
 from knowsam_lite.subnets import as_image
 
+Module = TypeVar("Module", bound=nn.Module)
 STRIDE = 32  # what the deepest features of an encoder are smaller by
 # The decoders by name: their class in segmentation_models_pytorch, and how figures call the whole net.
 DECODERS = {
@@ -73,3 +75,12 @@ class PretrainedNet(nn.Module):
             features = [change(f) for f in features]
         z = self.net.segmentation_head(self.net.decoder(features))
         return z[..., :height, :width] if right or below else z
+
+
+def share_batchnorm(method: Module) -> Module:
+    """`method` with BatchNorms whose statistics are those of the images of all processes, on CUDA."""
+    if any(isinstance(part, PretrainedNet) for part in method.modules()):
+        from timm.layers import convert_sync_batchnorm  # keeps the activation that timm puts in the norm
+
+        return cast(Module, convert_sync_batchnorm(method))
+    return cast(Module, nn.SyncBatchNorm.convert_sync_batchnorm(method))

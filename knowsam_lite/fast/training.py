@@ -1,17 +1,21 @@
 """The trainer's entry point to everything that makes a training step faster or smaller on a CPU."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import nn
 
+from knowsam_lite.aggregation import HybridAggregation
+from knowsam_lite.encoders import PretrainedNet
 from knowsam_lite.fast.allocator import freed_memory_kept
 from knowsam_lite.fast.checkpointing import checkpoint_activations
 from knowsam_lite.fast.folding import channels_last
 from knowsam_lite.fast.frozen_linear import multiply_with_onednn
 from knowsam_lite.fast.patching import has_avx512, restore_forward
 from knowsam_lite.fast.weight_gradient import gradients_by_products
+from knowsam_lite.subnets import UNet, VNet
 
 # Pixels a side from which activations are large enough to recompute, and SAM's matrix products large enough
 # to gain from oneDNN. Channels-last saves a seventh of a step at 256 px, little at 64; in bf16 it pays at any
@@ -45,3 +49,30 @@ def while_training(method: nn.Module) -> Iterator[None]:
             yield
     finally:
         restore_forward(method)
+
+
+def compile_students(method: nn.Module) -> None:
+    """Have PyTorch compile the networks that learn, in place, at their first use; their names stay."""
+    for part in method.modules():
+        if isinstance(part, UNet | VNet | PretrainedNet | HybridAggregation):
+            part.compile()
+
+
+@contextmanager
+def same_bits(wanted: bool) -> Iterator[None]:
+    """Within the context, if `wanted`, operations with a random order of summation on a GPU are replaced.
+
+    Raises RuntimeError, as PyTorch does, for an operation without such a version.
+    """
+    if not wanted:
+        yield
+        return
+    before, fastest = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS wants it said before its first use
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.backends.cudnn.benchmark = fastest

@@ -14,6 +14,7 @@ from knowsam_lite.data.sampler import Batch
 from knowsam_lite.deprecated import old_names
 from knowsam_lite.losses import UNKNOWN, dice_loss
 from knowsam_lite.methods.base import Method, ramp
+from knowsam_lite.parallel.ranks import whole_batch
 
 __getattr__ = old_names(__name__)
 
@@ -44,6 +45,7 @@ def signed_distances(y: Tensor, num_classes: int) -> Tensor:
     return torch.from_numpy(np.array(maps)).to(y.device)
 
 
+@whole_batch
 def distance_loss(d: Tensor, y: Tensor) -> Tensor:
     """Mean squared error of predicted distances `d` (N, C, H, W) over the known pixels of `y`."""
     known = (y != UNKNOWN).unsqueeze(1)

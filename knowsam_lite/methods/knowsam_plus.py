@@ -14,6 +14,7 @@ from knowsam_lite.methods.ema import update_ema
 from knowsam_lite.methods.fixmatch import SPAN, boxes, masked_cross_entropy
 from knowsam_lite.methods.knowsam import KnowSAM
 from knowsam_lite.methods.multi_view import mutual_terms
+from knowsam_lite.parallel.ranks import whole_batch
 from knowsam_lite.sam import SamTeacher
 from knowsam_lite.sam.prompts import roughen
 from knowsam_lite.students import StudentOutput
@@ -44,6 +45,7 @@ def handover(z: Tensor, z_ema: Tensor, z_s: Tensor) -> Tensor:
     return (agreement(labels[0], labels[1], c) * agreement(labels[1], labels[2], c)).view(-1, 1, 1, 1)
 
 
+@whole_batch
 def masked_distillation(z: Tensor, log_p: Tensor, wanted: Tensor, temperature: float) -> Tensor:
     """T^2 KL(p || softmax(z / T)), mean over the pixels of `wanted` (N, H, W); `log_p` is at T already."""
     log_q = (z.float() / temperature).log_softmax(dim=1)

@@ -11,6 +11,7 @@ from knowsam_lite.data.sampler import Batch
 from knowsam_lite.deprecated import old_names
 from knowsam_lite.losses import UNKNOWN, dice_loss, supervised_loss
 from knowsam_lite.methods.base import Method, ramp
+from knowsam_lite.parallel.ranks import whole_batch
 from knowsam_lite.subnets import UNet, VNet
 
 __getattr__ = old_names(__name__)
@@ -26,6 +27,7 @@ def sharpen(p: Tensor, temperature: float = SHARPNESS) -> Tensor:
     return powered / powered.sum(dim=1, keepdim=True)
 
 
+@whole_batch
 def rectify_loss(p: Tensor, p_other: Tensor, y: Tensor) -> Tensor:
     """Squared error of `p` (N, C, H, W) against known labels, mean over the pixels where the nets disagree.
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from knowsam_lite.deprecated import old_names
 from knowsam_lite.methods.mean_teacher import MeanTeacher
+from knowsam_lite.parallel.ranks import whole_batch
 
 __getattr__ = old_names(__name__)
 
@@ -14,6 +15,7 @@ PASSES = 8  # T, noisy dropout passes of the teacher
 START, RISE = 0.75, 0.25  # the threshold goes from START to START + RISE times the largest entropy
 
 
+@whole_batch
 def masked_error(p: Tensor, target: Tensor, sure: Tensor) -> Tensor:
     """Squared error of `p` and `target` (N, C, H, W), over the pixels of `sure` (N, H, W); 0 if none is.
 

@@ -12,6 +12,7 @@ from knowsam_lite.data.sampler import Batch
 from knowsam_lite.deprecated import old_names
 from knowsam_lite.losses import supervised_loss
 from knowsam_lite.methods.base import Method, ramp
+from knowsam_lite.parallel.ranks import whole_batch
 from knowsam_lite.subnets import WIDTHS, UNet
 
 __getattr__ = old_names(__name__)
@@ -19,6 +20,7 @@ __getattr__ = old_names(__name__)
 RAMPED_WEIGHT = 0.1  # final weight of the consistency
 
 
+@whole_batch
 def rectified_consistency(z: list[Tensor]) -> Tensor:
     """Mean over scales of [mean((p_mean - p_s)^2 e^-D) / mean(e^-D) + mean D], a scalar.
 

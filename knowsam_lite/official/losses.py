@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from knowsam_lite.losses import cross_entropy, dice_loss
+from knowsam_lite.parallel.ranks import whole_batch
 
 EPS = 1e-6  # inside every logarithm of a probability
 DICE_SMOOTH = 1e-10
@@ -31,6 +32,7 @@ def official_dice_loss(z: Tensor, y: Tensor) -> Tensor:
     return dice_loss(z, y, smooth=DICE_SMOOTH)
 
 
+@whole_batch
 def supervised_loss(z: Tensor, y: Tensor) -> Tensor:
     """Cross-entropy + soft Dice. `y` (N, H, W) int64 classes."""
     return cross_entropy(z, y) + official_dice_loss(z, y)

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from knowsam_lite.errors import UserError
 from knowsam_lite.files import write_aside
 from knowsam_lite.methods.base import Method
+from knowsam_lite.parallel import ranks
 from knowsam_lite.sam.weights import misfits, read_tensors
 
 
@@ -37,16 +38,51 @@ class Progress:
     labeled: list[str]  # ids of the labelled training images
 
 
-def save_last(path: Path, method: Method, optimizers: Sequence[Optimizer], progress: Progress) -> None:
-    """Save everything needed to resume exactly: networks, optimizers, progress, random state."""
+def random_state() -> dict[str, Any]:
+    """The state of this process's random numbers, on the CPU and on its GPUs (of several processes: one)."""
+    cuda = torch.cuda.is_available()
+    every = ranks.size() == 1
+    on_gpus = (torch.cuda.get_rng_state_all() if every else [torch.cuda.get_rng_state()]) if cuda else []
+    return {"random": torch.get_rng_state(), "random_cuda": on_gpus}
+
+
+def set_random_state(content: dict[str, Any]) -> None:
+    others = content.get("others", [])
+    if len(others) + 1 != ranks.size():
+        raise UserError(
+            f"found a run of {len(others) + 1} processes, expected one of {ranks.size()}, as now: go on with "
+            f"{len(others) + 1} (torchrun --nproc-per-node), or start again"
+        )
+    state = [content, *others][ranks.rank()]
+    torch.set_rng_state(state["random"])
+    if not torch.cuda.is_available():
+        return
+    if ranks.size() == 1:
+        torch.cuda.set_rng_state_all(state["random_cuda"][: torch.cuda.device_count()])
+    else:
+        torch.cuda.set_rng_state(state["random_cuda"][0])
+
+
+def save_last(
+    path: Path,
+    method: Method,
+    optimizers: Sequence[Optimizer],
+    progress: Progress,
+    states: Sequence[dict[str, Any]] = (),
+) -> None:
+    """Save everything needed to resume exactly: networks, optimizers, progress, random states.
+
+    `states`: `random_state` of each process that trains; by default of this one.
+    """
+    own, *others = states or [random_state()]
     state = method.trained_state()
     require_finite(state)
     content: dict[str, Any] = {
         "method": state,
         "optimizers": [optimizer.state_dict() for optimizer in optimizers],
         "progress": json.dumps(asdict(progress)),
-        "random": torch.get_rng_state(),
-        "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        **own,
+        "others": others,
     }
     write_aside(path, lambda file: torch.save(content, file))
 
@@ -69,9 +105,7 @@ def load_last(path: Path, method: Method, optimizers: Sequence[Optimizer] | None
         if optimizers is not None:
             for optimizer, state in zip(optimizers, content["optimizers"], strict=True):
                 optimizer.load_state_dict(state)
-            torch.set_rng_state(content["random"])
-            if torch.cuda.is_available():
-                torch.cuda.set_rng_state_all(content["random_cuda"][: torch.cuda.device_count()])
+            set_random_state(content)
     except UserError:
         raise
     except Exception as error:  # torch, zipfile, pickle and JSON each raise their own errors

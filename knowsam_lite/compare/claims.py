@@ -1,0 +1,103 @@
+"""Who trains which cell of a grid that several machines share: one file a cell, safe on network disks."""
+
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from knowsam_lite.files import writing
+
+BUSY = 75  # exit code of a process that found its cell claimed (EX_TEMPFAIL)
+# Seconds without a sign of life after which a process counts as dead; more for a disk that shows changes
+# late.
+SILENT = float(os.environ.get("KNOWSAM_LITE_SILENT", "30"))
+
+
+class Claims:
+    """The claims of one process; `name` is its own among all that share the disk.
+
+    A claim is a file made with O_EXCL, which only one process can make, and touched often.
+    Ages are differences of times by the disk's own clock, so that the machines' clocks do not matter.
+    """
+
+    def __init__(self, silent: float = SILENT):
+        self.beat, self.silent = silent / 6, silent
+        self.name = f"{socket.gethostname()} {os.getpid()} {secrets.token_hex(4)}"
+
+    @contextmanager
+    def held(self, folder: Path) -> Iterator[bool]:
+        """Whether this process got the claim on `folder`, and then keeps it until the end of the context."""
+        claim = folder / ".claim"
+        with writing(claim):
+            folder.mkdir(parents=True, exist_ok=True)
+            mine = self._made(claim) or self._taken_over(claim)
+        if not mine:
+            yield False
+            return
+        done = threading.Event()
+        beating = threading.Thread(target=self._beat, args=(claim, done), daemon=True)
+        beating.start()
+        try:
+            yield True
+        finally:
+            done.set()
+            beating.join()
+            with suppress(FileNotFoundError):  # or another's by now, if this process was away for long
+                if claim.read_text(encoding="utf-8") == self.name:
+                    claim.unlink()
+
+    def owner(self, folder: Path) -> str:
+        """Who works on `folder`; "" if nobody does, or nobody alive."""
+        claim = folder / ".claim"
+        try:
+            return "" if self._is_dead(claim) else claim.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return ""
+
+    def _made(self, path: Path) -> bool:
+        try:
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        except FileExistsError:
+            return False
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(self.name)
+        return True
+
+    def _taken_over(self, claim: Path) -> bool:
+        """Whether the claim was a dead process's and is now this one's.
+
+        Of all that find it dead, the one that makes the file `.takeover` looks again and replaces it.
+        """
+        door = claim.with_name(".takeover")
+        with suppress(FileNotFoundError):
+            if not self._is_dead(claim):
+                return False
+            if door.exists() and self._is_dead(door):  # its maker died in the middle
+                door.unlink(missing_ok=True)
+        if not self._made(door):
+            return False
+        try:
+            with suppress(FileNotFoundError):
+                if not self._is_dead(claim):
+                    return False
+                claim.unlink()
+            return self._made(claim)
+        finally:
+            door.unlink(missing_ok=True)
+
+    def _is_dead(self, path: Path) -> bool:
+        """Whether nobody touched the file for `silent` seconds of the disk's clock."""
+        now = path.with_name(f".now.{self.name.rsplit(' ', 1)[1]}")
+        now.touch()
+        try:
+            return now.stat().st_mtime - path.stat().st_mtime > self.silent
+        finally:
+            now.unlink(missing_ok=True)
+
+    def _beat(self, claim: Path, done: threading.Event) -> None:
+        while not done.wait(self.beat):
+            with suppress(OSError):  # a network disk may be away for a moment
+                os.utime(claim)

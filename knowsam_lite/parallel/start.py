@@ -1,0 +1,48 @@
+"""Joins the processes that torchrun started, and leaves them again."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import torch
+import torch.distributed as dist
+
+from knowsam_lite.errors import UserError
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Within it this process is a rank, if torchrun started several; else nothing changes.
+
+    Gradients go through NCCL on CUDA, one device a rank, and through gloo on a CPU. Raises UserError if the
+    others cannot be reached or there are fewer devices than ranks here. Of all ranks that end with one, the
+    first raises it; the others exit with code 2 and say nothing.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield
+        return
+    if torch.cuda.is_available():
+        place, devices = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+        if place >= devices:
+            raise UserError(
+                f"found {devices} CUDA devices, expected one for each process: lower --nproc-per-node to it"
+            )
+        torch.cuda.set_device(place)
+    try:
+        store, rank, size = next(dist.rendezvous("env://"))
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"found the other processes not reachable ({str(error).splitlines()[0][:100]}), expected those "
+            "of one torchrun: check its --rdzv-endpoint or --master-addr"
+        ) from None
+    try:
+        yield
+    except UserError:
+        with suppress(RuntimeError):  # the store may be gone with the process that kept it
+            if store.add("said", 1) > 1:
+                sys.exit(2)
+        raise
+    dist.destroy_process_group()

@@ -1,0 +1,66 @@
+"""What one of several processes does in tests/test_parallel.py: trains and writes what it ended with.
+
+Run by torchrun: two_ranks.py FOLDER METHOD..., where a method named "plain:NAME" draws no noise.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from knowsam_lite.config import Config
+from knowsam_lite.data import Synthetic
+from knowsam_lite.methods import method_named, with_sam
+from knowsam_lite.parallel import ranks
+from knowsam_lite.parallel.start import joined
+from knowsam_lite.training import Trainer
+
+
+def without_noise(method: nn.Module) -> None:
+    """No dropout, and BatchNorms that use their stored statistics: then parts of a batch do not matter."""
+    for part in method.modules():
+        if isinstance(part, nn.Dropout | nn.Dropout2d):
+            part.p = 0.0
+        if isinstance(part, nn.BatchNorm2d):
+            part.eval()
+            part.train = lambda mode=True, part=part: part  # type: ignore[method-assign]
+    with_sam.roughen = lambda z: z  # type: ignore[assignment]
+
+
+def train(name: str, out: Path) -> dict[str, torch.Tensor]:
+    """The trained tensors after a few steps on tiny images.
+
+    Without noise the optimizer is SGD: Adam makes a whole step of a gradient that is nothing but rounding.
+    """
+    plain, name = name.startswith("plain:"), name.removeprefix("plain:")
+    steps = 4 if plain else 1
+    config = Config(
+        method=name,
+        image_size=32,
+        steps=steps,
+        labeled="4",
+        out=out,
+        val_every=steps,
+        device="cpu",
+        optimizer="published" if plain else "adamw",
+        teacher_learning_rate=1e-5,
+        largest_component=False,
+    )
+    data = Synthetic("dermoscopy", n=16, size=32)
+    torch.manual_seed(0)
+    trainer = Trainer(data, config, method_named(name).with_random_weights(config, data.num_classes))
+    if plain:
+        without_noise(trainer.method)
+    trainer.start()
+    assert trainer.fit(progress=False)
+    return {key: tensor.clone() for key, tensor in trainer.method.trained_state().items()}
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    torch.set_num_threads(1)
+    with joined():
+        for method in sys.argv[2:]:
+            ended = train(method, folder / method.replace(":", "_"))
+            torch.save(ended, folder / f"{method.replace(':', '_')}.{ranks.rank()}.pt")

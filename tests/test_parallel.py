@@ -1,0 +1,196 @@
+"""Several processes train what one does: the same losses, equal weights, one line when one of them dies."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.two_ranks import train
+
+from knowsam_lite.data import Synthetic
+from knowsam_lite.data.sampler import StepBatches
+from knowsam_lite.errors import UserError
+from knowsam_lite.methods import METHODS
+from knowsam_lite.parallel import ranks
+from knowsam_lite.runs import checkpoints
+
+HERE = Path(__file__).resolve().parent
+PLAIN = ("plain:supervised_pair", "plain:mc", "plain:knowsam", "plain:ua_mt", "plain:dtc", "plain:mcf")
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def environment() -> dict[str, str]:
+    paths = os.pathsep.join([str(HERE.parent), str(HERE), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+
+
+def torchrun(*words: object, processes: int = 2) -> subprocess.Popen:
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", processes, "--master-port", free_port()]
+    command = [sys.executable, *map(str, [*launcher, *words])]
+    return subprocess.Popen(
+        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def finished(process: subprocess.Popen, seconds: float = 300) -> str:
+    text, _ = process.communicate(timeout=seconds)
+    assert process.returncode == 0, text
+    return text
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    """A function: the tensors of both processes after training a method."""
+    folder = tmp_path_factory.mktemp("two")
+    finished(torchrun(HERE / "helpers" / "two_ranks.py", folder, *PLAIN, *METHODS))
+
+    def of(name: str) -> list[dict[str, torch.Tensor]]:
+        return [torch.load(folder / f"{name.replace(':', '_')}.{rank}.pt") for rank in range(2)]
+
+    return of
+
+
+@pytest.mark.parametrize("name", [*PLAIN, *METHODS])
+def test_both_processes_end_with_the_same_weights(ended, name):
+    first, second = ended(name)
+    assert first.keys() == second.keys() and len(first) > 10
+    for key in first:
+        assert torch.equal(first[key], second[key]), key
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_two_processes_end_where_one_does(ended, name, tmp_path):
+    alone, shared = train(name, tmp_path / "run"), ended(name)[0]
+    for key in alone:
+        assert (shared[key] - alone[key]).abs().max() <= 1e-6, key
+
+
+TINY = "train --method supervised_pair --image-size 32 --labeled 4 --steps 20 --val-every 4 --log-every 4"
+DATA = ["--data", "synthetic:dermoscopy:24", "--test", "0", "--device", "cpu"]
+
+
+def start(out: Path, *words: str) -> subprocess.Popen:
+    return torchrun("-m", "knowsam_lite", *TINY.split(), *DATA, "--out", out, *words)
+
+
+def workers(out: Path) -> list[int]:
+    """The processes that train into `out`."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                words = (folder / "cmdline").read_bytes().split(b"\0")
+            except OSError:  # it ended just now
+                continue
+            if str(out).encode() in words and b"torch.distributed.run" not in words:
+                found.append(int(folder.name))
+    return sorted(found)
+
+
+def wait_for(condition, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.05)
+
+
+def step_of(out: Path) -> int:
+    """The last step that a run logged."""
+    try:
+        return max(json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines())
+    except (OSError, ValueError):
+        return 0
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return torch.load(out / "last.pt", weights_only=True)["method"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> dict[str, torch.Tensor]:
+    """The weights of a run that nothing disturbed."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    finished(start(out))
+    return weights(out)
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds processes in /proc")
+
+
+@needs_proc
+@pytest.mark.parametrize("victims", ["one", "all"])
+def test_after_sigkill_the_others_end_with_a_line_and_the_run_goes_on_to_the_same_weights(
+    victims, whole, tmp_path
+):
+    out = tmp_path / "run"
+    process = start(out)
+    wait_for(lambda: step_of(out) >= 8 and (out / "last.pt").exists())
+    found = workers(out)
+    assert len(found) == 2
+    for victim in found if victims == "all" else found[1:]:
+        os.kill(victim, signal.SIGKILL)
+    killed = time.monotonic()
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode != 0 and time.monotonic() - killed < 30
+    own = [line for line in text.splitlines() if line.startswith("error: ")]
+    assert len(own) == (victims == "one") and all("another process" in line for line in own)
+    finished(torchrun("-m", "knowsam_lite", "train", "--resume", out))
+    for key, tensor in weights(out).items():
+        assert torch.equal(tensor, whole[key]), key
+
+
+@needs_proc
+def test_ctrl_c_on_one_process_stops_all_at_one_step_and_saves(whole, tmp_path):
+    out = tmp_path / "run"
+    process = start(out)
+    wait_for(lambda: step_of(out) >= 8)
+    os.kill(workers(out)[1], signal.SIGINT)
+    text, _ = process.communicate(timeout=60)
+    assert text.count("stopped after step") == 1 and "--resume" in text
+    finished(torchrun("-m", "knowsam_lite", "train", "--resume", out))
+    for key, tensor in weights(out).items():
+        assert torch.equal(tensor, whole[key]), key
+
+
+def test_a_run_of_two_processes_is_not_resumed_by_one(monkeypatch, tmp_path):
+    others = {"random": torch.get_rng_state(), "random_cuda": [], "others": [{}]}
+    with pytest.raises(UserError, match="found a run of 2 processes, expected one of 1"):
+        checkpoints.set_random_state(others)
+
+
+def test_parts_of_a_batch_are_together_the_batch():
+    def batches(share: tuple[int, int]) -> StepBatches:
+        data = Synthetic("dermoscopy", n=40, size=32)
+        ids = [record.id for record in data.split("train")[:8]]
+        options = {"seed": 3, "batch_labeled": 4, "batch_unlabeled": 6, "size": 32, "unlabeled_aug": "strong"}
+        return StepBatches(data, ids, **options, extra_views=2, share=share)
+
+    whole, parts = batches((0, 1))[5], [batches((rank, 2))[5] for rank in range(2)]
+    for name in ("x", "y"):
+        values = [getattr(part, name) for part in parts]
+        joined = [value[:2] for value in values] + [value[2:] for value in values]
+        assert torch.equal(torch.cat(joined), getattr(whole, name))
+    assert whole.ids == parts[0].ids[:2] + parts[1].ids[:2] + parts[0].ids[2:] + parts[1].ids[2:]
+    assert torch.equal(torch.cat([part.strong for part in parts]), whole.strong)
+    with pytest.raises(UserError, match="found 4 images in one half of the batch for 3 processes"):
+        batches((0, 3))
+
+
+def test_with_one_process_nothing_is_exchanged():
+    x = torch.ones(3, requires_grad=True)
+    assert ranks.size() == 1 and ranks.gathered("item") == ["item"] and ranks.any_of(True)
+    x.grad = torch.full((3,), 2.0)
+    ranks.average_gradients([x])
+    assert torch.equal(x.grad, torch.full((3,), 2.0))
+    assert ranks.interleaved([[0, 2, 4], [1, 3]]) == [0, 1, 2, 3, 4]

@@ -1,0 +1,170 @@
+"""A grid that several processes share: each cell is trained by one of them at a time, one that lives."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from knowsam_lite.cli import main
+from knowsam_lite.compare.claims import Claims
+from knowsam_lite.compare.grid import load_grid
+
+# KNOWSAM_LITE_CELLS=24 KNOWSAM_LITE_KILLS=12 is the large version.
+CELLS = int(os.environ.get("KNOWSAM_LITE_CELLS", "4"))
+KILLS = int(os.environ.get("KNOWSAM_LITE_KILLS", "2"))
+SILENT = 3  # seconds
+
+
+def hold_all(folder: Path, how_many: int, silent: float = 30) -> list[bool]:
+    """What so many threads, each like a process of its own, get when they claim a folder at once."""
+    gate, leave, got = threading.Barrier(how_many), threading.Event(), []
+
+    def claim() -> None:
+        claims = Claims(silent)
+        gate.wait()
+        with claims.held(folder) as mine:
+            got.append(mine)
+            leave.wait(10)
+
+    threads = [threading.Thread(target=claim) for _ in range(how_many)]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + 10
+    while len(got) < how_many and time.monotonic() < end:
+        time.sleep(0.01)
+    leave.set()
+    for thread in threads:
+        thread.join()
+    return got
+
+
+def test_of_many_one_gets_a_free_cell_and_gives_it_back(tmp_path):
+    for _ in range(5):
+        assert sorted(hold_all(tmp_path / "cell", 8)) == [False] * 7 + [True]
+        assert not (tmp_path / "cell" / ".claim").exists()
+
+
+def test_of_many_one_takes_over_from_a_dead_process(tmp_path):
+    cell = tmp_path / "cell"
+    cell.mkdir()
+    for _ in range(5):
+        (cell / ".claim").write_text("somebody 1 0000")
+        os.utime(cell / ".claim", (1, 1))
+        assert Claims().owner(cell) == ""
+        assert sorted(hold_all(cell, 8)) == [False] * 7 + [True]
+
+
+def test_a_living_process_keeps_its_claim_and_is_named(tmp_path):
+    first, second = Claims(silent=0.6), Claims(silent=0.6)
+    with first.held(tmp_path) as mine:
+        time.sleep(1.5)  # longer than silence would be allowed
+        assert mine and second.owner(tmp_path) == first.name
+        with second.held(tmp_path) as too:
+            assert not too
+    assert second.owner(tmp_path) == ""
+
+
+def test_what_another_took_over_is_not_given_back(tmp_path):
+    with Claims().held(tmp_path):
+        (tmp_path / ".claim").write_text("another 1 0000")
+    assert (tmp_path / ".claim").read_text() == "another 1 0000"
+
+
+def words(out: Path) -> list[str]:
+    methods = ["supervised", "supervised_pair"]
+    options = ["--labeled", "4", "--budget", "ci", "--steps", "6", "--seeds", str(CELLS // len(methods))]
+    return [
+        "compare",
+        "--data",
+        "synthetic:dermoscopy:16",
+        *options,
+        "--methods",
+        *methods,
+        "--out",
+        str(out),
+    ]
+
+
+def scores(out: Path) -> dict[str, dict]:
+    """What every cell of a grid ended with, without what it cost."""
+    found = {}
+    for cell in load_grid(out)[0]:
+        content = json.loads(cell.scores.read_text())
+        kept = {name: content[name] for name in ("last", "best", "val")}
+        found[str(cell.config.out.relative_to(out))] = kept
+    return found
+
+
+@pytest.fixture(scope="module")
+def serial(tmp_path_factory) -> dict[str, dict]:
+    """The scores of the grid, trained by one process after another."""
+    out = tmp_path_factory.mktemp("serial") / "grid"
+    assert main([*words(out), "--workers", "1"]) == 0
+    return scores(out)
+
+
+def joining(out: Path) -> subprocess.Popen:
+    """A worker in a session of its own, so that it can be killed together with its cell."""
+    environment = {**os.environ, "KNOWSAM_LITE_SILENT": str(SILENT)}
+    command = [sys.executable, "-m", "knowsam_lite", "compare", "--join", str(out), "--workers", "1"]
+    return subprocess.Popen(
+        command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills a session")
+def test_workers_that_are_killed_at_random_end_with_the_scores_of_one(serial, tmp_path, capsys):
+    out = tmp_path / "grid"
+    begin = subprocess.Popen([sys.executable, "-m", "knowsam_lite", *words(out)], start_new_session=True)
+    while not (out / "grid.json").exists():
+        time.sleep(0.05)
+    os.killpg(begin.pid, signal.SIGKILL)
+    begin.wait()
+    rng = random.Random(0)
+    workers = [joining(out) for _ in range(3)]
+    for _ in range(KILLS):
+        time.sleep(rng.uniform(4, 10))
+        if all(cell.scores.exists() for cell in load_grid(out)[0]):
+            break
+        victim = rng.randrange(3)
+        os.killpg(workers[victim].pid, signal.SIGKILL)
+        workers[victim].wait()
+        workers[victim] = joining(out)
+    for worker in workers:
+        assert worker.wait(600) == 0
+    assert scores(out) == serial
+    assert main(["compare", "--status", str(out)]) == 0
+    assert f"{CELLS} done, 0 running, 0 failed, 0 waiting of {CELLS} cells" in capsys.readouterr().out
+
+
+def test_jobs_of_submitit_end_with_the_same_scores(serial, tmp_path):
+    pytest.importorskip("submitit")
+    out = tmp_path / "grid"
+    assert main([*words(out), "--cluster", "local", "--jobs", "2", "--gpus", "0", "--hours", "0.2"]) == 0
+    end = time.monotonic() + 300
+    while not all(cell.scores.exists() for cell in load_grid(out)[0]):
+        assert time.monotonic() < end
+        time.sleep(0.5)
+    assert scores(out) == serial
+    assert list((out / "jobs").iterdir())
+
+
+def test_a_failed_cell_is_shown_and_tried_again(tmp_path, capsys):
+    out = tmp_path / "grid"
+    bad = [*words(out), "--image-size", "24"]
+    assert main([*bad, "--workers", "1"]) == 2
+    main(["compare", "--status", str(out)])
+    shown = capsys.readouterr().out
+    assert f"{CELLS} failed" in shown and "24 x 24" in shown
+
+
+def test_a_folder_without_a_grid_is_one_line(tmp_path, capsys):
+    assert main(["compare", "--join", str(tmp_path)]) == 2
+    assert "found no " in capsys.readouterr().err
