@@ -53,10 +53,10 @@ def first_cell(root: Path) -> str:
 
 
 def library_source(address: str) -> str:
-    """The source of a function or class of the library, without its decorators."""
+    """The source of a function or class of the library, without the mark that it sees the whole batch."""
     module, _, name = address.rpartition(".")
     source = inspect.getsource(getattr(importlib.import_module(module), name))
-    return re.sub(r"\A(@.*\n)+", "", source).rstrip()
+    return source.removeprefix("@whole_batch\n").rstrip()
 
 
 def solution(source: Path, root: Path) -> NotebookNode:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from knowsam_lite.errors import UserError
 from knowsam_lite.files import write_aside
 from knowsam_lite.methods import Method
+from knowsam_lite.methods.distillation import SamDistillation
 from knowsam_lite.predict.predictor import Predictor
 
 OPSET = 18  # onnxruntime 1.14 and onnxruntime-web run it
@@ -48,7 +49,8 @@ class Exported(nn.Module):
 
     def __init__(self, method: Method, image_size: int):
         super().__init__()
-        self.method, self.image_size = method, image_size
+        self.method = method.method if isinstance(method, SamDistillation) else method  # without SAM
+        self.image_size = image_size
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         height, width = image.shape[1:3]
@@ -65,10 +67,11 @@ class Exported(nn.Module):
         return p[0].argmax(dim=1).to(torch.uint8), *p
 
 
-def output_names(method: Method, image_size: int) -> dict[str, str]:
+def output_names(model: Exported) -> dict[str, str]:
     """Names of the outputs after the classes, in their order, and what the library calls these views."""
+    method, size = model.method, model.image_size
     with torch.inference_mode():
-        views = list(method.views(torch.zeros(1, 3, image_size, image_size)))
+        views = list(method.views(torch.zeros(1, 3, size, size)))
     others = [view for view in views if view not in (method.prediction_view, "SAM")]
     named = {re.sub(r"\W+", "_", view.lower()): view for view in others}
     return {"probabilities": method.prediction_view, **named}
@@ -84,11 +87,12 @@ def export(predictor: Predictor, path: Path) -> None:
     import onnx
 
     method, size = predictor.method, predictor.image_size
-    names = output_names(method, size)
+    model = Exported(method, size).eval()
+    names = output_names(model)
     example = torch.zeros(2, size + 8, size + 16, 3, dtype=torch.uint8)
     dims = {axis: torch.export.Dim(name) for axis, name in enumerate(("n", "height", "width"))}
     program = torch.onnx.export(
-        Exported(method, size).eval(),
+        model,
         (example,),
         dynamo=True,
         verbose=False,
@@ -98,7 +102,7 @@ def export(predictor: Predictor, path: Path) -> None:
         opset_version=OPSET,
     )
     assert program is not None  # it is None only if the exporter writes the file itself
-    model = program.model_proto
+    graph = program.model_proto
     classes = predictor.classes
     about = {
         "method": method.name,
@@ -108,9 +112,9 @@ def export(predictor: Predictor, path: Path) -> None:
         "views": names,
         "note": method.note,
     }
-    onnx.helper.set_model_props(model, {KEY: json.dumps(about)})
-    onnx.checker.check_model(model)
-    write_aside(path, lambda file: file.write(model.SerializeToString()))
+    onnx.helper.set_model_props(graph, {KEY: json.dumps(about)})
+    onnx.checker.check_model(graph)
+    write_aside(path, lambda file: file.write(graph.SerializeToString()))
 
 
 def quantize(path: Path, out: Path, pictures: Iterable[np.ndarray]) -> None:
