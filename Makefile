@@ -18,7 +18,7 @@ setup: $(STAMP)  ## make .venv and install the package with its extras
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 10) else "found Python %d.%d, expected 3.10 or newer: run make PYTHON=python3.12, say" % v[:2])'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check -e '.[course,dev,pretrained,volumes,coco]'
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[cluster,coco,course,dev,onnx,pretrained,volumes]'
 	touch $(STAMP)
 
 # Without glibc's cache of small blocks a step at 256 px takes 0.1 to 0.6 GB less: docs/speed.md.

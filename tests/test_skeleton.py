@@ -39,7 +39,7 @@ def test_environment_holds_python_pip_and_the_editable_install_only():
     assert environment["dependencies"] == [
         "python>=3.10",
         "pip",
-        {"pip": ["-e .[course,dev,pretrained,volumes,coco]"]},
+        {"pip": ["-e .[cluster,coco,course,dev,onnx,pretrained,volumes]"]},
     ]
     assert set(environment) == {"name", "channels", "dependencies"}
     assert {"course", "dev", "volumes"} <= set(PROJECT["optional-dependencies"])
