@@ -138,7 +138,7 @@ def test_a_run_that_is_not_exact_goes_red_under_nbval(tmp_path):
     shutil.copytree(ROOT / "knowsam_lite", tmp_path / "knowsam_lite")
     path = tmp_path / "knowsam_lite" / "runs" / "checkpoints.py"
     text = path.read_text("utf8")
-    before = 'torch.set_rng_state(content["random"])'
+    before = 'torch.set_rng_state(state["random"])'
     assert before in text
     path.write_text(text.replace(before, "pass"), encoding="utf-8")
     shutil.copy(ROOT / "solutions" / f"{NAME}.ipynb", tmp_path)

@@ -31,7 +31,7 @@ def test_every_command_runs_in_order(tmp_path, monkeypatch, capsys):
     before, after = blocks("python")
     exec(compile(before, "own_data.md", "exec"), {})
     commands = [line for block in blocks("bash") for line in block.splitlines()]
-    assert len(commands) == 6
+    assert len(commands) == 7
     shown = []
     for command in commands:
         program, *arguments = shlex.split(command)

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.two_ranks import train
+from PIL import Image
 
+from knowsam_lite.cli import main
 from knowsam_lite.data import Synthetic
 from knowsam_lite.data.sampler import StepBatches
 from knowsam_lite.errors import UserError
@@ -194,3 +196,21 @@ def test_with_one_process_nothing_is_exchanged():
     ranks.average_gradients([x])
     assert torch.equal(x.grad, torch.full((3,), 2.0))
     assert ranks.interleaved([[0, 2, 4], [1, 3]]) == [0, 1, 2, 3, 4]
+
+
+def test_processes_share_the_pictures_of_a_prediction(monkeypatch, tmp_path):
+    run, images = tmp_path / "run", tmp_path / "images"
+    words = "train --method supervised --image-size 32 --labeled 4 --steps 1 --device cpu"
+    assert main([*words.split(), "--data", "synthetic:dermoscopy:24", "--out", str(run)]) == 0
+    images.mkdir()
+    data = Synthetic("dermoscopy", n=5, size=32)
+    for record in data.records:
+        Image.fromarray(data.image(record)).save(images / f"{record.id}.png")
+    written: list[set[str]] = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        out = tmp_path / f"out{rank}"
+        assert main(["predict", str(run), str(images), str(out), "--device", "cpu"]) == 0
+        written.append({path.name for path in (out / "masks").iterdir()})
+    assert [len(names) for names in written] == [3, 2] and not written[0] & written[1]

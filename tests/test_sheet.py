@@ -95,6 +95,7 @@ def registered(root, kind, patients=8, copied=False):
             nibabel = pytest.importorskip("nibabel")
             for name, values in (("images", volume), ("masks", mask)):
                 image = nibabel.Nifti1Image(values.T, np.diag([1, 1, 4, 1]))
+                image.header.set_xyzt_units("mm")
                 nibabel.save(image, root / name / f"s{i}.nii.gz")
             rows.append([f"s{i}", f"images/s{i}.nii.gz", f"masks/s{i}.nii.gz", f"s{i}", split, ""])
             continue

@@ -118,7 +118,7 @@ def test_weights_in_a_registry_are_found_after_the_published_ones_and_each_comma
     source.registry.path.write_bytes(b"half")
     with pytest.raises(UserError, match="altered weights"):
         source.find("mobile_sam")
-    either = Mirrored(source.official, Packaged("sam_mini.safetensors"))
+    either = Mirrored(source.published, Packaged("sam_mini.safetensors"))
     assert either.find("mobile_sam").name == "sam_mini.safetensors"
 
 

@@ -20,7 +20,7 @@ class GridOptions:
     data: tuple[str, ...]  # folders or synthetic:KIND[:N[:SEED]]
     labeled: tuple[str, ...]  # labelled images, one entry for each data set
     seeds: int = 3  # how many: 0, 1, 2, ...
-    # 32 px, 20 steps | 64 px, 400 | the recipe `laptop`: 128 px, 400, pretrained | 256 px, 50,000
+    # 32 px, 20 steps | 64 px, 400 | the recipe `laptop`: 128 px, 1,000, pretrained | 256 px, 50,000
     budget: Literal["ci", "laptop", "pretrained", "gpu"] = "laptop"
     steps: int | None = None  # optimizer steps of each run instead of the budget's
     image_size: int | None = None  # pixels a side instead of the budget's

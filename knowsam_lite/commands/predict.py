@@ -32,10 +32,12 @@ def predict(arguments: Sequence[str]) -> int:
     options = tyro.cli(Options, args=arguments, prog="knowsam-lite predict")
     from tqdm.auto import tqdm
 
+    from knowsam_lite.parallel.start import share
     from knowsam_lite.predict import Predictor
     from knowsam_lite.predict.files import Wanted, find_images, write_predictions
 
-    found = find_images(options.images, options.out, options.split)
+    number, of = share()
+    found = find_images(options.images, options.out, options.split)[number::of]
     predictor = Predictor.from_run(options.run, options.which, options.device, options.flips)
     wanted = Wanted(options.overlay, options.probabilities)
     with tqdm(total=len(found), desc="predict", dynamic_ncols=True) as bar:

@@ -40,10 +40,11 @@ def train(arguments: Sequence[str]) -> int:
     moved = argparse.ArgumentParser(add_help=False)
     moved.add_argument("--data")
     given, rest = moved.parse_known_args(rest)
-    if rest or chosen.minutes is not None or chosen.recipe is not None:
+    beside = [*(f"--{name}" for name in ("minutes", "recipe") if getattr(chosen, name) is not None), *rest]
+    if beside:
         raise UserError(
-            f"found {' '.join(rest) or '--minutes or --recipe'} beside --resume, expected at most --data, "
-            "where the data are now: a resumed run keeps its configuration"
+            f"found {' '.join(beside)} beside --resume, expected at most --data, where the data are now: a "
+            "resumed run keeps its configuration"
         )
     return _train(_resumed(chosen.resume, given.data), resume=True)
 

@@ -11,6 +11,14 @@ import torch.distributed as dist
 from knowsam_lite.errors import UserError
 
 
+def share() -> tuple[int, int]:
+    """The number of this process among those of torchrun, and how many they are: (0, 1) without torchrun.
+
+    For work that needs no exchange: process r of n takes every n-th item from the r-th on.
+    """
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @contextmanager
 def joined() -> Iterator[None]:
     """Within it this process is a rank, if torchrun started several; else nothing changes.

@@ -67,12 +67,12 @@ class Published:
 class Mirrored:
     """Published weights that a package registry carries too."""
 
-    official: Source
+    published: Source
     registry: Source
 
     def find(self, teacher: str) -> Path:
         try:
-            return self.official.find(teacher)
+            return self.published.find(teacher)
         except UserError as missing:
             try:
                 return self.registry.find(teacher)
@@ -80,7 +80,7 @@ class Mirrored:
                 raise UserError(f"{missing}. From a package registry instead: {too}") from None
 
     def get(self, teacher: str) -> Path:
-        return self.official.get(teacher)
+        return self.published.get(teacher)
 
 
 @dataclass(frozen=True)

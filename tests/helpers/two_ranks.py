@@ -50,10 +50,14 @@ def train(name: str, out: Path) -> dict[str, torch.Tensor]:
     data = Synthetic("dermoscopy", n=16, size=32)
     torch.manual_seed(0)
     trainer = Trainer(data, config, method_named(name).with_random_weights(config, data.num_classes))
-    if plain:
-        without_noise(trainer.method)
-    trainer.start()
-    assert trainer.fit(progress=False)
+    roughen = with_sam.roughen
+    try:
+        if plain:
+            without_noise(trainer.method)
+        trainer.start()
+        assert trainer.fit(progress=False)
+    finally:
+        with_sam.roughen = roughen
     return {key: tensor.clone() for key, tensor in trainer.method.trained_state().items()}
 
 
