@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from knowsam_lite import colors
 from knowsam_lite.colors import CLASSES
 from knowsam_lite.deprecated import old_names
+from knowsam_lite.encoders.nets import DECODERS
 from knowsam_lite.errors import UserError
 from knowsam_lite.files import write_aside
 
@@ -22,6 +23,8 @@ __getattr__ = old_names(__name__)
 
 QUIET = "#6B6B6B"
 COLORS = {"U-Net": "#0072B2", "V-Net": "#D55E00", "fused": "#009E73", "SAM": "#B8559A", "truth": colors.INK}
+# What else may be F_b has F_b's color.
+COLORS |= {name: COLORS["V-Net"] for _, name in DECODERS.values() if name != "U-Net"}
 # Loss terms, and views that are not one of the four networks.
 OTHERS = ("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499")
 
