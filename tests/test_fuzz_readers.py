@@ -199,3 +199,15 @@ def test_headers_that_claim_too_much_are_refused_in_little_memory(tmp_path):
             try_volume(path)
     assert tracemalloc.get_traced_memory()[1] < 2**26
     tracemalloc.stop()
+
+
+def test_pages_in_a_circle_are_refused_at_once(tmp_path):
+    path = tmp_path / "circle.tif"
+    tifffile.imwrite(path, np.zeros((8, 8), np.uint8))
+    content = bytearray(path.read_bytes())
+    first = struct.unpack_from("<I", content, 4)[0]
+    tags = struct.unpack_from("<H", content, first)[0]
+    struct.pack_into("<I", content, first + 2 + 12 * tags, first)  # the next page is this one
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="in a circle"):
+        read_image(path)

@@ -36,6 +36,8 @@ def test_what_is_missing_is_said_in_a_line_and_something_stands_in(monkeypatch, 
     capsys.readouterr()
     _defaults(None, ["--data", "my_images", "--students=paper", "--teacher", "sam_mini"])
     assert capsys.readouterr().out == "", "what was chosen by hand is not missed"
+    _defaults(None, ["--data", "my_images", "--method", "supervised_pair"])
+    assert len(capsys.readouterr().out.splitlines()) == 1, "nor a SAM by a method that asks none"
 
 
 def test_steps_are_fitted_to_minutes(tmp_path, capsys):

@@ -82,6 +82,9 @@ def _missing(config: "Config", arguments: Sequence[str]) -> Iterator[tuple[dict[
     """What of a recipe is not on this machine: what is taken instead, and a line that says so."""
     from knowsam_lite.encoders import ENCODERS
     from knowsam_lite.encoders.weights import timm_name
+    from knowsam_lite.methods import method_named
+    from knowsam_lite.methods.official import Official
+    from knowsam_lite.methods.with_sam import WithSam
     from knowsam_lite.sam.backbones import backbone_named
 
     chosen = {argument.partition("=")[0] for argument in arguments}
@@ -91,6 +94,10 @@ def _missing(config: "Config", arguments: Sequence[str]) -> Iterator[tuple[dict[
             ENCODERS[encoder].weights.find(encoder)
     except UserError as error:
         yield {"students": "paper"}, f"without pretrained students, for {_why(error)}"
+    method = argparse.ArgumentParser(add_help=False)
+    method.add_argument("--method", default=config.method)
+    if not issubclass(method_named(method.parse_known_args(arguments)[0].method), WithSam | Official):
+        return  # it asks no SAM
     source = backbone_named(config.teacher).weights
     if source is None or {"--checkpoint", "--teacher"} & chosen:
         return

@@ -39,7 +39,7 @@ def opened_tiff(path: Path) -> Iterator[Any]:
     with tifffile.TiffFile(path, _multifile=False) as file:
         every: Any = file.pages
         page = every.first
-        count = sum(not other.is_reduced for other in every)  # without previews
+        count = _pictures(path, every)
         if count == 1 and (file.is_imagej or file.is_shaped):  # these may keep a stack behind one page
             count = max(int(np.prod(file.series[0].shape)) // max(int(np.prod(page.shape)), 1), 1)
         if not all(tag in page.tags for tag in REQUIRED):
@@ -50,6 +50,19 @@ def opened_tiff(path: Path) -> Iterator[Any]:
             message = f"found {count} pictures in one file, expected one"
             raise fault(path, message, "save each as its own file, or all as a NIfTI volume")
         yield page
+
+
+def _pictures(path: Path, pages: Any) -> int:
+    """How many pages are no previews; UserError if each page is followed by another without an end."""
+    count, seen = 0, set()
+    for page in pages:
+        if page.offset in seen:
+            raise fault(
+                path, "found pages that follow each other in a circle, expected an end", "replace the file"
+            )
+        seen.add(page.offset)
+        count += not page.is_reduced
+    return count
 
 
 def tiff_frame(page: Any) -> Frame:
