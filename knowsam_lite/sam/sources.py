@@ -20,6 +20,13 @@ class Source(Protocol):
         """The same, downloaded if needed."""
 
 
+def verified(path: Path, sha256: str, again: str) -> Path:
+    """`path` if it holds what was published; UserError, with the command `again`, if not."""
+    if file_sha256(path) != sha256:
+        raise UserError(f"found truncated or altered weights at {path}, expected SHA-256 {sha256}: {again}")
+    return path
+
+
 @dataclass(frozen=True)
 class Packaged:
     """Weights that ship inside this package."""
@@ -52,12 +59,7 @@ class Published:
                 f"found no weights of {teacher} at {self.path}, expected them there: {command}, "
                 f"or download {self.url} and give it with --checkpoint"
             )
-        if file_sha256(self.path) != self.sha256:
-            raise UserError(
-                f"found truncated or altered weights at {self.path}, expected SHA-256 {self.sha256}: "
-                f"{command} to download them again"
-            )
-        return self.path
+        return verified(self.path, self.sha256, f"{command} to download them again")
 
     def get(self, teacher: str) -> Path:
         return fetch(self.url, self.sha256, self.path.name, self.path.parent)
