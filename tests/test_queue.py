@@ -19,7 +19,7 @@ from knowsam_lite.compare.grid import load_grid
 # KNOWSAM_LITE_CELLS=24 KNOWSAM_LITE_KILLS=12 is the large version.
 CELLS = int(os.environ.get("KNOWSAM_LITE_CELLS", "4"))
 KILLS = int(os.environ.get("KNOWSAM_LITE_KILLS", "2"))
-SILENT = 3  # seconds
+SILENT = float(os.environ.get("KNOWSAM_LITE_SILENT", "3"))  # seconds
 
 
 def hold_all(folder: Path, how_many: int, silent: float = 30) -> list[bool]:
@@ -77,6 +77,32 @@ def test_what_another_took_over_is_not_given_back(tmp_path):
     assert (tmp_path / ".claim").read_text() == "another 1 0000"
 
 
+@pytest.mark.parametrize("takes", ["writes", "removes"])
+def test_a_process_whose_claim_was_taken_is_told(tmp_path, takes):
+    told = threading.Event()
+    with Claims(silent=0.3, lost=told.set).held(tmp_path):
+        assert not told.wait(0.4)
+        claim = tmp_path / ".claim"
+        claim.write_text("another 1 0000") if takes == "writes" else claim.unlink()
+        assert told.wait(5)
+
+
+def test_who_waits_comes_after_the_one_that_holds(tmp_path):
+    order, waiting = [], Claims(silent=0.6)
+
+    def wait() -> None:
+        with waiting.waited(tmp_path):
+            order.append("second")
+
+    with Claims(silent=0.6).held(tmp_path):
+        second = threading.Thread(target=wait)
+        second.start()
+        time.sleep(1)
+        order.append("first")
+    second.join(10)
+    assert order == ["first", "second"] and waiting.owner(tmp_path) == ""
+
+
 def words(out: Path) -> list[str]:
     methods = ["supervised", "supervised_pair"]
     options = ["--labeled", "4", "--budget", "ci", "--steps", "6", "--seeds", str(CELLS // len(methods))]
@@ -114,9 +140,8 @@ def joining(out: Path) -> subprocess.Popen:
     """A worker in a session of its own, so that it can be killed together with its cell."""
     environment = {**os.environ, "KNOWSAM_LITE_SILENT": str(SILENT)}
     command = [sys.executable, "-m", "knowsam_lite", "compare", "--join", str(out), "--workers", "1"]
-    return subprocess.Popen(
-        command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    with open(out / "joined.txt", "a") as said:
+        return subprocess.Popen(command, env=environment, start_new_session=True, stdout=said, stderr=said)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills a session")
@@ -138,7 +163,7 @@ def test_workers_that_are_killed_at_random_end_with_the_scores_of_one(serial, tm
         workers[victim].wait()
         workers[victim] = joining(out)
     for worker in workers:
-        assert worker.wait(600) == 0
+        assert worker.wait(600) == 0, (out / "joined.txt").read_text()
     assert scores(out) == serial
     assert main(["compare", "--status", str(out)]) == 0
     assert f"{CELLS} done, 0 running, 0 failed, 0 waiting of {CELLS} cells" in capsys.readouterr().out

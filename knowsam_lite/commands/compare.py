@@ -104,13 +104,15 @@ def run(
 def trained_and_reported(cells: "list[Cell]", baselines: Sequence[str], out: Path, workers: int) -> int:
     """Train what is not done with so many workers, 0 for none, then print and write the results."""
     from knowsam_lite.compare import changed_cells, markdown, read_blocks, run_grid, write_leaderboard
+    from knowsam_lite.compare.claims import Claims
 
     changed = changed_cells(cells)
     failures = [*changed.values(), *(run_grid(cells, workers) if workers else [])]
     blocks = read_blocks(cells, changed)
     if blocks:
         print(markdown(blocks, baselines))
-        print("wrote " + ", ".join(str(path) for path in write_leaderboard(blocks, baselines, out)))
+        with Claims().waited(out):  # all that joined end at the same time
+            print("wrote " + ", ".join(str(path) for path in write_leaderboard(blocks, baselines, out)))
     else:
         print(f"nothing to report yet: no seed is done for all rows in {out}")
     for failure in failures:

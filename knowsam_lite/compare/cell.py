@@ -1,6 +1,7 @@
 """One cell of a grid: `python -m knowsam_lite.compare.cell`, with its configuration on standard input."""
 
 import json
+import os
 import sys
 from dataclasses import replace
 from statistics import median
@@ -57,7 +58,8 @@ def main() -> int:
 
 def _main() -> int:
     config = Config.from_json(sys.stdin.read())
-    with Claims().held(config.out) as mine:
+    claims = Claims(lost=lambda: os._exit(BUSY))  # at once: another process writes to this folder now
+    with claims.held(config.out) as mine:
         if not mine:
             return BUSY
         if (config.out / "scores.json").exists() or run(config):

@@ -4,7 +4,8 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -21,10 +22,12 @@ class Claims:
 
     A claim is a file made with O_EXCL, which only one process can make, and touched often.
     Ages are differences of times by the disk's own clock, so that the machines' clocks do not matter.
+    A process that was silent for long (suspended, or away from the disk) may lose its claim: `lost` is
+    called, from another thread.
     """
 
-    def __init__(self, silent: float = SILENT):
-        self.beat, self.silent = silent / 6, silent
+    def __init__(self, silent: float = SILENT, lost: Callable[[], None] = lambda: None):
+        self.beat, self.silent, self.lost = silent / 6, silent, lost
         self.name = f"{socket.gethostname()} {os.getpid()} {secrets.token_hex(4)}"
 
     @contextmanager
@@ -48,6 +51,16 @@ class Claims:
             with suppress(FileNotFoundError):  # or another's by now, if this process was away for long
                 if claim.read_text(encoding="utf-8") == self.name:
                     claim.unlink()
+
+    @contextmanager
+    def waited(self, folder: Path) -> Iterator[None]:
+        """Hold the claim on `folder`, after whoever has it."""
+        while True:
+            with self.held(folder) as mine:
+                if mine:
+                    yield
+                    return
+            time.sleep(self.beat / 10)
 
     def owner(self, folder: Path) -> str:
         """Who works on `folder`; "" if nobody does, or nobody alive."""
@@ -100,4 +113,6 @@ class Claims:
     def _beat(self, claim: Path, done: threading.Event) -> None:
         while not done.wait(self.beat):
             with suppress(OSError):  # a network disk may be away for a moment
+                if not claim.exists() or claim.read_text(encoding="utf-8") != self.name:
+                    return self.lost()
                 os.utime(claim)
