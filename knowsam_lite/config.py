@@ -17,6 +17,7 @@ class Config:
     method: str = "knowsam"  # a name in METHODS, or your own package.module:Class
     labeled: str = "8"  # labelled training images: "15" images, "10%" or "3groups"
     image_size: int = 64  # pixels a side for training; a multiple of 16
+    tile: int = 0  # larger images are cut into squares of so many pixels a side; 0: each is taken as a whole
     students: Literal["paper", "pretrained"] = "paper"  # U-Net and V-Net, or encoders with a start
     encoder_a: str = "efficientnet_lite0"  # of pretrained students: a name in ENCODERS, or any of timm's
     decoder_a: str = "unet"  # a name in DECODERS
@@ -85,6 +86,8 @@ class Config:
         ):
             if getattr(self, name) < 1:
                 raise UserError(f"found {name} {getattr(self, name)}, expected at least 1: change --{name}")
+        if self.tile < 0:
+            raise UserError(f"found tile {self.tile}, expected pixels, or 0 for whole images: change --tile")
         if not 1 <= self.mix_count <= self.mix_grid**2:
             raise UserError(
                 f"found {self.mix_count} regions of {self.mix_grid**2}, expected at most all: lower mix_count"

@@ -12,6 +12,7 @@ from torch import Tensor
 from knowsam_lite.data import Record, SegmentationData
 from knowsam_lite.data.records import SPLITS, cases_of
 from knowsam_lite.data.sampler import load_case
+from knowsam_lite.data.transforms import to_tensor
 from knowsam_lite.deprecated import old_names
 from knowsam_lite.errors import UserError
 from knowsam_lite.methods import Method
@@ -55,17 +56,24 @@ def predicted(
     size: int,
     device: torch.device,
     bf16: bool = False,
+    tile: int = 0,
 ) -> Iterator[Predicted]:
     """Yield each record with x (3, S, S), its mask at native size and the logits (C, S, S) of every view.
 
-    Predicts as `Predictor` does; the method's train or eval mode is restored afterwards.
+    With `tile`, see `Predictor`, x and the logits are at native size, too. Predicts as `Predictor` does; the
+    method's train or eval mode is restored afterwards.
     """
     was_training = method.training
     method.eval()
-    predictor = Predictor(method, size, Classes.of(dataset), device, bf16)
+    predictor = Predictor(method, size, Classes.of(dataset), device, bf16, tile=tile)
     cases = ((record, *load_case(dataset, record, size)) for record in records)
     items = (((record, truth), x) for record, x, truth in cases)
     try:
+        if tile:
+            for record in records:
+                image = dataset.image(record)
+                yield record, to_tensor(image), dataset.mask(record), predictor.native_views(image)
+            return
         for (record, truth), x, views in predictor.views(items):
             yield record, x, truth, views
     finally:  # the caller may stop early
@@ -82,14 +90,15 @@ def score_split(
     distances: bool = True,
     watcher: Watcher | None = None,
     share: tuple[int, int] = (0, 1),
+    tile: int = 0,
 ) -> dict[str, list[Case]]:
     """Score each view on each case of a split, in the order of `cases_of(dataset.split(split))`.
 
     All slices of a volume are one case. `distances`: also HD95 and ASD (in the unit that `unit_of` gives),
     not only overlap. `watcher` gets every plane and every case. Pixels whose class is unknown count for
     nothing: they are background in both. `share` (r, n): only every n-th case, from the r-th on; there may be
-    none. Raises UserError if the split is empty, if a volume's slices differ in size or if a case has no
-    pixel of a known class.
+    none. `tile`: see `Predictor`. Raises UserError if the split is empty, if a volume's slices differ in size
+    or if a case has no pixel of a known class.
     """
     cases = dict(list(cases_of(dataset.split(split)).items())[share[0] :: share[1]])
     if not cases and share[1] == 1:
@@ -98,7 +107,7 @@ def score_split(
     in_mm = unit_of(dataset, split) == "mm"
     scores: dict[str, list[Case]] = {}
     records = [record for slices in cases.values() for record in slices]
-    shown = predicted(method, dataset, records, size, device, bf16)
+    shown = predicted(method, dataset, records, size, device, bf16, tile)
     for case, items in groupby(shown, key=lambda item: item[0].case):
         truths, labels = _labels(items, watcher)
         first = cases[case][0]

@@ -17,6 +17,7 @@ from knowsam_lite.data import SegmentationData, choose_labeled
 from knowsam_lite.data.check import check_for_training
 from knowsam_lite.data.fingerprint import Fingerprint
 from knowsam_lite.data.sampler import Batch, StepBatches, read_ahead
+from knowsam_lite.data.tiles import Tiles
 from knowsam_lite.deprecated import old_names
 from knowsam_lite.encoders.nets import share_batchnorm
 from knowsam_lite.errors import UserError
@@ -74,9 +75,10 @@ class Trainer:
                 f"found {config.batch_unlabeled} unlabelled images per batch, expected at least 1 for "
                 f"{self.method.name}: give more, or choose a method that learns from labels alone"
             )
+        cut = Tiles(dataset, config.tile) if config.tile else None
         self.batches = StepBatches(
-            dataset,
-            self.labeled_ids,
+            cut or dataset,
+            cut.ids_of(self.labeled_ids) if cut else self.labeled_ids,
             seed=config.seed,
             batch_labeled=config.batch_labeled,
             batch_unlabeled=config.batch_unlabeled if self.method.uses_unlabeled else 0,
@@ -244,6 +246,7 @@ class Trainer:
             self.bf16,
             distances=False,
             share=(ranks.rank(), ranks.size()),
+            tile=self.config.tile,
         )
         shares = ranks.gathered(share)
         scores = {view: ranks.interleaved([each.get(view, []) for each in shares]) for view in shares[0]}

@@ -57,7 +57,10 @@ def sheet_row(block: Block, names: Sequence[str]) -> dict[str, Any]:
         run = load_run(entry.cells[0].config.out)
         slices = list(cases_of(run.dataset.split("test")).values())[chosen]
         record = slices[len(slices) // 2]
-        shown = predicted(run.method, run.dataset, [record], run.config.image_size, run.device, run.bf16)
+        config = run.config
+        shown = predicted(
+            run.method, run.dataset, [record], config.image_size, run.device, run.bf16, config.tile
+        )
         _, _, truth, views = next(iter(shown))
         last = entry.scores[0]["last"]
         row["id"], row["image"], row["truth"] = block.title, run.dataset.image(record), truth

@@ -65,7 +65,11 @@ def too_large(path: Path, pixels: int) -> Fault:
     """The exception for a picture too large for memory."""
     limit = (Image.MAX_IMAGE_PIXELS or 0) / 1e6
     found = f"found an image of {pixels / 1e6:.0f} million pixels, expected at most the safe limit of"
-    return fault(path, f"{found} {limit:.0f} million", "make the image smaller or cut it into tiles")
+    return fault(
+        path,
+        f"{found} {limit:.0f} million",
+        "make the image smaller; a run trained with --tile reads a TIFF of 8 bits by rows",
+    )
 
 
 @contextmanager

@@ -7,7 +7,7 @@ levels, and the logits are resized back.
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,6 +22,7 @@ from knowsam_lite.files import write_aside
 from knowsam_lite.methods import Method
 from knowsam_lite.methods.distillation import SamDistillation
 from knowsam_lite.predict.predictor import Predictor
+from knowsam_lite.predict.tiles import Views, blended
 
 OPSET = 18  # onnxruntime 1.14 and onnxruntime-web run it
 KEY = "knowsam_lite"  # of the metadata
@@ -107,6 +108,7 @@ def export(predictor: Predictor, path: Path) -> None:
     about = {
         "method": method.name,
         "image_size": size,
+        "tile": predictor.tile,
         "classes": list(classes.names),
         "mask_values": list(classes.values),
         "views": names,
@@ -173,6 +175,7 @@ class OnnxPredictor:
             self.session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
             self.about: dict[str, Any] = json.loads(self.session.get_modelmeta().custom_metadata_map[KEY])
             self.names = tuple(self.about["classes"])
+            self.tile = int(self.about.get("tile", 0))
         except Exception as error:  # onnxruntime has an error of its own for each fault
             reason = str(error).splitlines()[0][:100]
             raise UserError(
@@ -182,11 +185,22 @@ class OnnxPredictor:
 
     def probabilities(self, picture: np.ndarray) -> np.ndarray:
         """A picture uint8 (H, W, 3) -> float32 (C, H, W)."""
-        [p] = self.session.run(["probabilities"], {"image": picture[None]})
-        return p[0]
+        if not self.tile:
+            [p] = self.session.run(["probabilities"], {"image": picture[None]})
+            return p[0]
+        size = (picture.shape[0], picture.shape[1])
+        bands = blended(self._squares, lambda first, end: picture[first:end], size, self.tile)
+        return torch.cat([band["p"] for band in bands], dim=1).exp().numpy()
+
+    def _squares(self, pictures: Iterable[np.ndarray]) -> Iterator[Views]:
+        for picture in pictures:
+            [p] = self.session.run(["probabilities"], {"image": picture[None]})
+            yield {"p": torch.from_numpy(p[0]).clamp(min=1e-12).log()}
 
     def __call__(self, pictures: Iterable[np.ndarray]) -> list[np.ndarray]:
         """Pictures uint8 (H, W, 3) of any sizes -> class indices uint8 (H, W) of each."""
+        if self.tile:
+            return [self.probabilities(picture).argmax(axis=0).astype(np.uint8) for picture in pictures]
         return [self.session.run(["classes"], {"image": picture[None]})[0][0] for picture in pictures]
 
 

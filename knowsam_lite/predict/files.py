@@ -14,9 +14,9 @@ from torch import Tensor
 
 from knowsam_lite.colors import overlay
 from knowsam_lite.data.images import read_image
+from knowsam_lite.data.large import is_large
 from knowsam_lite.data.layout import ENDINGS, read_layout
 from knowsam_lite.data.lists import has_lists
-from knowsam_lite.data.masks import as_rgb
 from knowsam_lite.data.names import folded
 from knowsam_lite.data.slices import SUFFIXES as VOLUME_SUFFIXES
 from knowsam_lite.data.slices import Slices, is_volume, read_header
@@ -24,7 +24,8 @@ from knowsam_lite.data.volumes import write_labels
 from knowsam_lite.data.walk import walk
 from knowsam_lite.errors import UserError
 from knowsam_lite.files import ignores_case, in_shell, write_aside, writing
-from knowsam_lite.predict.predictor import Predictor, as_labels, as_probabilities
+from knowsam_lite.predict.large import write_large
+from knowsam_lite.predict.predictor import Predictor, as_labels, as_picture, as_probabilities
 from knowsam_lite.runs.classes import Classes
 
 
@@ -109,10 +110,12 @@ def write_predictions(
 ) -> Iterator[ImageFile]:
     """Predict in batches across files, write what is wanted for each, and yield it once written.
 
-    Each file is written aside and renamed. Raises UserError for an unreadable image or an output folder that
-    cannot be written.
+    Each file is written aside and renamed. TIFFs that are too large for memory come last, with a TIFF as
+    mask and nothing besides. Raises UserError for an unreadable image or an output folder that cannot be
+    written.
     """
-    pictures = _pictures(files)
+    large = [file for file in files if predictor.tile and not is_volume(file.path) and is_large(file.path)]
+    pictures = _pictures([file for file in files if file not in large])
     shown: list[tuple[ImageFile, np.ndarray]] = []  # read, but not yet predicted
 
     def images() -> Iterator[np.ndarray]:
@@ -123,6 +126,9 @@ def write_predictions(
     answers = ((*shown.pop(0), z) for z in predictor.native_logits(images()))
     for file, planes in groupby(answers, key=lambda answer: answer[0]):
         _write(file, [(image, z) for _, image, z in planes], predictor.classes, out, wanted)
+        yield file
+    for file in large:
+        write_large(predictor, file.path, _place(out / "masks", file, ".tif"))
         yield file
 
 
@@ -171,13 +177,6 @@ def _place(folder: Path, file: ImageFile, ending: str) -> Path:
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     return path
-
-
-def as_picture(labels: np.ndarray, classes: Classes) -> np.ndarray:
-    """Class indices (H, W) -> a mask in the data set's form: uint8 or uint16 (H, W), or painted (H, W, 3)."""
-    if classes.painted:
-        return np.array([as_rgb(value) for value in classes.values], np.uint8)[labels]
-    return np.asarray(classes.values, np.uint8 if max(classes.values) < 256 else np.uint16)[labels]
 
 
 def _save_png(path: Path, picture: np.ndarray) -> None:

@@ -25,7 +25,7 @@ def model_card(run: Path, predictor: Predictor, file: str, measured: dict[str, s
                 zip(predictor.classes.names, predictor.classes.values, strict=True)
             )
         ),
-        "works at": f"{predictor.image_size} px a side; each picture is resized to it and its answer back",
+        "works at": f"{predictor.image_size} px a side; {_what(predictor)} is resized to it, its answer back",
         **measured,
     }
     data = {
@@ -56,6 +56,13 @@ def model_card(run: Path, predictor: Predictor, file: str, measured: dict[str, s
     if predictor.method.note:
         parts.insert(1, f"**{predictor.method.note[0].upper()}{predictor.method.note[1:]}.**")
     return "\n\n".join(parts) + "\n"
+
+
+def _what(predictor: Predictor) -> str:
+    """What the network sees at once."""
+    if not predictor.tile:
+        return "each picture"
+    return f"each of overlapping squares of {predictor.tile} px (you cut the picture)"
 
 
 def _json(path: Path) -> dict[str, Any]:

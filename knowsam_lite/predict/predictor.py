@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -12,10 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from knowsam_lite.data.masks import as_rgb
 from knowsam_lite.data.transforms import resize, to_tensor
 from knowsam_lite.fast.allocator import freed_memory_kept
 from knowsam_lite.fast.folding import for_inference
 from knowsam_lite.methods import Method
+from knowsam_lite.predict.tiles import Views, blended
 from knowsam_lite.runs.classes import Classes
 from knowsam_lite.runs.run import choose_device, load_for_prediction, use_bf16
 
@@ -25,7 +27,6 @@ FLIPS: tuple[tuple[int, ...], ...] = ((), (-1,), (-2,), (-2, -1))
 # activations stay in large caches (measured in docs/speed.md).
 PIXELS = {"cpu": 8 * 128 * 128, "other": 16 * 128 * 128}
 Item = TypeVar("Item")
-Views = dict[str, Tensor]  # logits by view
 
 
 def batch_size(size: int, device: torch.device) -> int:
@@ -44,7 +45,8 @@ class Predictor:
     """Predicts with a trained method; for KnowSAM with the two subnets and HAM alone, without SAM.
 
     `image_size`: pixels a side of the method's input; every picture is resized to it, and its logits back,
-    exactly as in `evaluate`. `flips`: the mean over four mirrored views, at four times the cost.
+    exactly as in `evaluate`. `flips`: the mean over four mirrored views, at four times the cost. `tile`:
+    pixels a side of the overlapping squares in which pictures are predicted; 0: each as a whole.
     """
 
     method: Method
@@ -53,6 +55,7 @@ class Predictor:
     device: torch.device
     bf16: bool = False
     flips: bool = False
+    tile: int = 0
 
     @classmethod
     def from_run(
@@ -65,7 +68,7 @@ class Predictor:
         at = choose_device(device)
         method, config, classes = load_for_prediction(Path(run), which)
         bf16 = use_bf16(config.precision, at)
-        return cls(method.to(at).eval(), config.image_size, classes, at, bf16, flips)
+        return cls(method.to(at).eval(), config.image_size, classes, at, bf16, flips, config.tile)
 
     @cached_property
     def ready(self) -> Method:
@@ -79,6 +82,9 @@ class Predictor:
 
     def native_logits(self, images: Iterable[np.ndarray]) -> Iterator[Tensor]:
         """Pictures uint8 (H, W, 3) of any sizes -> logits (C, H, W) of each at its own size, in batches."""
+        if self.tile:
+            yield from (self._whole(self._prediction, image)["prediction"] for image in images)
+            return
         sized = (((i.shape[0], i.shape[1]), to_tensor(resize(i, self.image_size))) for i in images)
         for size, _, views in self._each(self._prediction, sized):
             z = views["prediction"].float().contiguous()
@@ -89,6 +95,33 @@ class Predictor:
         on the device, its logits (C, S, S) by view).
         """
         return self._each(self.ready.views, items)
+
+    def native_views(self, image: np.ndarray) -> Views:
+        """A picture uint8 (H, W, 3), predicted in squares -> log-probabilities (C, H, W) of every view."""
+        return self._whole(self.ready.views, image)
+
+    def bands(self, rows: Callable[[int, int], np.ndarray], size: tuple[int, int]) -> Iterator[Tensor]:
+        """The log-probabilities (C, rows, W) of a picture of `size` (H, W), from the top; `rows(first, end)`
+        reads it, uint8 (rows, W, 3).
+        """
+        squares = partial(self._squares, self._prediction)
+        return (views["prediction"] for views in blended(squares, rows, size, self.tile))
+
+    def _whole(self, compute: Callable[[Tensor], Views], image: np.ndarray) -> Views:
+        size = (image.shape[0], image.shape[1])
+        squares = partial(self._squares, compute)
+        bands = list(blended(squares, lambda first, end: image[first:end], size, self.tile))
+        return {name: torch.cat([band[name] for band in bands], dim=1) for name in bands[0]}
+
+    def _squares(self, compute: Callable[[Tensor], Views], pictures: Iterable[np.ndarray]) -> Iterator[Views]:
+        """Pictures uint8 (tile, tile, 3) -> logits (C, tile, tile) of each view, in batches."""
+        size = (self.tile, self.tile)
+        sized = ((None, to_tensor(resize(picture, self.image_size))) for picture in pictures)
+        for _, _, views in self._each(compute, sized):
+            yield {
+                name: F.interpolate(z[None].float(), size, mode="bilinear", align_corners=False)[0]
+                for name, z in views.items()
+            }
 
     def _prediction(self, x: Tensor) -> Views:
         return {"prediction": over_flips(self.ready.predict, x) if self.flips else self.ready.predict(x)}
@@ -116,6 +149,13 @@ class Predictor:
 def as_labels(z: Tensor) -> np.ndarray:
     """Logits (C, H, W) -> the most likely class of each pixel, uint8 (H, W)."""
     return z.argmax(dim=0).to(torch.uint8).cpu().numpy()
+
+
+def as_picture(labels: np.ndarray, classes: Classes) -> np.ndarray:
+    """Class indices (H, W) -> a mask in the data set's form: uint8 or uint16 (H, W), or painted (H, W, 3)."""
+    if classes.painted:
+        return np.array([as_rgb(value) for value in classes.values], np.uint8)[labels]
+    return np.asarray(classes.values, np.uint8 if max(classes.values) < 256 else np.uint16)[labels]
 
 
 def as_probabilities(z: Tensor) -> np.ndarray:

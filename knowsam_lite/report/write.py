@@ -32,7 +32,16 @@ def score_run(run: Run, split: str = "test", watcher: Watcher | None = None) -> 
     `watcher` is passed to `score_split`.
     """
     config, data = run.config, run.dataset
-    scores = score_split(run.method, data, split, config.image_size, run.device, run.bf16, watcher=watcher)
+    scores = score_split(
+        run.method,
+        data,
+        split,
+        config.image_size,
+        run.device,
+        run.bf16,
+        watcher=watcher,
+        tile=config.tile,
+    )
     return {
         "data": data.name,
         "split": split,
@@ -76,7 +85,8 @@ def sheet_cases(run: Run, split: str, scores: dict[str, list[Case]]) -> list[dic
     chosen = order[np.linspace(0, len(order) - 1, min(SHEET_CASES, len(order))).round().astype(int)]
     cases = []
     rows = [records[i] for i in chosen]
-    shown = predicted(run.method, data, rows, run.config.image_size, run.device, run.bf16)
+    config = run.config
+    shown = predicted(run.method, data, rows, config.image_size, run.device, run.bf16, config.tile)
     for i, (record, _, truth, views) in zip(chosen, shown, strict=True):
         size = (truth.shape[0], truth.shape[1])
         h = torch.nn.functional.interpolate(entropy_map(views[view][None])[None], size, mode="bilinear")[0, 0]
