@@ -9,6 +9,7 @@ from torch import nn
 
 from knowsam_lite.aggregation import HybridAggregation
 from knowsam_lite.encoders import PretrainedNet
+from knowsam_lite.errors import UserError
 from knowsam_lite.fast.allocator import freed_memory_kept
 from knowsam_lite.fast.checkpointing import checkpoint_activations
 from knowsam_lite.fast.folding import channels_last
@@ -62,7 +63,7 @@ def compile_students(method: nn.Module) -> None:
 def same_bits(wanted: bool) -> Iterator[None]:
     """Within the context, if `wanted`, operations with a random order of summation on a GPU are replaced.
 
-    Raises RuntimeError, as PyTorch does, for an operation without such a version.
+    Raises UserError for an operation that PyTorch has no such version of.
     """
     if not wanted:
         yield
@@ -73,6 +74,13 @@ def same_bits(wanted: bool) -> Iterator[None]:
     torch.backends.cudnn.benchmark = False
     try:
         yield
+    except RuntimeError as error:
+        if "deterministic" not in str(error):  # PyTorch has no class of its own for it
+            raise
+        raise UserError(
+            f"found an operation that sums in any order ({str(error).splitlines()[0][:100]}), expected a "
+            "deterministic one: leave out --deterministic"
+        ) from None
     finally:
         torch.use_deterministic_algorithms(before)
         torch.backends.cudnn.benchmark = fastest
