@@ -1,6 +1,7 @@
 """`knowsam-lite compare`: methods x data sets x seeds, and one table."""
 
 import argparse
+import random
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -72,7 +73,9 @@ def of_begun(arguments: Sequence[str]) -> int:
     if options.status:
         print(status(cells))
         return 0
-    return trained_and_reported(cells, baselines, options.join, options.workers)
+    begin = random.randrange(len(cells))  # those that join at once do not try one cell after another together
+    order = [*cells[begin:], *cells[:begin]]
+    return trained_and_reported(cells, baselines, options.join, options.workers, order)
 
 
 def run(
@@ -101,13 +104,22 @@ def run(
     return trained_and_reported(cells, baselines, out, 0 if options.report else options.workers)
 
 
-def trained_and_reported(cells: "list[Cell]", baselines: Sequence[str], out: Path, workers: int) -> int:
-    """Train what is not done with so many workers, 0 for none, then print and write the results."""
+def trained_and_reported(
+    cells: "list[Cell]",
+    baselines: Sequence[str],
+    out: Path,
+    workers: int,
+    order: "list[Cell] | None" = None,
+) -> int:
+    """Train what is not done with so many workers, 0 for none, then print and write the results.
+
+    `order`: in which cells are tried, if not as they are.
+    """
     from knowsam_lite.compare import changed_cells, markdown, read_blocks, run_grid, write_leaderboard
     from knowsam_lite.compare.claims import Claims
 
     changed = changed_cells(cells)
-    failures = [*changed.values(), *(run_grid(cells, workers) if workers else [])]
+    failures = [*changed.values(), *(run_grid(order or cells, workers) if workers else [])]
     blocks = read_blocks(cells, changed)
     if blocks:
         print(markdown(blocks, baselines))

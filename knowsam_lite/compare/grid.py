@@ -73,8 +73,10 @@ def slug(name: str) -> str:
 def run_cell(cell: Cell) -> str:
     """Train and score one cell in its own process, or resume it; returns its error, "" if none.
 
-    A cell that another process trains is left to it.
+    A cell that another process trains, or has trained, is left to it.
     """
+    if cell.scores.exists() or Claims().owner(cell.config.out):  # far cheaper than a process that finds out
+        return ""
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "knowsam_lite.compare.cell"],
