@@ -152,7 +152,7 @@ def _write(
         values = np.asarray(classes.values)[np.stack(labels)]
         write_labels(_place(out / "masks", file, ending), values, file.path)
     else:
-        _save_png(_place(out / "masks", file, ".png"), as_picture(labels[0], classes))
+        save_png(_place(out / "masks", file, ".png"), as_picture(labels[0], classes))
     if wanted.probabilities:
         p = np.stack([as_probabilities(z) for _, z in planes], axis=1)  # (C, D, H, W)
         save = partial(
@@ -162,7 +162,7 @@ def _write(
     if wanted.overlay:
         for i, ((image, _), plane) in enumerate(zip(planes, labels, strict=True)):
             ending = f"_{i:0{len(str(len(planes)))}d}.png" if volume else ".png"
-            _save_png(_place(out / "overlays", file, ending), overlay(image, plane))
+            save_png(_place(out / "overlays", file, ending), overlay(image, plane))
 
 
 def _place(folder: Path, file: ImageFile, ending: str) -> Path:
@@ -180,6 +180,7 @@ def as_picture(labels: np.ndarray, classes: Classes) -> np.ndarray:
     return np.asarray(classes.values, np.uint8 if max(classes.values) < 256 else np.uint16)[labels]
 
 
-def _save_png(path: Path, picture: np.ndarray) -> None:
+def save_png(path: Path, picture: np.ndarray) -> None:
+    """Write a picture, as `as_picture` makes them, as PNG; raises UserError if that fails."""
     save: Any = Image.fromarray(picture).save
     write_aside(path, lambda file: save(file, format="PNG"))

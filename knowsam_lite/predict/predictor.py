@@ -56,14 +56,21 @@ class Predictor:
 
     @classmethod
     def from_run(
-        cls, run: str | Path, which: str = "last", device: str = "auto", flips: bool = False
+        cls,
+        run: str | Path,
+        which: str = "last",
+        device: str = "auto",
+        flips: bool = False,
+        with_sam: bool = False,
     ) -> "Predictor":
         """Open a run folder with its "last" weights or the "best" on val; no training data is needed.
+
+        `with_sam`: also the SAM of a method that has one, for `views`; its pretrained weights must be here.
 
         Raises UserError if the folder is not a run or its files are damaged or do not fit.
         """
         at = choose_device(device)
-        method, config, classes = load_for_prediction(Path(run), which)
+        method, config, classes = load_for_prediction(Path(run), which, with_sam)
         bf16 = use_bf16(config.precision, at)
         return cls(method.to(at).eval(), config.image_size, classes, at, bf16, flips)
 
