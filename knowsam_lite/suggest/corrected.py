@@ -1,6 +1,7 @@
 """Masks that a person corrected or drew, as annotation tools leave them: PNG, LabelMe's JSON or COCO's."""
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,7 +16,7 @@ from knowsam_lite.data.layout import MASK_ENDINGS, stem_of
 from knowsam_lite.data.prepare.recipe import Item
 from knowsam_lite.data.sets import coco, labelme
 from knowsam_lite.data.stored import SUFFIXES
-from knowsam_lite.data.walk import walk
+from knowsam_lite.data.walk import few, walk
 from knowsam_lite.errors import UserError
 
 
@@ -95,9 +96,16 @@ def _from_coco(path: Path, data: SegmentationFolder) -> list[Corrected]:
         item = Item(identity, record.group, record.split, record.image, (path,))
         return order[next(coco.read(item, path)).mask]
 
+    empty = [name for name in found.ids if not found.of[name]]
+    if empty:
+        print(
+            f"Note: {few(empty)} without annotation left out; one that shows nothing needs an empty mask.",
+            file=sys.stderr,
+        )
     return [
         Corrected((stem_of(name), stem_of(Path(name).name)), path, partial(classes, identity), is_mask=False)
         for name, identity in found.ids.items()
+        if found.of[name]
     ]
 
 

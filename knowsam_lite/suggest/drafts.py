@@ -57,7 +57,7 @@ def write_drafts(
             write_text(folder / "images" / f"{name}.json", labelme(labels, data.classes, f"{name}{ending}"))
             drawn.append((f"{name}{ending}", labels))
             scores = {key: f"{value:.3f}" for key, value in suggestion.scores.items()}
-            lines = [f"{rank}. {name}", "  ".join(f"{key} {value}" for key, value in scores.items())]
+            lines = [f"{rank}. {name}", "  ".join(f"{key}: {value}" for key, value in scores.items())]
             cells.append((lines, outlined(image, labels, data.num_classes, CELL)))
             image_path = record.image.relative_to(data.root).as_posix()
             rows.append({"rank": rank, "name": name, "id": record.id, "image": image_path, **scores})

@@ -83,7 +83,7 @@ def take_labels(root: Path, place: Path, split: str) -> Taken:
     records |= {identity: record for identity, (record, _) in changes.items()}
     _require_groups(list(records.values()), others, changes)
     _write(root, data, records, changes)
-    names = [path.stem for path in unchanged(files)]
+    names = [path.name for path in unchanged(list(dict.fromkeys(files)))]
     return Taken(list(changes), same, names, list(records.values()))
 
 
