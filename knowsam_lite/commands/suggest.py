@@ -36,8 +36,8 @@ def suggest(arguments: Sequence[str]) -> int:
         raise UserError(f"found -n {options.number}, expected at least 1 image: change it")
     if out.exists() and any(out.iterdir()):
         raise UserError(f"found files in {out}, expected a new or empty folder: give another --out")
-    predictor = open_predictor(options.run, options.which, options.device)
     data = open_partly_labeled(options.images)
+    predictor = open_predictor(options.run, options.which, options.device)
     chosen, data = suggestions(predictor, data, options.run, options.by, options.number, options.seed)
     write_drafts(predictor, data, chosen, out)
     print(f"{len(chosen)} of {data.name}, {options.by}: " + ", ".join(each.record.id for each in chosen))

@@ -7,8 +7,7 @@ which this library reads as such. COCO knows none either: an object with holes i
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -20,12 +19,18 @@ TOLERANCE = 1.0  # pixels that a simplified outline may leave the true one by
 LABELME = "5.5.0"  # the version whose form is written; its field is required
 
 
-@dataclass(frozen=True)
-class Outline:
-    """One object, or a hole in one: its outline (P, 2), x and y in pixels, and those of its holes."""
+class Ring(NamedTuple):
+    """A closed line (P, 2), x and y in pixels, and the area within it before it was simplified."""
 
     points: NDArray[np.float64]
-    holes: tuple[NDArray[np.float64], ...] = ()
+    area: float
+
+
+class Outline(NamedTuple):
+    """The line around one object, and those around its holes."""
+
+    around: Ring
+    holes: list[Ring]
 
 
 def outlines(mask: NDArray[np.bool_]) -> Iterator[Outline]:
@@ -33,40 +38,46 @@ def outlines(mask: NDArray[np.bool_]) -> Iterator[Outline]:
     coordinates. Those of a hole go through its own outermost pixels.
     """
     contours, links = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    for place, points in enumerate(map(simplified, contours)):
+    for place, ring in enumerate(map(simplified, contours)):
         _, _, child, parent = links[0][place]  # the first contour within it, and the one around it, or -1
-        if parent >= 0 or len(points) < 3:
+        if parent >= 0 or len(ring.points) < 3:
             continue
-        holes: list[NDArray[np.float64]] = []
+        holes: list[Ring] = []
         if child >= 0:
             filled = np.zeros(mask.shape, np.uint8)
             cv2.drawContours(filled, contours, place, 1, cv2.FILLED)
             inside = ((filled > 0) & ~mask).astype(np.uint8)
             rings, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-            holes = [hole for hole in map(simplified, rings) if len(hole) > 2]
-        yield Outline(points, tuple(holes))
+            holes = [hole for hole in map(simplified, rings) if len(hole.points) > 2]
+        yield Outline(ring, holes)
 
 
-def simplified(contour: Any) -> NDArray[np.float64]:
-    """The points (P, 2) of a contour without those that its shape does not need."""
-    return cv2.approxPolyDP(contour, TOLERANCE, True)[:, 0].astype(np.float64)
+def simplified(contour: Any) -> Ring:
+    """A contour without the points that its shape does not need."""
+    points = cv2.approxPolyDP(contour, TOLERANCE, True)[:, 0].astype(np.float64)
+    return Ring(points, cv2.contourArea(contour))
 
 
 def labelme(labels: NDArray[np.uint8], classes: Sequence[str], image: str) -> str:
     """LabelMe's JSON of the classes (H, W) of the picture file `image`, which lies beside it."""
-    shapes: list[tuple[float, str, NDArray[np.float64]]] = []
+    shapes: list[tuple[str, Ring]] = []
     for index, name in enumerate(classes[1:], start=1):
         for outline in outlines(labels == index):
-            shapes.append((_area(outline.points), name, outline.points))
-            shapes += [(_area(hole), BACKGROUND, hole) for hole in outline.holes]
+            shapes += [(name, outline.around), *((BACKGROUND, hole) for hole in outline.holes)]
     # What lies inside another comes later, so above it; a hole before what fills it.
-    shapes.sort(key=lambda shape: (-shape[0], shape[1] != BACKGROUND))
+    shapes.sort(key=lambda shape: (-shape[1].area, shape[0] != BACKGROUND))
     content = {
         "version": LABELME,
         "flags": {},
         "shapes": [
-            {"label": name, "points": points.tolist(), "group_id": None, "shape_type": "polygon", "flags": {}}
-            for _, name, points in shapes
+            {
+                "label": name,
+                "points": ring.points.tolist(),
+                "group_id": None,
+                "shape_type": "polygon",
+                "flags": {},
+            }
+            for name, ring in shapes
         ],
         "imagePath": image,
         "imageData": None,
@@ -74,10 +85,6 @@ def labelme(labels: NDArray[np.uint8], classes: Sequence[str], image: str) -> st
         "imageWidth": labels.shape[1],
     }
     return json.dumps(content, indent=1)
-
-
-def _area(points: NDArray[np.float64]) -> float:
-    return float(cv2.contourArea(points.astype(np.float32)))
 
 
 def coco(masks: Sequence[tuple[str, NDArray[np.uint8]]], classes: Sequence[str]) -> str:
@@ -111,7 +118,7 @@ def coco_objects(mask: NDArray[np.bool_]) -> Iterator[dict[str, Any]]:
         if outline.holes:
             yield {"segmentation": run_lengths(parts == part), **about}
         else:
-            points = (outline.points + 0.5) / 2 + (left, top)
+            points = (outline.around.points + 0.5) / 2 + (left, top)
             yield {"segmentation": [points.ravel().tolist()], **about}
 
 
