@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from knowsam_lite.figures.look import color
+from knowsam_lite.report.about import plural
 from knowsam_lite.report.chart import Axis, Chart
 from knowsam_lite.report.markup import figure, section, table, tag
 
@@ -37,7 +38,7 @@ def history(path: Path, result: dict[str, Any]) -> str:
         return ""
     view, split = result["prediction"], result["split"]
     others = sum(other["method"] == result["method"] for _, other in found) - len(same)
-    left_out = f" {others} more runs of this method were scored on other images." if others else ""
+    left_out = f" Not shown, for they were scored on other images: {plural(others, 'run')}." if others else ""
     says = (
         f"Dots: Dice of {view} on the same {len(result['ids'])} {split} cases, with 95 % intervals.{left_out}"
     )
