@@ -114,11 +114,14 @@ def test_masks_that_lie_in_the_folder_keep_the_split_that_training_gives_them(tm
 def test_an_image_that_the_table_does_not_name_gets_a_row(data, tmp_path, capsys):
     Image.fromarray(picture(50)).save(data / "images/late.png")
     Image.fromarray(disc(1) * 255).save(tmp_path / "late.png")
+    Image.fromarray(picture(51)).save(data / "images/later.png")
     assert main(["import-labels", str(data), str(tmp_path / "late.png")]) == 2
-    assert "group" in capsys.readouterr().err  # i00 is of group g00: whose is late?
+    warning, error = capsys.readouterr().err.splitlines()  # i00 is of group g00: whose is late?
+    assert "late, later not in index.csv" in warning and "found no image 'late'" in error
     write_index(data, [[*row[:3], row[0], row[4]] for row in read_index(data)])
     assert main(["import-labels", str(data), str(tmp_path / "late.png")]) == 0
-    assert read_index(data)[-1] == ["late", "images/late.png", "masks/late.png", "late", "train"]
+    assert read_index(data)[-2] == ["late", "images/late.png", "masks/late.png", "late", "train"]
+    assert read_index(data)[-1] == ["later", "images/later.png", "", "later", "train"]
 
 
 def test_a_coco_image_without_annotation_is_not_taken_for_an_empty_one(data, tmp_path, capsys):

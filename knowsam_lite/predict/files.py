@@ -6,17 +6,14 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
 from knowsam_lite.colors import overlay
 from knowsam_lite.data.images import read_image
 from knowsam_lite.data.layout import ENDINGS, image_folder, read_layout
 from knowsam_lite.data.lists import has_lists
-from knowsam_lite.data.masks import as_rgb
 from knowsam_lite.data.names import folded
 from knowsam_lite.data.slices import SUFFIXES as VOLUME_SUFFIXES
 from knowsam_lite.data.slices import Slices, is_volume, read_header
@@ -26,6 +23,7 @@ from knowsam_lite.errors import UserError
 from knowsam_lite.files import ignores_case, in_shell, write_aside, writing
 from knowsam_lite.predict.predictor import Predictor, as_labels, as_probabilities
 from knowsam_lite.runs.classes import Classes
+from knowsam_lite.runs.pictures import as_picture, save_png
 
 
 @dataclass(frozen=True)
@@ -182,16 +180,3 @@ def _place(folder: Path, file: ImageFile, ending: str) -> Path:
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     return path
-
-
-def as_picture(labels: np.ndarray, classes: Classes) -> np.ndarray:
-    """Class indices (H, W) -> a mask in the data set's form: uint8 or uint16 (H, W), or painted (H, W, 3)."""
-    if classes.painted:
-        return np.array([as_rgb(value) for value in classes.values], np.uint8)[labels]
-    return np.asarray(classes.values, np.uint8 if max(classes.values) < 256 else np.uint16)[labels]
-
-
-def save_png(path: Path, picture: np.ndarray) -> None:
-    """Write a picture, as `as_picture` makes them, as PNG; raises UserError if that fails."""
-    save: Any = Image.fromarray(picture).save
-    write_aside(path, lambda file: save(file, format="PNG"))

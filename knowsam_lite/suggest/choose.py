@@ -63,9 +63,11 @@ def k_center(features: NDArray[np.float32], taken: NDArray[np.float32] | None, n
 
     `features` (M, D); `taken` (L, D), without any the first image is the first one taken.
     """
-    chosen = [] if taken is not None and len(taken) else [0]
-    centers = taken if not chosen and taken is not None else features[:1]
-    nearest = np.min(np.linalg.norm(features[:, None] - centers[None], axis=2), axis=1)
+    from scipy.spatial.distance import cdist
+
+    first = taken is None or len(taken) == 0
+    chosen = [0] if first else []
+    nearest = cdist(features, features[:1] if first else taken).min(axis=1)
     while len(chosen) < n:
         nearest[chosen] = -1.0
         chosen.append(int(nearest.argmax()))

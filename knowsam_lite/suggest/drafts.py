@@ -15,15 +15,18 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from knowsam_lite.data import Record, SegmentationFolder
 from knowsam_lite.data.names import distinct
 from knowsam_lite.data.sheet import draw_sheet, outlined
 from knowsam_lite.files import new_folder, write_text, writing
-from knowsam_lite.predict import Predictor
-from knowsam_lite.predict.files import as_picture, save_png
 from knowsam_lite.runs.classes import Classes
+from knowsam_lite.runs.pictures import as_picture, save_png
 from knowsam_lite.suggest.polygons import coco, labelme
+
+if TYPE_CHECKING:
+    from knowsam_lite.predict import Predictor
 
 CELL, COLUMNS = 232, 5  # of the sheet: pixels a side of a picture, and pictures in a row
 SUMS = "drafts.sha256"
@@ -31,14 +34,14 @@ SUMS = "drafts.sha256"
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A record to label, its scores, and how it was found: the way, and its own score where it has one."""
+    """A record to label, and its scores by name."""
 
     record: Record
     scores: Mapping[str, float]
 
 
 def write_drafts(
-    predictor: Predictor, data: SegmentationFolder, chosen: Sequence[Suggestion], out: Path
+    predictor: "Predictor", data: SegmentationFolder, chosen: Sequence[Suggestion], out: Path
 ) -> None:
     """Predict the suggested images and write the folder `out`, which must be new or empty."""
     names = distinct(suggestion.record.id for suggestion in chosen)

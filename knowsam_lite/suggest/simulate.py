@@ -23,7 +23,6 @@ from knowsam_lite.data.records import records_of
 from knowsam_lite.data.transforms import resize, resize_mask
 from knowsam_lite.errors import UserError, exit_code
 from knowsam_lite.evaluation import case_dice, score_split
-from knowsam_lite.fast.training import while_training
 from knowsam_lite.files import write_text
 from knowsam_lite.methods import Method
 from knowsam_lite.metrics import paired_bootstrap
@@ -40,10 +39,7 @@ class Options:
 
     data: tuple[str, ...]  # data sets with masks
     out: Path  # folder for the results
-    ways: tuple[str, ...] = (
-        "random",
-        "combined",
-    )  # of knowsam_lite.suggest.choose.WAYS; the first is the control
+    ways: tuple[str, ...] = ("random", "combined")  # of suggest.choose.WAYS; the first is the control
     seeds: tuple[int, ...] = (0, 1, 2)  # of the pool, the first labels, the weights and the order
     rounds: int = 5
     labels: int = 10  # in each round; the first are drawn at random for every way
@@ -133,9 +129,8 @@ def trained(data: Held, config: Config, method: Method | None = None) -> tuple[M
     trainer = Trainer(data, config, method)
     torch.manual_seed(config.seed)
     trainer.method.train()
-    with while_training(trainer.method):
-        for step in range(config.steps):
-            trainer.train_step(trainer.batches[step])
+    for step in range(config.steps):
+        trainer.train_step(trainer.batches[step])
     scores = score_split(
         trainer.method, data, "test", config.image_size, trainer.device, trainer.bf16, distances=False
     )

@@ -1,5 +1,6 @@
 """Takes corrected masks into a data set: files in masks/, rows in index.csv, and nothing is overwritten."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,8 +18,8 @@ from knowsam_lite.data.table import read_table
 from knowsam_lite.data.walk import few, walk
 from knowsam_lite.errors import UserError
 from knowsam_lite.files import in_shell, write_aside, write_text, writing
-from knowsam_lite.predict.files import as_picture, save_png
 from knowsam_lite.runs.classes import Classes
+from knowsam_lite.runs.pictures import as_picture, save_png
 from knowsam_lite.suggest.corrected import Corrected, read_corrected
 from knowsam_lite.suggest.drafts import as_csv, unchanged
 
@@ -37,7 +38,8 @@ class Taken:
 
 def open_partly_labeled(root: Path) -> SegmentationFolder:
     """A data set of pictures in which images may lack masks: with index.csv, images/ with or without masks/,
-    or a plain folder of images. Raises UserError for its first fault, for volumes and for the h5 layout.
+    or a plain folder of images. Pictures beside those that index.csv names are unlabelled, too. Raises
+    UserError for its first fault, for volumes and for the h5 layout.
     """
     if not root.is_dir():
         raise UserError(f"found no folder {root}, expected images or a data set: correct the path")
@@ -49,7 +51,9 @@ def open_partly_labeled(root: Path) -> SegmentationFolder:
             f"found volumes in {root}, expected pictures: labels of single slices cannot be put into a "
             "volume's mask; save the slices as PNG, with the column volume in index.csv"
         )
-    return SegmentationFolder.from_layout(root, layout)
+    folder = SegmentationFolder.from_layout(root, layout)
+    folder.records = [*folder.records, *_unlisted(folder)]
+    return folder
 
 
 def take_labels(root: Path, place: Path, split: str) -> Taken:
@@ -59,9 +63,7 @@ def take_labels(root: Path, place: Path, split: str) -> Taken:
     an image, one that is not the image's, other classes, and an image that has another mask already.
     """
     data = open_partly_labeled(root)
-    listed = {record.image for record in data.records}
-    others = _unlisted(data, listed)
-    images = _by_name([*data.records, *others])
+    images = _by_name(data.records)
     changes: dict[str, tuple[Record, Corrected]] = {}
     same, files = [], []
     for corrected in read_corrected(place, data):
@@ -81,21 +83,38 @@ def take_labels(root: Path, place: Path, split: str) -> Taken:
         _require_upright(changes)
     records = {record.id: record for record in data.records}
     records |= {identity: record for identity, (record, _) in changes.items()}
-    _require_groups(list(records.values()), others, changes)
+    _require_groups(list(records.values()))
     _write(root, data, records, changes)
     names = [path.name for path in unchanged(list(dict.fromkeys(files)))]
     return Taken(list(changes), same, names, list(records.values()))
 
 
-def _unlisted(data: SegmentationFolder, listed: set[Path]) -> list[Record]:
-    """Pictures in the folder of images that index.csv does not name, as unlabelled training images."""
-    home = image_folder(data.root)
-    if not (data.root / "index.csv").exists() or home == data.root:
+def _unlisted(data: SegmentationFolder) -> list[Record]:
+    """New pictures, beside those that index.csv names: unlabelled training images, each its own group.
+
+    In a data set with groups nobody knows theirs; they are left out, and a line says so.
+    """
+    if not (data.root / "index.csv").exists():
         return []
-    found = walk(home, SUFFIXES)
-    stems = {stem_of(found.name(path)): path for path in found.files if path not in listed}
-    taken = {record.id for record in data.records}
-    return [Record(stem, path, None, stem, "train") for stem, path in stems.items() if stem not in taken]
+    known = {path for record in data.records for path in (record.image, record.mask)}
+    homes = dict.fromkeys(record.image.parent for record in data.records)
+    beside = [path for home in homes for path in walk(home, SUFFIXES).files if path.parent == home]
+    found = {_id_of(path, data.root): path for path in beside if path not in known}
+    new = {name: path for name, path in found.items() if name not in {record.id for record in data.records}}
+    if new and any(record.group != record.id for record in data.records):
+        print(
+            f"warning: {few(list(new))} not in index.csv left out; add rows without a mask, with the group "
+            "(patient, video) of each",
+            file=sys.stderr,
+        )
+        return []
+    return [Record(name, path, None, name, "train") for name, path in new.items()]
+
+
+def _id_of(image: Path, root: Path) -> str:
+    """The id that an image has in a folder without index.csv."""
+    home = image_folder(root)
+    return stem_of(image.relative_to(home if image.is_relative_to(home) else root).as_posix())
 
 
 def _by_name(records: Sequence[Record]) -> dict[str, list[Record]]:
@@ -120,7 +139,7 @@ def _image_of(corrected: Corrected, images: Mapping[str, list[Record]], root: Pa
             message = f"found {len(exact)} images that it may belong to ({both}), expected one"
             raise fault(corrected.file, message, "name it as the image's id in index.csv")
     message = f"found no image {corrected.names[-1]!r} in {root}, expected the one that it belongs to"
-    raise fault(corrected.file, message, "rename it, or put the image into the folder")
+    raise fault(corrected.file, message, "rename it, or put the image there, with a row in index.csv")
 
 
 def _with_mask(root: Path, data: SegmentationFolder, record: Record, corrected: Corrected) -> Record:
@@ -154,21 +173,13 @@ def _require_upright(changes: Mapping[str, tuple[Record, Corrected]]) -> None:
             raise fault(record.image, message, 'declare "masks_drawn_on": "shown" in dataset.json')
 
 
-def _require_groups(
-    records: Sequence[Record], others: Sequence[Record], changes: Mapping[str, tuple[Record, Corrected]]
-) -> None:
-    """UserError if a group would be in two splits, or if nobody knows the group of a new image."""
+def _require_groups(records: Sequence[Record]) -> None:
+    """UserError if a group would be in two splits."""
     if apart := straddling(records):
         group, splits = next(iter(apart.items()))
         raise UserError(
             f"found group {group!r} in {' and '.join(sorted(splits))}, expected a group in one split only: "
-            f"import its images with --split {sorted(splits)[0]}, or correct index.csv"
-        )
-    new = [record.id for record in others if record.id in changes]
-    if new and any(record.group != record.id for record in records):
-        raise UserError(
-            f"found {new[0]!r}, which index.csv does not name, in a data set with groups, expected to know "
-            "its group (patient, video): add a row without a mask for it"
+            "import its images with the --split of the others, or correct index.csv"
         )
 
 
