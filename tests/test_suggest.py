@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from itertools import pairwise
+from typing import get_args, get_type_hints
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from helpers.data_folders import change_row, make_folder
 from PIL import Image
 
 from knowsam_lite.cli import main
+from knowsam_lite.commands.suggest import Options
 from knowsam_lite.config import Config
 from knowsam_lite.data import open_dataset
 from knowsam_lite.data.prepare.recipe import Item
@@ -21,7 +23,7 @@ from knowsam_lite.data.sets import labelme as labelme_files
 from knowsam_lite.errors import UserError
 from knowsam_lite.metrics import iou
 from knowsam_lite.suggest import simulate
-from knowsam_lite.suggest.choose import SHORTLIST, choose, k_center, mean_rank
+from knowsam_lite.suggest.choose import SHORTLIST, WAYS, choose, k_center, mean_rank
 from knowsam_lite.suggest.drafts import unchanged
 from knowsam_lite.suggest.polygons import coco, labelme, run_lengths
 from knowsam_lite.suggest.scores import Opinions, apart, disagreement, entropy, sam
@@ -203,6 +205,7 @@ def test_drafts_are_the_prediction_with_the_data_sets_values(run, folder, tmp_pa
 
 
 def test_each_way_is_offered(run, folder, tmp_path):
+    assert get_args(get_type_hints(Options)["by"]) == WAYS
     for way in ("sam", "diversity"):
         words = ["suggest", str(run), str(folder), "-n", "99", "--by", way, "--out", str(tmp_path / way)]
         assert main([*words, "--device", "cpu"]) == 0
