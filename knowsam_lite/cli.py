@@ -30,6 +30,8 @@ COMMANDS = {
     "train": Command("train a method and score it on the test images", "train", "train"),
     "evaluate": Command("score a run on a split", "evaluate", "evaluate"),
     "predict": Command("write masks for pictures and volumes", "predict", "predict"),
+    "suggest": Command("choose the images to label next, and draft their masks", "suggest", "suggest"),
+    "import-labels": Command("take corrected masks into a data set", "import_labels", "import_labels"),
     "export": Command("write a trained model as ONNX, for use without Python", "export", "export"),
     "compare": Command("train methods x data sets x seeds and print one table", "compare", "compare"),
     "ablate": Command("add one part of KnowSAM at a time and print one table", "ablate", "ablate"),
@@ -48,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    listing = "\n".join(f"  {name:12} {command.summary}" for name, command in COMMANDS.items())
+    listing = "\n".join(f"  {name:13} {command.summary}" for name, command in COMMANDS.items())
     parser = argparse.ArgumentParser(
         "knowsam-lite",
         description=f"KnowSAM: learn to segment medical images from few labels.\n\ncommands:\n{listing}",

@@ -23,7 +23,18 @@ LAYERS = (
         "predict",
         "evaluation",
     ),
-    *("figures", "training", "report", "bench", "compare", "commands", "cli", "course", "__main__"),
+    *(
+        "figures",
+        "training",
+        "suggest",
+        "report",
+        "bench",
+        "compare",
+        "commands",
+        "cli",
+        "course",
+        "__main__",
+    ),
 )
 BLOCKS = ("uncertainty", "subnets", "decoders", "aggregation", "students", "losses", "mixing", "sam")
 # Narrower than the order of LAYERS.

@@ -18,8 +18,9 @@ from knowsam_lite.data.volumes import write_labels
 from knowsam_lite.evaluation import predicted, score_split
 from knowsam_lite.methods import METHODS, WITHOUT_SAM
 from knowsam_lite.metrics import dice
-from knowsam_lite.predict.files import as_picture, find_images, overlay
+from knowsam_lite.predict.files import find_images, overlay
 from knowsam_lite.predict.predictor import Predictor, batch_size, over_flips
+from knowsam_lite.runs.pictures import as_picture
 from knowsam_lite.runs.run import Classes, load_run
 from knowsam_lite.training import Trainer
 

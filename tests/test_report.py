@@ -26,6 +26,7 @@ from knowsam_lite.methods import SupervisedPair
 from knowsam_lite.report.about import duration, session_seconds
 from knowsam_lite.report.chart import Axis, Chart, log_axis
 from knowsam_lite.report.gather import BINS, SHOWN, Gatherer
+from knowsam_lite.report.history import history
 from knowsam_lite.report.tiles import ADDED, CONFUSED, MISSED, SIDE, _errors, _rgb
 from knowsam_lite.report.write import write_report
 from knowsam_lite.training import Trainer
@@ -410,3 +411,43 @@ def test_pictures_keep_their_shape_and_are_small(reported):
     for image in page.all("img"):
         with Image.open(BytesIO(b64decode(image["src"].split(",", 1)[1]))) as picture:
             assert picture.size == (SIDE, SIDE)  # the synthetic images are square
+
+
+def scored(labels: int, dice: float, **changes) -> dict:
+    """What metrics.json of a round holds, as far as its history is concerned."""
+    interval = {"mean": dice, "low": dice - 0.05, "high": dice + 0.05}
+    result = {"method": "mc", "data": "photos", "split": "test", "prediction": "fused", "ids": ["a", "b"]}
+    labeled = [f"i{i}" for i in range(labels)]
+    return {**result, "labeled": labeled, "summary": {"fused": {"mean": {"dice": interval}}}, **changes}
+
+
+def test_the_history_shows_rounds_scored_on_the_same_images(tmp_path):
+    rounds = {
+        "round1": scored(10, 0.5),
+        "again": scored(10, 0.6),
+        HOSTILE.replace("/", "_"): scored(20, 0.7),
+        "elsewhere": scored(15, 0.9, ids=["a", "c"]),
+        "other method": scored(15, 0.9, method="bcp"),
+    }
+    for name, result in rounds.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.json").write_text(json.dumps(result))
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged/metrics.json").write_text("{")
+    (tmp_path / "a file").touch()
+    own = tmp_path / "round3"
+    text = history(own, scored(30, 0.8))
+    page = Page(text)
+    [[head, *rows]] = page.tables
+    assert [row[1:3] for row in rows] == [["10", "0.600"], ["10", "0.500"], ["20", "0.700"], ["30", "0.800"]]
+    assert head[1] == "labelled images" and rows[-1][0] == "round3" and rows[0][3] == "0.550–0.650"
+    assert "scored on other images: 1 run." in text
+    [chart] = page.all("svg")
+    assert "0.550 with 10 labelled images, 0.700 with 20" in chart["aria-label"]
+    assert len(page.all("circle")) == 4 and not page.all("script")
+
+
+def test_a_single_number_of_labels_has_no_history(tmp_path):
+    (tmp_path / "seed1").mkdir()
+    (tmp_path / "seed1/metrics.json").write_text(json.dumps(scored(10, 0.5)))
+    assert history(tmp_path / "seed0", scored(10, 0.6)) == ""

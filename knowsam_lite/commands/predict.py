@@ -4,9 +4,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
+
+if TYPE_CHECKING:
+    from knowsam_lite.predict.files import Wanted
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Options:
     flips: bool = False  # mean over four mirrored views; four times the cost
     overlay: bool = False  # also overlays/: the picture with the classes in color
     probabilities: bool = False  # also probabilities/: NAME.npz, float16 (C, H, W) or (C, D, H, W)
+    watch: bool = False  # go on: predict what arrives in the folder, until Ctrl-C
     device: str = "auto"
     json: bool = False  # print the result as one JSON object, last
 
@@ -36,10 +40,12 @@ def predict(arguments: Sequence[str]) -> int:
     from knowsam_lite.predict import Predictor
     from knowsam_lite.predict.files import Wanted, find_images, write_predictions
 
+    wanted = Wanted(options.overlay, options.probabilities)
+    if options.watch:
+        return _watch(options, wanted)
     number, of = share()
     found = find_images(options.images, options.out, options.split)[number::of]
     predictor = Predictor.from_run(options.run, options.which, options.device, options.flips)
-    wanted = Wanted(options.overlay, options.probabilities)
     with tqdm(total=len(found), desc="predict", dynamic_ncols=True) as bar:
         for _ in write_predictions(predictor, found, options.out, wanted):
             bar.update()
@@ -51,4 +57,23 @@ def predict(arguments: Sequence[str]) -> int:
         print(f"Note: {predictor.method.note}.")
     if options.json:
         print(json.dumps({"images": len(found), "wrote": wrote}))
+    return 0
+
+
+def _watch(options: Options, wanted: "Wanted") -> int:
+    """Predict what arrives; only Ctrl-C or an error ends it."""
+    from knowsam_lite.errors import UserError
+    from knowsam_lite.predict import Predictor
+    from knowsam_lite.predict.watch import pause, watch
+
+    if options.split is not None:
+        raise UserError(
+            f"found --split {options.split} beside --watch, expected a plain folder: leave one out"
+        )
+    predictor = Predictor.from_run(options.run, options.which, options.device, options.flips)
+    print(
+        f"watching {options.images} for images, masks go to {options.out / 'masks'}; Ctrl-C ends it",
+        flush=True,
+    )
+    watch(predictor, options.images, options.out, wanted, pause)
     return 0

@@ -23,7 +23,7 @@ GROUPS = {
             "predict",
             "runs",
         ),
-        *("report", "figures", "compare", "bench"),
+        *("suggest", "report", "figures", "compare", "bench"),
     ),
     "Data": ("data", "downloads"),
     "Speed": ("fast",),

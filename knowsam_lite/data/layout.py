@@ -33,8 +33,12 @@ MASK_ENDINGS = ("", "_mask", "_segmentation")  # how public sets name the mask o
 ENDINGS = (*VOLUME_SUFFIXES, *SUFFIXES)
 
 
-def read_layout(root: Path, val: float, test: float, seed: int) -> Layout:
-    """The layout of the folder `root`; `val`, `test` and `seed` apply if there is no index.csv."""
+def read_layout(root: Path, val: float, test: float, seed: int, unlabeled: bool = False) -> Layout:
+    """The layout of the folder `root`; `val`, `test` and `seed` apply if there is no index.csv.
+
+    `unlabeled`: without index.csv an image that has no mask is an unlabelled training image, not a fault, and
+    the folders masks/ and images/ may be missing: then the images lie in `root` itself.
+    """
     layout = Layout(root.resolve().name)
     if not root.is_dir():
         layout.error(str(root), "found no folder there, expected a data set", "correct the path")
@@ -51,8 +55,8 @@ def read_layout(root: Path, val: float, test: float, seed: int) -> Layout:
         _read_index(root, layout)
     elif has_lists(root):
         read_lists(root, layout)
-    elif (root / "images").is_dir() and (root / "masks").is_dir():
-        _pair_folders(root, layout, val, test, seed)
+    elif unlabeled or ((root / "images").is_dir() and (root / "masks").is_dir()):
+        _pair_folders(root, layout, val, test, seed, unlabeled)
     else:
         message = "found neither index.csv nor the pair of folders images/ and masks/, expected one of them"
         layout.error(
@@ -172,25 +176,35 @@ def _add(layout: Layout, record: Record) -> None:
         layout.findings.append(error.finding)
 
 
-def _pair_folders(root: Path, layout: Layout, val: float, test: float, seed: int) -> None:
+def image_folder(root: Path) -> Path:
+    """Where the images of a folder without index.csv lie: in images/, else in the folder itself."""
+    return root / "images" if (root / "images").is_dir() else root
+
+
+def _pair_folders(root: Path, layout: Layout, val: float, test: float, seed: int, unlabeled: bool) -> None:
     """Records from images/NAME.* and masks/NAME.* (or NAME_mask.*, NAME_segmentation.*), a group each.
 
-    NAME may hold subfolders, the same in both.
+    NAME may hold subfolders, the same in both. `unlabeled` is that of `read_layout`.
     """
-    walks = [walk(root / name, ENDINGS) for name in ("images", "masks")]
-    images, masks = (_by_stem(found, layout) for found in walks)
+    home = image_folder(root)
+    images = _by_stem(walk(home, ENDINGS), layout)
+    masks = _by_stem(walk(root / "masks", ENDINGS), layout) if (root / "masks").is_dir() else {}
+    if home == root:
+        images = {stem: path for stem, path in images.items() if not path.is_relative_to(root / "masks")}
     pairs: dict[str, tuple[Path, Path]] = {}
     for stem, image in images.items():
         mask = take_mask(masks, [stem + end for end in MASK_ENDINGS])
         if mask:
             pairs[stem] = (image, mask)
+        elif unlabeled:
+            _add(layout, Record(stem, image, None, stem, "train", spacing_mm=layout.voxel_mm))
         else:
             message = f"found no mask for it, expected masks/{stem}.png"
             fix = "add the mask, or write index.csv, where a training image may have none"
-            layout.error(f"images/{walks[0].name(image)}", message, fix)
+            layout.error(f"images/{image.relative_to(home).as_posix()}", message, fix)
     for mask in masks.values():
         fix = "add the image, or delete or rename the mask"
-        name = walks[1].name(mask)
+        name = mask.relative_to(root / "masks").as_posix()
         layout.error(f"masks/{name}", f"found no image for it, expected images/{stem_of(name)}.*", fix)
     if not images:
         layout.error(

@@ -17,6 +17,7 @@ from knowsam_lite.files import write_aside
 
 COLUMNS, ROWS, CELL, LINE, GAP = 6, 4, 160, 14, 4  # cells, cells, and pixels
 LEGEND = 22  # pixels
+LETTERS = 26  # of a line of text under a cell of this size
 TEN = 10  # pairs drawn at random
 
 
@@ -25,7 +26,7 @@ def contact_sheet(data: SegmentationData, path: Path) -> list[str]:
     records = sorted((r for r in data.records if r.mask is not None), key=lambda record: record.id)
     count = min(len(records), COLUMNS * ROWS)
     chosen = [records[i * len(records) // count] for i in range(count)]
-    return _write([(record.id, _outlined(data, record)) for record in chosen], data.classes, path)
+    return _write([(record.id, _cell(data, record)) for record in chosen], data.classes, path)
 
 
 def random_sheet(data: SegmentationData, records: Sequence[Record], path: Path, seed: int = 0) -> list[str]:
@@ -46,35 +47,52 @@ def random_sheet(data: SegmentationData, records: Sequence[Record], path: Path, 
 def _readable(data: SegmentationData, records: Iterable[Record]) -> Iterator[tuple[str, np.ndarray]]:
     for record in records:
         with suppress(UserError):
-            yield record.id, _outlined(data, record)
+            yield record.id, _cell(data, record)
 
 
 def _write(cells: Sequence[tuple[str, np.ndarray]], classes: Sequence[str], path: Path) -> list[str]:
-    """Write pictures (H, W, 3) no larger than a cell with their names, row by row; returns the names."""
-    rows = -(-len(cells) // COLUMNS)
-    size = (COLUMNS * (CELL + GAP) + GAP, rows * (CELL + LINE + GAP) + GAP + LEGEND)
-    sheet = Image.new("RGB", size, "white")
-    pen = ImageDraw.Draw(sheet)
-    for place, (name, picture) in enumerate(cells):
-        row, column = divmod(place, COLUMNS)
-        corner = (GAP + column * (CELL + GAP), GAP + row * (CELL + LINE + GAP))
-        cell = Image.fromarray(picture)
-        sheet.paste(cell, (corner[0] + (CELL - cell.width) // 2, corner[1] + (CELL - cell.height) // 2))
-        pen.text((corner[0], corner[1] + CELL), name[-26:], fill=INK)
-    _legend(pen, classes, size[1] - LEGEND + GAP)
-    save: Any = sheet.save
-    write_aside(path, lambda file: save(file, format="PNG"))
+    draw_sheet([([name], picture) for name, picture in cells], classes, path)
     return [name for name, _ in cells]
 
 
-def _outlined(data: SegmentationData, record: Record) -> np.ndarray:
-    """The image, no larger than a cell, with a line around each class."""
-    image, mask = data.image(record), data.mask(record)
-    scale = CELL / max(mask.shape)
+def draw_sheet(
+    cells: Sequence[tuple[Sequence[str], np.ndarray]],
+    classes: Sequence[str],
+    path: Path,
+    cell: int = CELL,
+    columns: int = COLUMNS,
+) -> None:
+    """Write pictures uint8 (H, W, 3) no larger than `cell` pixels as a PNG, row by row, with lines of text
+    under each, as many under all, and a legend of the classes (the background first).
+    """
+    rows = -(-len(cells) // columns)
+    text = LINE * max(len(lines) for lines, _ in cells)
+    size = (columns * (cell + GAP) + GAP, rows * (cell + text + GAP) + GAP + LEGEND)
+    sheet = Image.new("RGB", size, "white")
+    pen = ImageDraw.Draw(sheet)
+    for place, (lines, picture) in enumerate(cells):
+        row, column = divmod(place, columns)
+        left, top = GAP + column * (cell + GAP), GAP + row * (cell + text + GAP)
+        shown = Image.fromarray(picture)
+        sheet.paste(shown, (left + (cell - shown.width) // 2, top + (cell - shown.height) // 2))
+        for number, line in enumerate(lines):
+            pen.text((left, top + cell + number * LINE), line[-(cell * LETTERS // CELL) :], fill=INK)
+    _legend(pen, classes, size[1] - LEGEND + GAP)
+    save: Any = sheet.save
+    write_aside(path, lambda file: save(file, format="PNG"))
+
+
+def _cell(data: SegmentationData, record: Record) -> np.ndarray:
+    return outlined(data.image(record), data.mask(record), data.num_classes)
+
+
+def outlined(image: np.ndarray, mask: np.ndarray, num_classes: int, cell: int = CELL) -> np.ndarray:
+    """An image uint8 (H, W, 3), fitted into `cell` pixels, with a line around each class of its mask."""
+    scale = cell / max(mask.shape)
     size = (max(1, round(mask.shape[1] * scale)), max(1, round(mask.shape[0] * scale)))
     image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     mask = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
-    for index in range(1, data.num_classes):
+    for index in range(1, num_classes):
         lines, _ = cv2.findContours((mask == index).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(image, lines, -1, _color(index), 1)
     return image

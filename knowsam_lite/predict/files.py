@@ -6,16 +6,14 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
 from knowsam_lite.colors import overlay
 from knowsam_lite.data.images import read_image
 from knowsam_lite.data.large import is_large
-from knowsam_lite.data.layout import ENDINGS, read_layout
+from knowsam_lite.data.layout import ENDINGS, image_folder, read_layout
 from knowsam_lite.data.lists import has_lists
 from knowsam_lite.data.names import folded
 from knowsam_lite.data.slices import SUFFIXES as VOLUME_SUFFIXES
@@ -25,8 +23,9 @@ from knowsam_lite.data.walk import walk
 from knowsam_lite.errors import UserError
 from knowsam_lite.files import ignores_case, in_shell, write_aside, writing
 from knowsam_lite.predict.large import write_large
-from knowsam_lite.predict.predictor import Predictor, as_labels, as_picture, as_probabilities
+from knowsam_lite.predict.predictor import Predictor, as_labels, as_probabilities
 from knowsam_lite.runs.classes import Classes
+from knowsam_lite.runs.pictures import as_picture, save_png
 
 
 @dataclass(frozen=True)
@@ -56,10 +55,9 @@ def find_images(place: Path, out: Path, split: str | None = None) -> list[ImageF
     elif split is not None:
         raise UserError(f"found --split {split} but no data set in {place}: leave it out, or write index.csv")
     elif place.is_dir():
-        root = place / "images" if (place / "images").is_dir() else place
+        root = image_folder(place)
         paths = _walked(root)
-        if root.resolve() in (out.resolve(), *out.resolve().parents):
-            raise UserError(f"found {out} in {root}, where the images are: choose an output folder elsewhere")
+        refuse_inside(out, root)
     elif place.is_file():
         paths, root = [place], place.parent
     else:
@@ -68,7 +66,7 @@ def find_images(place: Path, out: Path, split: str | None = None) -> list[ImageF
         raise UserError(
             f"found no image in {place}, expected files ending in {' '.join(ENDINGS)}: check the path"
         )
-    found = [ImageFile(path, _stem(path.relative_to(root))) for path in paths]
+    found = [ImageFile(path, stem(path.relative_to(root))) for path in paths]
     _require_distinct(found, out)
     return found
 
@@ -99,7 +97,13 @@ def _walked(root: Path) -> list[Path]:
     return list(found.files)
 
 
-def _stem(path: Path) -> Path:
+def refuse_inside(out: Path, root: Path) -> None:
+    """UserError if the output folder lies among the images: masks would be taken for images."""
+    if root.resolve() in (out.resolve(), *out.resolve().parents):
+        raise UserError(f"found {out} in {root}, where the images are: choose an output folder elsewhere")
+
+
+def stem(path: Path) -> Path:
     """A path without its ending; .nii.gz counts as one."""
     ending = next((end for end in ENDINGS if path.name.lower().endswith(end)), path.suffix)
     return path.with_name(path.name[: len(path.name) - len(ending)])
@@ -152,13 +156,13 @@ def _write(
 ) -> None:
     """Write the mask of one file and what else is wanted; `planes`: images (H, W, 3), logits (C, H, W)."""
     labels = [as_labels(z) for _, z in planes]
-    volume = is_volume(file.path)
+    volume, path = is_volume(file.path), mask_path(file, out)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     if volume:
-        ending = next(e for e in VOLUME_SUFFIXES if file.path.name.lower().endswith(e))
-        values = np.asarray(classes.values)[np.stack(labels)]
-        write_labels(_place(out / "masks", file, ending), values, file.path)
+        write_labels(path, np.asarray(classes.values)[np.stack(labels)], file.path)
     else:
-        _save_png(_place(out / "masks", file, ".png"), as_picture(labels[0], classes))
+        save_png(path, as_picture(labels[0], classes))
     if wanted.probabilities:
         p = np.stack([as_probabilities(z) for _, z in planes], axis=1)  # (C, D, H, W)
         save = partial(
@@ -168,7 +172,13 @@ def _write(
     if wanted.overlay:
         for i, ((image, _), plane) in enumerate(zip(planes, labels, strict=True)):
             ending = f"_{i:0{len(str(len(planes)))}d}.png" if volume else ".png"
-            _save_png(_place(out / "overlays", file, ending), overlay(image, plane))
+            save_png(_place(out / "overlays", file, ending), overlay(image, plane))
+
+
+def mask_path(file: ImageFile, out: Path) -> Path:
+    """Where an image's mask is written: that of a volume as the same kind of file, others as PNG."""
+    ending = next((end for end in VOLUME_SUFFIXES if file.path.name.lower().endswith(end)), ".png")
+    return out / "masks" / file.name.with_name(file.name.name + ending)
 
 
 def _place(folder: Path, file: ImageFile, ending: str) -> Path:
@@ -177,8 +187,3 @@ def _place(folder: Path, file: ImageFile, ending: str) -> Path:
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     return path
-
-
-def _save_png(path: Path, picture: np.ndarray) -> None:
-    save: Any = Image.fromarray(picture).save
-    write_aside(path, lambda file: save(file, format="PNG"))

@@ -7,7 +7,8 @@ import numpy as np
 
 from knowsam_lite.data.large import opened_rows
 from knowsam_lite.files import write_aside
-from knowsam_lite.predict.predictor import Predictor, as_labels, as_picture
+from knowsam_lite.predict.predictor import Predictor, as_labels
+from knowsam_lite.runs.pictures import as_picture
 
 TILE = 256  # pixels a side of the TIFF's tiles, which viewers load one by one
 

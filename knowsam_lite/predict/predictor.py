@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from knowsam_lite.data.masks import as_rgb
 from knowsam_lite.data.transforms import resize, to_tensor
 from knowsam_lite.fast.allocator import freed_memory_kept
 from knowsam_lite.fast.folding import for_inference
@@ -59,14 +58,21 @@ class Predictor:
 
     @classmethod
     def from_run(
-        cls, run: str | Path, which: str = "last", device: str = "auto", flips: bool = False
+        cls,
+        run: str | Path,
+        which: str = "last",
+        device: str = "auto",
+        flips: bool = False,
+        with_sam: bool = False,
     ) -> "Predictor":
         """Open a run folder with its "last" weights or the "best" on val; no training data is needed.
+
+        `with_sam`: also the SAM of a method that has one, for `views`; its pretrained weights must be here.
 
         Raises UserError if the folder is not a run or its files are damaged or do not fit.
         """
         at = choose_device(device)
-        method, config, classes = load_for_prediction(Path(run), which)
+        method, config, classes = load_for_prediction(Path(run), which, with_sam)
         bf16 = use_bf16(config.precision, at)
         return cls(method.to(at).eval(), config.image_size, classes, at, bf16, flips, config.tile)
 
@@ -149,13 +155,6 @@ class Predictor:
 def as_labels(z: Tensor) -> np.ndarray:
     """Logits (C, H, W) -> the most likely class of each pixel, uint8 (H, W)."""
     return z.argmax(dim=0).to(torch.uint8).cpu().numpy()
-
-
-def as_picture(labels: np.ndarray, classes: Classes) -> np.ndarray:
-    """Class indices (H, W) -> a mask in the data set's form: uint8 or uint16 (H, W), or painted (H, W, 3)."""
-    if classes.painted:
-        return np.array([as_rgb(value) for value in classes.values], np.uint8)[labels]
-    return np.asarray(classes.values, np.uint8 if max(classes.values) < 256 else np.uint16)[labels]
 
 
 def as_probabilities(z: Tensor) -> np.ndarray:

@@ -8,6 +8,7 @@ from knowsam_lite.report import about
 from knowsam_lite.report.cases import cases
 from knowsam_lite.report.curves import curves
 from knowsam_lite.report.gather import Gatherer
+from knowsam_lite.report.history import history
 from knowsam_lite.report.markup import page, section, table, tag
 from knowsam_lite.report.uncertainty import uncertainty
 from knowsam_lite.runs.run import Run
@@ -39,6 +40,7 @@ def render(scored: Scored) -> str:
         tag("p", f"Note: {result['note']}.", class_="note", role="note") if result["note"] else "",
         _facts(scored),
         scores(result),
+        history(scored.run.path, result),
         cases(scored.run, scored.gathered),
         uncertainty(scored.gathered, result["ids"], result["prediction"], result["case"]),
         curves(scored.series),

@@ -29,15 +29,21 @@ class Run:
     labeled_ids: list[str]  # training images whose masks were used
 
 
-def load_for_prediction(run: Path, which: str = "last") -> tuple[Method, Config, Classes]:
+def load_for_prediction(
+    run: Path, which: str = "last", with_sam: bool = False
+) -> tuple[Method, Config, Classes]:
     """The part of a run that predicts, on the CPU, with its "last" weights or the "best" on val.
 
-    For KnowSAM that is the two subnets and HAM: SAM is neither built nor loaded. Raises UserError if the
-    folder is not a run or its files are damaged or do not fit each other.
+    For KnowSAM that is the two subnets and HAM: SAM is neither built nor loaded unless `with_sam`. Raises
+    UserError if the folder is not a run or its files are damaged or do not fit each other.
     """
     config = read_config(run)
     classes = read_classes(run, config)
-    method = method_named(config.method).for_prediction(config, len(classes.names))
+    kind, n = method_named(config.method), len(classes.names)
+    if with_sam:
+        method = kind(replace(config, encoder_weights="none"), n)
+    else:
+        method = kind.for_prediction(config, n)
     if which == "best":
         load_best(run / "best.safetensors", method)
     else:

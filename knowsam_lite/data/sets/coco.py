@@ -36,7 +36,7 @@ def recipe(path: Path, images: Path, title: str, group: str) -> Recipe:
     a crowd counts as its category; an image without annotation gets an empty mask. UserError if the file is
     no such JSON or pycocotools is missing.
     """
-    _require_pycocotools()
+    require_pycocotools()
     found = read_annotations(path)
     empty = sum(not found.of[name] for name in found.sizes)
     notes = [f"{empty} images without annotation get an empty mask"] if empty else []
@@ -60,7 +60,8 @@ def recipe(path: Path, images: Path, title: str, group: str) -> Recipe:
     )
 
 
-def _require_pycocotools() -> None:
+def require_pycocotools() -> None:
+    """UserError, with the command, unless the package is installed."""
     try:
         import pycocotools.mask  # noqa: F401
     except ImportError:

@@ -30,7 +30,7 @@ def recipe(folder: Path, title: str, group: str) -> Recipe:
     above. UserError if there is none.
     """
     files = [path for name, path in relative_files(folder) if name.lower().endswith(".json")]
-    names = {str(shape.get("label")) for path in files for shape in _shapes(path)} - {BACKGROUND}
+    names = {label for path in files for label in labels_in(path)}
     if not names or len(names) > 255 or "background" in names:
         raise UserError(
             f"found the labels {', '.join(sorted(names)) or 'none'} in {folder}, expected LabelMe's JSON "
@@ -70,8 +70,9 @@ def _content(path: Path) -> dict[str, Any]:
     return found
 
 
-def _shapes(path: Path) -> list[dict[str, Any]]:
-    return _content(path)["shapes"]
+def labels_in(path: Path) -> set[str]:
+    """The labels of the shapes in a JSON file, besides that of the background."""
+    return {str(shape.get("label")) for shape in _content(path)["shapes"]} - {BACKGROUND}
 
 
 def _image_of(path: Path) -> Path:
