@@ -21,6 +21,7 @@ LAYERS = (
         "fast",
         "runs",
         "predict",
+        "web",
         "evaluation",
     ),
     *("figures", "training", "report", "bench", "compare", "commands", "cli", "course", "__main__"),

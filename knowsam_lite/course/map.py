@@ -21,6 +21,7 @@ GROUPS = {
             "metrics",
             "calibration",
             "predict",
+            "web",
             "runs",
         ),
         *("report", "figures", "compare", "bench"),

@@ -1,0 +1,1 @@
+"""Pages in a browser: an annotator that a small server on this machine serves, and a demo without a server."""
