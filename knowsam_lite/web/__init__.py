@@ -1,1 +1,1 @@
-"""Pages in a browser: an annotator that a small server on this machine serves, and a demo without a server."""
+"""Pages in a browser: an annotator, served by this machine to itself, and a demo that needs no server."""

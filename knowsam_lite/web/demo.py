@@ -37,7 +37,7 @@ def write_demo(model: Path, classes: Classes, title: str, card: str, out: Path) 
         "pixels": PIXELS,
     }
     with new_folder(out) as folder:
-        for name in ("demo.html", "demo.css", "demo.js"):
+        for name in ("demo.html", "look.css", "demo.css", "demo.js"):
             page = page_file(name)
             (folder / name.replace("demo.html", "index.html")).write_text(page, encoding="utf-8")
         (folder / "ort.js").write_bytes(ort[ORT_SCRIPT])

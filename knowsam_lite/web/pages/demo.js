@@ -225,7 +225,7 @@ async function main() {
     say("Loading the model…");
     await load("model.js");
     at("title").textContent = document.title = KNOWSAM_MODEL.title;
-    at("about").textContent = `Finds ${KNOWSAM_MODEL.classes.slice(1).join(", ")}. It looks at ${KNOWSAM_MODEL.image_size} px a side.`;
+    at("about").textContent = `${KNOWSAM_MODEL.method}, which looks at each picture at ${KNOWSAM_MODEL.image_size} x ${KNOWSAM_MODEL.image_size} px`;
     at("legend").replaceChildren(...KNOWSAM_MODEL.colors.map((color, i) => {
       const entry = document.createElement("li"), patch = document.createElement("i");
       patch.style.background = color;
