@@ -1,4 +1,4 @@
-"""What the annotator saves is what the data set's own reader sees, in every coding of masks; or it is refused."""
+"""What the annotator saves is what the data set's own reader sees, in every coding, or it is refused."""
 
 import csv
 import io

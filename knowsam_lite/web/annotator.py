@@ -1,10 +1,9 @@
 """What the annotator's page asks for: pictures, masks, drafts and SAM's answers; nothing here is HTTP."""
 
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,11 +13,10 @@ from knowsam_lite.errors import UserError
 from knowsam_lite.predict import Predictor
 from knowsam_lite.runs.run import choose_device
 from knowsam_lite.sam import BACKBONES
-from knowsam_lite.web.clicks import Clicks, adapted_sam, plain_sam
+from knowsam_lite.web.clicks import Clicks, Prompt, Recent, adapted_sam, plain_sam
 from knowsam_lite.web.masks import MaskFolder
 
 RECENT = 4  # pictures and drafts kept
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,8 @@ class Annotator:
     clicks: Clicks
     teacher: str  # what the page calls the SAM
     drafts: Predictor | None = None
-    _recent: "OrderedDict[tuple[str, str], Any]" = field(default_factory=OrderedDict)
+    _images: Recent = field(default_factory=Recent)
+    _labels: Recent = field(default_factory=Recent)
 
     def about(self) -> dict[str, Any]:
         """What the page shows at once: the pictures in their order, the classes and their colors."""
@@ -60,7 +59,7 @@ class Annotator:
 
     def image(self, name: str) -> np.ndarray:
         """A picture, uint8 (H, W, 3)."""
-        return self._kept(("image", name), lambda: self.folder.image(name))
+        return self._images.get_or(name, lambda: self.folder.image(name), RECENT)
 
     def picture(self, name: str) -> bytes:
         """A picture as PNG, with the very pixels that networks see."""
@@ -72,26 +71,15 @@ class Annotator:
         """The run's prediction for a picture: class indices uint8 (H, W)."""
         assert self.drafts is not None
         predictor = self.drafts
-        return self._kept(("draft", name), lambda: predictor([self.image(name)])[0])
+        return self._labels.get_or(name, lambda: predictor([self.image(name)])[0], RECENT)
 
     def prepare(self, name: str) -> None:
         """Embed a picture unless that was done, so that the first click on it is answered at once."""
         self.clicks.embed(name, self.image(name))
 
-    def answer(
-        self, name: str, points: Sequence[tuple[float, float, bool]], box: Sequence[float] | None
-    ) -> np.ndarray:
+    def answer(self, name: str, prompts: Sequence[Prompt]) -> np.ndarray:
         """SAM's mask bool (H, W), see `Clicks.answer`."""
-        return self.clicks.answer(name, self.image(name), points, box)
-
-    def _kept(self, key: tuple[str, str], compute: Callable[[], Value]) -> Value:
-        if key not in self._recent:
-            self._recent[key] = compute()
-            if len(self._recent) > 2 * RECENT:
-                self._recent.popitem(last=False)
-        self._recent.move_to_end(key)
-        value: Value = self._recent[key]
-        return value
+        return self.clicks.answer(name, self.image(name), prompts)
 
 
 def open_annotator(place: Path, wanted: Wanted) -> Annotator:

@@ -1,10 +1,10 @@
 """A SAM that answers clicks and boxes on pictures of any size; each picture is embedded once."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -21,7 +21,37 @@ from knowsam_lite.runs.run import build_method
 from knowsam_lite.sam import PromptedSam, load_pretrained
 from knowsam_lite.sam.backbones import backbone_named
 
-KEPT = 64  # embeddings; one of mobile_sam at 1,024 px is 4 MB
+KEPT = 64  # embeddings, and answers; of mobile_sam at 1,024 px one is 4 MB, and 0.3 MB
+SURE = 32.0  # beyond this a logit of the earlier answer says no more, as in SAM's training
+Value = TypeVar("Value")
+
+
+class Prompt(NamedTuple):
+    """A click (x, y), inside the object or outside, or a box (x0, y0, x1, y1), in the picture's pixels.
+
+    0 is the left or upper edge of the first pixel.
+    """
+
+    at: tuple[float, ...]
+    inside: bool = True
+
+    @property
+    def is_box(self) -> bool:
+        return len(self.at) == 4
+
+
+class Recent(OrderedDict[Any, Any]):
+    """What was computed lately, by its key."""
+
+    def get_or(self, key: Any, compute: Callable[[], Value], kept: int) -> Value:
+        """The value of a key, computed if it is not there; the oldest beyond `kept` are forgotten."""
+        if key not in self:
+            self[key] = compute()
+            while len(self) > kept:
+                self.popitem(last=False)
+        self.move_to_end(key)
+        value: Value = self[key]
+        return value
 
 
 @dataclass
@@ -30,55 +60,64 @@ class Clicks:
 
     sam: PromptedSam
     device: torch.device
-    _embeddings: "OrderedDict[str, Tensor]" = field(default_factory=OrderedDict)
+    _embeddings: Recent = field(default_factory=Recent)
+    _answers: Recent = field(default_factory=Recent)
 
-    @torch.inference_mode()
     def embed(self, key: str, image: np.ndarray) -> Tensor:
         """The embedding (1, D, g, g) of a picture uint8 (H, W, 3), computed at the first call for its key."""
-        if key not in self._embeddings:
-            height, width = self.inside(image.shape[:2])
-            shrinks = image.shape[0] * image.shape[1] > height * width
-            how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-            fitted = to_tensor(cv2.resize(image, (width, height), interpolation=how))
-            self._embeddings[key] = self.sam.encode(fitted[None].to(self.device))
-            if len(self._embeddings) > KEPT:
-                self._embeddings.popitem(last=False)
-        self._embeddings.move_to_end(key)
-        return self._embeddings[key]
+        return self._embeddings.get_or(key, lambda: self._embedded(image), KEPT)
 
-    def inside(self, size: Sequence[int]) -> tuple[int, int]:
-        """Height and width, in SAM's input, of a picture of `size` (height, width)."""
-        return self.sam.preprocessing.inside(size[0], size[1], self.sam.image_size)
+    def answer(self, key: str, image: np.ndarray, prompts: Sequence[Prompt]) -> np.ndarray:
+        """SAM's mask bool (H, W) for prompts in the order in which they were given.
 
-    @torch.inference_mode()
-    def answer(
-        self,
-        key: str,
-        image: np.ndarray,
-        points: Sequence[tuple[float, float, bool]] = (),
-        box: Sequence[float] | None = None,
-    ) -> np.ndarray:
-        """SAM's mask bool (H, W) for points (x, y, inside) and a box (x0, y0, x1, y1) in the picture's pixels.
-
-        0 is the left or upper edge of the first pixel. Raises UserError without any prompt.
+        Of several boxes the last one counts. Each answer is also a prompt of the next one. Raises UserError
+        without any prompt.
         """
+        if not prompts:
+            raise UserError("found no prompt, expected clicks or a box: give at least one")
         size = (image.shape[0], image.shape[1])
-        embedding = self.embed(key, image)
-        height, width = self.inside(size)
-        scale = torch.tensor([width / size[1], height / size[0]])
-        prompts: dict[str, Any] = {}
-        if points:
-            at = torch.tensor([point[:2] for point in points]) * scale - 0.5  # SAM adds half a pixel
-            inside = torch.tensor([float(point[2]) for point in points])
-            prompts["points"] = at[None, None].to(self.device), inside[None, None].to(self.device)
-        if box is not None:
-            corners = torch.tensor(box).view(2, 2) * scale - 0.5
-            prompts["boxes"] = corners.view(1, 1, 4).to(self.device)
-        z = self.sam.segment(embedding, **prompts)  # (1, 1, 4g, 4g)
+        z = self._low_res(key, image, tuple(prompts))
         rows, columns = self.sam.preprocessing.inside(*size, z.shape[-1])
         z = F.interpolate(z[..., :rows, :columns], size, mode="bilinear", align_corners=False)
         answer: np.ndarray = (z[0, 0] > 0).cpu().numpy()
         return answer
+
+    @torch.inference_mode()
+    def _embedded(self, image: np.ndarray) -> Tensor:
+        height, width = self._inside(image)
+        shrinks = image.shape[0] * image.shape[1] > height * width
+        how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        fitted = to_tensor(cv2.resize(image, (width, height), interpolation=how))
+        return self.sam.encode(fitted[None].to(self.device))
+
+    def _inside(self, image: np.ndarray) -> tuple[int, int]:
+        """Height and width of a picture in SAM's input."""
+        return self.sam.preprocessing.inside(image.shape[0], image.shape[1], self.sam.image_size)
+
+    def _low_res(self, key: str, image: np.ndarray, prompts: tuple[Prompt, ...]) -> Tensor:
+        """SAM's logits (1, 1, 4g, 4g), prompted with those of all prompts but the last as well."""
+        return self._answers.get_or((key, prompts), lambda: self._segmented(key, image, prompts), KEPT)
+
+    def _segmented(self, key: str, image: np.ndarray, prompts: tuple[Prompt, ...]) -> Tensor:
+        earlier = self._low_res(key, image, prompts[:-1]).clamp(-SURE, SURE) if len(prompts) > 1 else None
+        height, width = self._inside(image)
+        scale = torch.tensor([width / image.shape[1], height / image.shape[0]])
+
+        def located(prompt: Prompt) -> Tensor:
+            """Corners or the click (..., 2) as SAM counts, which adds half a pixel."""
+            return torch.tensor(prompt.at).view(-1, 2) * scale - 0.5
+
+        clicks = [prompt for prompt in prompts if not prompt.is_box]
+        boxes = [prompt for prompt in prompts if prompt.is_box]
+        given: dict[str, Any] = {"masks": earlier}
+        if clicks:
+            inside = torch.tensor([float(click.inside) for click in clicks])
+            places = torch.cat([located(click) for click in clicks])
+            given["points"] = places[None, None].to(self.device), inside[None, None].to(self.device)
+        if boxes:
+            given["boxes"] = located(boxes[-1]).view(1, 1, 4).to(self.device)
+        with torch.inference_mode():
+            return self.sam.segment(self.embed(key, image), **given)
 
 
 def plain_sam(teacher: str, size: int | None, checkpoint: Path | None) -> PromptedSam:
@@ -102,7 +141,7 @@ def adapted_sam(run: Path, which: str, size: int | None, checkpoint: Path | None
     sam = getattr(method, "teacher", None)
     if not isinstance(sam, PromptedSam):
         raise UserError(
-            f"found no SAM in {run}, a run of {config.method}, expected one for --adapted: leave it out, then "
+            f"found no SAM in {run}, a run of {config.method}, expected one for --adapted: leave it out, and "
             "--teacher answers"
         )
     if which == "best":

@@ -14,6 +14,7 @@ from tornado.web import Application, HTTPError, RequestHandler
 
 from knowsam_lite.errors import UserError
 from knowsam_lite.web.annotator import Annotator
+from knowsam_lite.web.clicks import Prompt
 from knowsam_lite.web.demo import page_file
 from knowsam_lite.web.masks import Changed
 
@@ -132,7 +133,7 @@ class Mask(Handler):
         body = self.request.body
         if len(body) != size[0] * size[1]:
             raise UserError(
-                f"found {len(body)} bytes for {size[1]} x {size[0]} pixels, expected one each: reload the page"
+                f"found {len(body)} bytes for {size[1]} x {size[0]} pixels, expected one each: load it again"
             )
         labels = np.frombuffer(body, np.uint8).reshape(size)
         self.finish({"version": folder.save(name, labels, self.request.headers.get("If-Match"))})
@@ -155,29 +156,27 @@ class Prepare(Handler):
 
 class Answer(Handler):
     async def post(self) -> None:
-        """`{"points": [[x, y, inside], ...], "box": [x0, y0, x1, y1] or null}` -> a byte a pixel, 0 or 1."""
-        name, asked = self.name, self.request.body
-        points, box = prompts_of(asked)
+        """`[{"at": [x, y] or [x0, y0, x1, y1], "inside": true or false}, ...]` -> a byte a pixel, 0 or 1."""
+        name, prompts = self.name, prompts_of(self.request.body)
         began = time.perf_counter()
-        answer = await self.compute(lambda: self.annotator.answer(name, points, box))
+        answer = await self.compute(lambda: self.annotator.answer(name, prompts))
         self.send_labels(answer, seconds=f"{time.perf_counter() - began:.3f}")
 
 
-def prompts_of(body: bytes) -> tuple[list[tuple[float, float, bool]], list[float] | None]:
-    """The points and the box of a request. Raises UserError unless they are finite numbers."""
+def prompts_of(body: bytes) -> list[Prompt]:
+    """The prompts of a request. Raises UserError unless each is a click or a box of finite numbers."""
     try:
-        asked = json.loads(body)
-        points = [(float(x), float(y), bool(inside)) for x, y, inside in asked["points"]]
-        box = None if asked["box"] is None else [float(side) for side in asked["box"]]
-        if not np.isfinite([*(side for point in points for side in point), *(box or [])]).all():
-            raise ValueError("a number that is not finite")
-        if box is not None and len(box) != 4:
-            raise ValueError(f"a box of {len(box)} numbers")
+        prompts = [Prompt(tuple(map(float, one["at"])), bool(one["inside"])) for one in json.loads(body)]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"found no prompts in the request ({error}), expected points and a box: reload the page"
+            f"found no prompts in the request ({error}), expected a list of them: reload the page"
         ) from None
-    return points, box
+    for prompt in prompts:
+        if len(prompt.at) not in (2, 4) or not np.isfinite(prompt.at).all():
+            raise UserError(
+                f"found a prompt at {prompt.at}, expected two or four finite numbers: reload the page"
+            )
+    return prompts
 
 
 def make_app(annotator: Annotator, token: str) -> Application:

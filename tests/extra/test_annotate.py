@@ -154,10 +154,6 @@ def test_twenty_pictures_by_boxes_and_clicks(driver, tmp_path, start):
     saved = [dice(annotator.folder.labels(name) == 1, real.mask(chosen[name]) == 1) for name in chosen]
     np.testing.assert_allclose(saved, [steps[-1] for steps in scores], atol=1e-9)
     mean = np.mean(scores, axis=0)
-    print(
-        f"\n{start}, then {CORRECTIONS} clicks: Dice {np.round(mean, 3)} on {PICTURES} pictures; lowest at the end"
-    )
-    print(
-        f"{np.min(scores, axis=0)[-1]:.3f}; a click {np.median(seconds):.2f} s (median), {max(seconds):.2f} s (longest)"
-    )
+    print(f"\n{start}, then {CORRECTIONS} clicks, {PICTURES} pictures: Dice {np.round(mean, 3)}; at the end")
+    print(f"{np.min(scores, axis=0)[-1]:.3f} or more; a click {np.median(seconds):.2f} s (median)")
     assert mean[-1] > 0.85 and mean[-1] > mean[0]

@@ -47,8 +47,10 @@ function draw() {
   if (!view.hidden) context.drawImage(open.layers.labels.canvas, 0, 0);
   context.drawImage(open.layers.answer.canvas, 0, 0);
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
-  for (const prompt of open.prompts) mark(context, prompt);
-  if (hand.box) mark(context, { box: hand.box });
+  const boxes = open.prompts.filter((prompt) => prompt.at.length === 4);
+  const last = hand.box ? { at: hand.box } : boxes.pop(); // of several boxes the last one counts
+  for (const prompt of open.prompts) if (prompt.at.length === 2) mark(context, prompt);
+  if (last) mark(context, last);
   const brush = hand.tool === "brush" || hand.tool === "eraser";
   if (brush && hand.at && hand.pointers.size < 2) ring(context, ...screen(hand.at), hand.radius * view.scale);
   // Where the picture lies, for whoever has to point at a pixel.
@@ -69,8 +71,8 @@ function ring(context, x, y, radius) {
 
 function mark(context, prompt) {
   context.lineWidth = 2;
-  if (prompt.box) {
-    const [x0, y0] = screen(prompt.box), [x1, y1] = screen(prompt.box.slice(2));
+  if (prompt.at.length === 4) {
+    const [x0, y0] = screen(prompt.at), [x1, y1] = screen(prompt.at.slice(2));
     for (const [color, dash] of [["#000", []], ["#fff", [6, 4]]]) {
       context.setLineDash(dash);
       context.strokeStyle = color;
@@ -79,7 +81,7 @@ function mark(context, prompt) {
     context.setLineDash([]);
     return;
   }
-  const [x, y] = screen(prompt.point);
+  const [x, y] = screen(prompt.at);
   context.beginPath();
   context.arc(x, y, 6, 0, 2 * Math.PI);
   context.fillStyle = prompt.inside ? "#1a9850" : "#d73027";

@@ -88,11 +88,10 @@ const ask = guarded(async () => {
   const image = open, number = ++asked;
   refresh();
   if (!image.prompts.length) return showAnswer(null);
-  const points = image.prompts.filter((p) => p.point).map((p) => [...p.point, p.inside]);
-  const box = image.prompts.findLast((p) => p.box)?.box || null;
+  const body = JSON.stringify(image.prompts);
   say(`${about.teacher} answers…`);
   document.body.dataset.state = "asking";
-  const { labels, headers } = await labelsOf("/api/answer", image.name, { method: "POST", body: JSON.stringify({ points, box }) });
+  const { labels, headers } = await labelsOf("/api/answer", image.name, { method: "POST", body });
   if (open !== image || number !== asked) return; // a later question is on its way
   showAnswer(labels);
   say(`${about.teacher}: ${Number(headers.get("X-Seconds")).toFixed(2)} s`);
@@ -131,7 +130,6 @@ function discard() {
 }
 
 function prompt(one) {
-  if (one.box) open.prompts = open.prompts.filter((p) => !p.box); // SAM takes one box
   open.prompts.push(one);
   open.undone = [];
   ask();
@@ -197,8 +195,8 @@ function up(event) {
   hand.drag = hand.box = null;
   if (hand.stroke) return endStroke();
   if (!drag || drag.moves) return;
-  if (box) return prompt({ box });
+  if (box) return prompt({ at: box, inside: true });
   const [x, y] = drag.from;
-  if (x >= 0 && y >= 0 && x < open.width && y < open.height) prompt({ point: [x, y], inside: drag.inside });
+  if (x >= 0 && y >= 0 && x < open.width && y < open.height) prompt({ at: [x, y], inside: drag.inside });
 }
 
