@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import shared
 from lab import browser, browser_is_here, keep
 from scipy.ndimage import distance_transform_edt
 from selenium.webdriver.common.action_chains import ActionChains
@@ -115,8 +114,8 @@ def asked(driver, act) -> float:
 
 
 @pytest.mark.parametrize("start", ["box", "click"])
-def test_twenty_pictures_by_boxes_and_clicks(driver, tmp_path, start):
-    real = SegmentationFolder(shared("KNOWSAM_LITE_TEST_DATA", "../shared/data") / "kvasir_seg")
+def test_twenty_pictures_by_boxes_and_clicks(driver, real_data, tmp_path, start):
+    real = SegmentationFolder(real_data / "kvasir_seg")
     chosen = {
         record.image.stem: record for record in sorted(real.records, key=lambda r: r.image.name)[:PICTURES]
     }

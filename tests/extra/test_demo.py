@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import shared
 from lab import browser, browser_is_here, keep
 from PIL import Image
 from selenium.webdriver.common.by import By
@@ -61,12 +60,12 @@ def driver(tmp_path_factory, downloads):
         yield chrome
 
 
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory) -> list[Path]:
+@pytest.fixture
+def pictures(real_data, tmp_path) -> list[Path]:
     """Three images of ISIC 2018 as they are, one as PNG, one enlarged beyond the page's limit, one turned."""
-    data = shared("KNOWSAM_LITE_TEST_DATA", "../shared/data") / "isic2018/images"
-    folder = tmp_path_factory.mktemp("pictures")
-    chosen = sorted(data.iterdir())[:5]
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    chosen = sorted((real_data / "isic2018/images").iterdir())[:5]
     with Image.open(chosen[3]) as image:
         image.save(folder / "as_png.png")
     with Image.open(chosen[4]) as image:
