@@ -93,7 +93,7 @@ def test_no_mask_is_written_and_no_sam_asked_without_the_token(served):
     assert served.ask("PUT", "/api/mask?image=i00", square(0).tobytes(), Authorization="")[0] == 403
     assert served.ask("POST", "/api/prepare?image=i00", b"", Authorization="")[0] == 403
     assert (served.root / "masks/i00.png").read_bytes() == before
-    assert not served.annotator.clicks._embeddings
+    assert not served.annotator.clicks.knows("i00")
 
 
 def test_a_foreign_name_of_this_machine_is_refused(served):

@@ -40,8 +40,8 @@ class Annotator:
     clicks: Clicks
     teacher: str  # what the page calls the SAM
     drafts: Predictor | None = None
-    _images: Recent = field(default_factory=Recent)
-    _labels: Recent = field(default_factory=Recent)
+    _images: Recent = field(default_factory=lambda: Recent(RECENT))
+    _drafts: Recent = field(default_factory=lambda: Recent(RECENT))
 
     def about(self) -> dict[str, Any]:
         """What the page shows at once: the pictures in their order, the classes and their colors."""
@@ -59,7 +59,7 @@ class Annotator:
 
     def image(self, name: str) -> np.ndarray:
         """A picture, uint8 (H, W, 3)."""
-        return self._images.get_or(name, lambda: self.folder.image(name), RECENT)
+        return self._images.get_or(name, lambda: self.folder.image(name))
 
     def picture(self, name: str) -> bytes:
         """A picture as PNG, with the very pixels that networks see."""
@@ -71,7 +71,7 @@ class Annotator:
         """The run's prediction for a picture: class indices uint8 (H, W)."""
         assert self.drafts is not None
         predictor = self.drafts
-        return self._labels.get_or(name, lambda: predictor([self.image(name)])[0], RECENT)
+        return self._drafts.get_or(name, lambda: predictor([self.image(name)])[0])
 
     def prepare(self, name: str) -> None:
         """Embed a picture unless that was done, so that the first click on it is answered at once."""

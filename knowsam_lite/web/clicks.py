@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple, TypeVar
 
 import cv2
@@ -40,17 +41,26 @@ class Prompt(NamedTuple):
         return len(self.at) == 4
 
 
-class Recent(OrderedDict[Any, Any]):
-    """What was computed lately, by its key."""
+class Recent:
+    """The last `kept` values that were computed, by their keys; several threads may ask."""
 
-    def get_or(self, key: Any, compute: Callable[[], Value], kept: int) -> Value:
-        """The value of a key, computed if it is not there; the oldest beyond `kept` are forgotten."""
-        if key not in self:
-            self[key] = compute()
-            while len(self) > kept:
-                self.popitem(last=False)
-        self.move_to_end(key)
-        value: Value = self[key]
+    def __init__(self, kept: int) -> None:
+        self.kept = kept
+        self.values: OrderedDict[Any, Any] = OrderedDict()
+        self.lock = Lock()
+
+    def get_or(self, key: Any, compute: Callable[[], Value]) -> Value:
+        """The value of a key, computed if it is not there."""
+        with self.lock:
+            if key in self.values:
+                self.values.move_to_end(key)
+                known: Value = self.values[key]
+                return known
+        value = compute()
+        with self.lock:
+            self.values[key] = value
+            while len(self.values) > self.kept:
+                self.values.popitem(last=False)
         return value
 
 
@@ -60,12 +70,16 @@ class Clicks:
 
     sam: PromptedSam
     device: torch.device
-    _embeddings: Recent = field(default_factory=Recent)
-    _answers: Recent = field(default_factory=Recent)
+    _embeddings: Recent = field(default_factory=lambda: Recent(KEPT))
+    _answers: Recent = field(default_factory=lambda: Recent(KEPT))
+
+    def knows(self, key: str) -> bool:
+        """Whether the picture of that key has its embedding."""
+        return key in self._embeddings.values
 
     def embed(self, key: str, image: np.ndarray) -> Tensor:
         """The embedding (1, D, g, g) of a picture uint8 (H, W, 3), computed at the first call for its key."""
-        return self._embeddings.get_or(key, lambda: self._embedded(image), KEPT)
+        return self._embeddings.get_or(key, lambda: self._embedded(image))
 
     def answer(self, key: str, image: np.ndarray, prompts: Sequence[Prompt]) -> np.ndarray:
         """SAM's mask bool (H, W) for prompts in the order in which they were given.
@@ -96,7 +110,7 @@ class Clicks:
 
     def _low_res(self, key: str, image: np.ndarray, prompts: tuple[Prompt, ...]) -> Tensor:
         """SAM's logits (1, 1, 4g, 4g), prompted with those of all prompts but the last as well."""
-        return self._answers.get_or((key, prompts), lambda: self._segmented(key, image, prompts), KEPT)
+        return self._answers.get_or((key, prompts), lambda: self._segmented(key, image, prompts))
 
     def _segmented(self, key: str, image: np.ndarray, prompts: tuple[Prompt, ...]) -> Tensor:
         earlier = self._low_res(key, image, prompts[:-1]).clamp(-SURE, SURE) if len(prompts) > 1 else None

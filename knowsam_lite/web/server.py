@@ -29,11 +29,26 @@ POLICY = (
 Value = TypeVar("Value")
 
 
+class Workers:
+    """Two threads: what takes seconds does not keep a click waiting."""
+
+    def __init__(self) -> None:
+        self._slow, self._quick = (ThreadPoolExecutor(1, f"annotate {name}") for name in ("slow", "quick"))
+
+    async def slow(self, work: Callable[[], Value]) -> Value:
+        """Embeddings and drafts, one after the other."""
+        return await asyncio.wrap_future(self._slow.submit(work))
+
+    async def quick(self, work: Callable[[], Value]) -> Value:
+        """Pictures and answers to clicks, one after the other."""
+        return await asyncio.wrap_future(self._quick.submit(work))
+
+
 class Handler(RequestHandler):
     """Checks every request before anything else, and turns what the user can mend into one line of JSON."""
 
-    def initialize(self, annotator: Annotator, token: str, worker: ThreadPoolExecutor) -> None:
-        self.annotator, self.token, self.worker = annotator, token, worker
+    def initialize(self, annotator: Annotator, token: str, workers: Workers) -> None:
+        self.annotator, self.token, self.workers = annotator, token, workers
         self.nonce = secrets.token_hex(16)
 
     def set_default_headers(self) -> None:
@@ -58,10 +73,6 @@ class Handler(RequestHandler):
     def name(self) -> str:
         """The picture that is asked for; whether there is one of that name, the folder's list says."""
         return self.get_query_argument("image", "", strip=False)
-
-    async def compute(self, work: Callable[[], Value]) -> Value:
-        """Run what takes time in the one thread that computes."""
-        return await asyncio.wrap_future(self.worker.submit(work))
 
     def send_labels(self, labels: np.ndarray, **about: Any) -> None:
         """One byte a pixel, and its size in the headers."""
@@ -116,7 +127,7 @@ class About(Handler):
 class Picture(Handler):
     async def get(self) -> None:
         name = self.name
-        png = await self.compute(lambda: self.annotator.picture(name))
+        png = await self.workers.quick(lambda: self.annotator.picture(name))
         self.set_header("Content-Type", "image/png")
         self.finish(png)
 
@@ -144,13 +155,13 @@ class Draft(Handler):
         name = self.name
         if self.annotator.drafts is None:
             raise UserError("found no run, expected one for drafts: start with --run RUN")
-        self.send_labels(await self.compute(lambda: self.annotator.draft(name)))
+        self.send_labels(await self.workers.slow(lambda: self.annotator.draft(name)))
 
 
 class Prepare(Handler):
     async def post(self) -> None:
         name = self.name
-        await self.compute(lambda: self.annotator.prepare(name))
+        await self.workers.slow(lambda: self.annotator.prepare(name))
         self.finish({})
 
 
@@ -158,9 +169,20 @@ class Answer(Handler):
     async def post(self) -> None:
         """`[{"at": [x, y] or [x0, y0, x1, y1], "inside": true or false}, ...]` -> a byte a pixel, 0 or 1."""
         name, prompts = self.name, prompts_of(self.request.body)
-        began = time.perf_counter()
-        answer = await self.compute(lambda: self.annotator.answer(name, prompts))
-        self.send_labels(answer, seconds=f"{time.perf_counter() - began:.3f}")
+        self.annotator.folder.record(name)
+        if not self.annotator.clicks.knows(name):
+            await self.workers.slow(lambda: self.annotator.prepare(name))
+        answer, seconds = await self.workers.quick(
+            lambda: timed(lambda: self.annotator.answer(name, prompts))
+        )
+        self.send_labels(answer, seconds=f"{seconds:.3f}")
+
+
+def timed(work: Callable[[], Value]) -> tuple[Value, float]:
+    """What `work` gives, and the seconds that it took."""
+    began = time.perf_counter()
+    value = work()
+    return value, time.perf_counter() - began
 
 
 def prompts_of(body: bytes) -> list[Prompt]:
@@ -181,7 +203,7 @@ def prompts_of(body: bytes) -> list[Prompt]:
 
 def make_app(annotator: Annotator, token: str) -> Application:
     """The server's application; `token` has to be in the page's address and in every request of the page."""
-    shared = {"annotator": annotator, "token": token, "worker": ThreadPoolExecutor(1, "annotate")}
+    shared = {"annotator": annotator, "token": token, "workers": Workers()}
     paths = {
         "/": Page,
         "/api/about": About,

@@ -5,21 +5,24 @@ pictures. Environment: KNOWSAM_LITE_TEST_DATA (kvasir_seg), KNOWSAM_LITE_MOBILE_
 not in the cache).
 """
 
+import json
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from clicks import correction, first
 from lab import browser, browser_is_here, keep
-from scipy.ndimage import distance_transform_edt
+from PIL import Image
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from knowsam_lite.data import SegmentationFolder
+from knowsam_lite.data import SegmentationFolder, Synthetic
 from knowsam_lite.metrics import dice
 from knowsam_lite.web.annotator import Wanted, open_annotator
+from knowsam_lite.web.clicks import Prompt
 from knowsam_lite.web.start import serve_in_thread
 
 pytestmark = pytest.mark.skipif(
@@ -79,6 +82,14 @@ def click(driver, x: float, y: float, inside: bool = True) -> None:
     (actions.click() if inside else actions.context_click()).perform()
 
 
+def give(driver, prompt: Prompt) -> None:
+    """A box by dragging, a click by the left or the right button."""
+    if prompt.is_box:
+        drag(driver, prompt.at[:2], prompt.at[2:])
+    else:
+        click(driver, *prompt.at, inside=prompt.inside)
+
+
 def press(driver, *keys: str) -> None:
     ActionChains(driver).send_keys(*keys).perform()
 
@@ -89,20 +100,6 @@ def labels(driver, kind: str) -> np.ndarray:
         f"return [new TextDecoder('latin1').decode(open.{kind}), open.height, open.width]"
     )
     return np.frombuffer(text.encode("latin1"), np.uint8).reshape(height, width)
-
-
-def innermost(area: np.ndarray) -> tuple[float, float, float]:
-    """The pixel farthest from the border of an area, x and y, and how far."""
-    inside = distance_transform_edt(np.pad(area, 1))[1:-1, 1:-1]
-    y, x = np.unravel_index(inside.argmax(), inside.shape)
-    return x + 0.5, y + 0.5, float(inside.max())
-
-
-def correction(found: np.ndarray, truth: np.ndarray) -> tuple[float, float, bool]:
-    """The click that a careful person would add: in the middle of the largest mistake."""
-    missed, wrong = innermost(truth & ~found), innermost(found & ~truth)
-    x, y, _ = max(missed, wrong, key=lambda place: place[2])
-    return x, y, missed[2] >= wrong[2]
 
 
 def asked(driver, act) -> float:
@@ -128,18 +125,12 @@ def test_twenty_pictures_by_boxes_and_clicks(driver, real_data, tmp_path, start)
     for name, record in annotator.folder.records.items():
         truth = real.mask(chosen[name]) == 1
         state(driver, "ready")
-        if start == "box":
-            y, x = np.nonzero(truth)
-            corners = (x.min(), y.min()), (x.max() + 1, y.max() + 1)
-            seconds.append(asked(driver, lambda corners=corners: drag(driver, *corners)))
-        else:
-            middle = innermost(truth)[:2]
-            seconds.append(asked(driver, lambda middle=middle: click(driver, *middle)))
-        steps = [dice(labels(driver, "answer") == 1, truth)]
-        for _ in range(CORRECTIONS):
-            fix = correction(labels(driver, "answer") == 1, truth)
-            seconds.append(asked(driver, lambda fix=fix: click(driver, *fix)))
-            steps.append(dice(labels(driver, "answer") == 1, truth))
+        prompt, steps = first(start, truth), []
+        for _ in range(1 + CORRECTIONS):
+            seconds.append(asked(driver, lambda prompt=prompt: give(driver, prompt)))
+            found = labels(driver, "answer") == 1
+            steps.append(dice(found, truth))
+            prompt = correction(found, truth)
         if record is list(annotator.folder.records.values())[2]:
             keep(driver, f"annotate_{start}")
         scores.append(steps)
@@ -156,3 +147,121 @@ def test_twenty_pictures_by_boxes_and_clicks(driver, real_data, tmp_path, start)
     print(f"\n{start}, then {CORRECTIONS} clicks, {PICTURES} pictures: Dice {np.round(mean, 3)}; at the end")
     print(f"{np.min(scores, axis=0)[-1]:.3f} or more; a click {np.median(seconds):.2f} s (median)")
     assert mean[-1] > 0.85 and mean[-1] > mean[0]
+
+
+@pytest.fixture
+def small(driver, tmp_path):
+    """A data set of three classes with one mask, open in the page, answered by sam_mini."""
+    data = Synthetic("colonoscopy", n=3, size=128)
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for record in data.records:
+        Image.fromarray(data.image(record)).save(tmp_path / f"images/{record.id}.png")
+    Image.fromarray(data.mask(data.records[0]) * 100).save(tmp_path / f"masks/{data.records[0].id}.png")
+    about = {"classes": ["background", "polyp", "tool"], "mask_values": [0, 100, 200], "ignore": 255}
+    (tmp_path / "dataset.json").write_text(json.dumps(about))
+    annotator = open_annotator(tmp_path, Wanted(teacher="sam_mini", device="cpu"))
+    opened(driver, serve_in_thread(annotator))
+    return annotator.folder, list(annotator.folder.records)
+
+
+def test_brush_eraser_undo_redo_and_classes(driver, small):
+    folder, names = small
+    first = labels(driver, "labels")
+    assert (first == folder.labels(names[0])).all() and first.any()
+    press(driver, "b", "2")
+    drag(driver, (20, 30), (100, 30))
+    brushed = labels(driver, "labels")
+    y, x = np.mgrid[:128, :128] + 0.5
+    near = np.hypot(x - x.clip(20, 100), y - 30)  # how far from the line
+    assert (brushed[near < 14.5] == 2).all() and (brushed[near > 17.5] == first[near > 17.5]).all()
+    press(driver, "e")
+    drag(driver, (60, 30), (61, 30))
+    erased = labels(driver, "labels")
+    assert erased[30, 60] == 0 and erased[30, 30] == 2
+    control(driver, "z")
+    assert (labels(driver, "labels") == brushed).all()
+    control(driver, "z")
+    assert (labels(driver, "labels") == first).all()
+    control(driver, "y")
+    control(driver, "y")
+    assert (labels(driver, "labels") == erased).all()
+    keep(driver, "annotate_brush")
+    control(driver, "s")
+    WebDriverWait(driver, 20, 0.05).until(lambda d: d.find_element(By.ID, "saved").text == "saved")
+    assert (folder.labels(names[0]) == erased).all()
+    stored = np.unique(np.asarray(Image.open(folder.path(names[0])))).tolist()
+    assert stored == [0, 100, 200]
+
+
+def control(driver, key: str) -> None:
+    ActionChains(driver).key_down(Keys.CONTROL).send_keys(key).key_up(Keys.CONTROL).perform()
+
+
+def test_prompts_are_undone_one_by_one_and_discarded(driver, small):
+    before = labels(driver, "labels")
+    asked(driver, lambda: click(driver, 64, 64))
+    one = labels(driver, "answer")
+    asked(driver, lambda: click(driver, 20, 20, inside=False))
+    assert driver.execute_script("return open.prompts.map((prompt) => prompt.inside)") == [True, False]
+    asked(driver, lambda: control(driver, "z"))
+    assert (labels(driver, "answer") == one).all()
+    asked(driver, lambda: drag(driver, (30, 30), (90, 100)))
+    assert driver.execute_script("return open.prompts.map((prompt) => prompt.at.length)") == [2, 4]
+    press(driver, Keys.ESCAPE)
+    assert driver.execute_script("return [open.prompts.length, open.answer]") == [0, None]
+    assert (labels(driver, "labels") == before).all()
+
+
+def test_a_mask_that_changed_on_disk_is_asked_about(driver, small):
+    folder, names = small
+    other = np.full((128, 128), 100, np.uint8)
+    Image.fromarray(other).save(folder.path(names[0]))
+    press(driver, "b", "2")
+    drag(driver, (20, 30), (100, 30))
+    control(driver, "s")
+    dialog = WebDriverWait(driver, 20, 0.05).until(
+        lambda d: d.find_element(By.CSS_SELECTOR, "#conflict[open]")
+    )
+    keep(driver, "annotate_conflict")
+    assert (np.asarray(Image.open(folder.path(names[0]))) == other).all()
+    driver.execute_script("document.body.dataset.state = 'waiting'")
+    dialog.find_element(By.CSS_SELECTOR, "[value=load]").click()
+    state(driver, "ready")
+    assert (labels(driver, "labels") == 1).all()
+
+
+def test_the_next_picture_saves_the_last_and_the_address_remembers_it(driver, small):
+    folder, names = small
+    press(driver, Keys.ARROW_RIGHT)
+    state(driver, "ready")
+    press(driver, "b", "1")
+    drag(driver, (20, 30), (100, 30))
+    driver.find_element(By.ID, "next").click()
+    WebDriverWait(driver, 20, 0.05).until(lambda d: "3 / 3" in d.find_element(By.ID, "place").text)
+    assert folder.has_mask(names[1]) and not folder.has_mask(names[2])
+    driver.refresh()
+    state(driver, "ready")
+    assert "3 / 3" in driver.find_element(By.ID, "place").text
+
+
+def test_a_phone_shows_all_of_it(driver, small):
+    phone = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    dark = [{"name": "prefers-color-scheme", "value": "dark"}]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": dark})
+    try:
+        driver.refresh()
+        state(driver, "ready")
+        asked(driver, lambda: click(driver, 64, 64))
+        keep(driver, "annotate_phone")
+        wide = driver.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
+        cut = driver.execute_script(
+            "const cut = (box) => box.right > 391 || box.left < 0;"
+            "return [...document.querySelectorAll('button, input')].filter((part) => part.offsetParent)"
+            ".filter((part) => cut(part.getBoundingClientRect())).map((part) => part.id || part.textContent)"
+        )
+        assert wide == [390, 390] and cut == []
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})

@@ -140,6 +140,7 @@ function conflict(image) {
 function choose(tool) {
   if (tool !== "ask" && tool !== "hand") accept();
   hand.tool = tool;
+  say("");
   refresh();
 }
 
@@ -183,7 +184,8 @@ function list() {
   });
   at("list").replaceChildren(...rows);
   at("count").textContent = `${about.images.filter((image) => image.mask).length} of ${rows.length} with a mask`;
-  if (open) rows[open.index].scrollIntoView({ block: "nearest" });
+  const row = rows[current]; // scrolls the list alone, not what holds it
+  at("list").scrollTop = row.offsetTop - at("list").clientHeight / 2;
 }
 
 function classButtons() {
