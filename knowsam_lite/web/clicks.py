@@ -84,8 +84,8 @@ class Clicks:
     def answer(self, key: str, image: np.ndarray, prompts: Sequence[Prompt]) -> np.ndarray:
         """SAM's mask bool (H, W) for prompts in the order in which they were given.
 
-        Of several boxes the last one counts. Each answer is also a prompt of the next one. Raises UserError
-        without any prompt.
+        Of several boxes the last one counts. Without a box each answer also prompts the next one, as in
+        SAM's training; with one that was worse (docs/annotate.md). Raises UserError without any prompt.
         """
         if not prompts:
             raise UserError("found no prompt, expected clicks or a box: give at least one")
@@ -109,11 +109,10 @@ class Clicks:
         return self.sam.preprocessing.inside(image.shape[0], image.shape[1], self.sam.image_size)
 
     def _low_res(self, key: str, image: np.ndarray, prompts: tuple[Prompt, ...]) -> Tensor:
-        """SAM's logits (1, 1, 4g, 4g), prompted with those of all prompts but the last as well."""
+        """SAM's logits (1, 1, 4g, 4g)."""
         return self._answers.get_or((key, prompts), lambda: self._segmented(key, image, prompts))
 
     def _segmented(self, key: str, image: np.ndarray, prompts: tuple[Prompt, ...]) -> Tensor:
-        earlier = self._low_res(key, image, prompts[:-1]).clamp(-SURE, SURE) if len(prompts) > 1 else None
         height, width = self._inside(image)
         scale = torch.tensor([width / image.shape[1], height / image.shape[0]])
 
@@ -123,7 +122,9 @@ class Clicks:
 
         clicks = [prompt for prompt in prompts if not prompt.is_box]
         boxes = [prompt for prompt in prompts if prompt.is_box]
-        given: dict[str, Any] = {"masks": earlier}
+        given: dict[str, Any] = {}
+        if not boxes and len(clicks) > 1:
+            given["masks"] = self._low_res(key, image, prompts[:-1]).clamp(-SURE, SURE)
         if clicks:
             inside = torch.tensor([float(click.inside) for click in clicks])
             places = torch.cat([located(click) for click in clicks])

@@ -164,7 +164,8 @@ function refresh() {
   at("sign").textContent = hand.inside ? "+ inside" : "− outside";
   at("undo").disabled = !open || !(open.undo.length || open.prompts.length);
   at("redo").disabled = !open || !(open.redo.length || open.undone.length);
-  at("proposal").hidden = !open || !open.prompts.length;
+  at("sign").hidden = hand.tool !== "ask";
+  at("accept").hidden = at("discard").hidden = !open || !open.prompts.length;
   at("saved").textContent = !open ? "" : open.dirty ? "not saved" : open.version === "new" ? "no mask yet" : "saved";
   at("save").disabled = !open;
   at("take").disabled = !open || !open.draft;
