@@ -7,6 +7,9 @@ not in the cache).
 
 import json
 import os
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -146,7 +149,7 @@ def test_twenty_pictures_by_boxes_and_clicks(driver, real_data, tmp_path, start)
     mean = np.mean(scores, axis=0)
     print(f"\n{start}, then {CORRECTIONS} clicks, {PICTURES} pictures: Dice {np.round(mean, 3)}; at the end")
     print(f"{np.min(scores, axis=0)[-1]:.3f} or more; a click {np.median(seconds):.2f} s (median)")
-    assert mean[-1] > 0.85 and mean[-1] > mean[0]
+    assert mean[-1] > {"box": 0.88, "click": 0.75}[start] and mean[-1] > mean[0]
 
 
 @pytest.fixture
@@ -265,3 +268,19 @@ def test_a_phone_shows_all_of_it(driver, small):
     finally:
         driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def test_a_notebook_on_this_machine_may_frame_it(driver, small, tmp_path):
+    address = driver.current_url
+    frame = tmp_path / "frame"
+    frame.mkdir()
+    (frame / "index.html").write_text(f'<iframe src="{address}" width="900" height="600"></iframe>')
+    handler = partial(SimpleHTTPRequestHandler, directory=str(frame))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as host:
+        threading.Thread(target=host.serve_forever, daemon=True).start()
+        driver.get(f"http://localhost:{host.server_port}/")
+        driver.switch_to.frame(0)
+        state(driver, "ready")
+        asked(driver, lambda: click(driver, 64, 64))
+        driver.switch_to.default_content()
+        host.shutdown()
