@@ -39,7 +39,6 @@ def annotate(arguments: Sequence[str]) -> int:
     from knowsam_lite.web.start import require_tornado, serve
 
     require_tornado()
-
     wanted = Wanted(
         teacher=options.teacher,
         teacher_size=options.teacher_size,

@@ -37,6 +37,8 @@ def start(annotator: Annotator, port: int = 0) -> str:
 
     from knowsam_lite.web.server import LOOPBACK, make_app
 
+    if not 0 <= port < 1 << 16:
+        raise UserError(f"found port {port}, expected one below 65536: leave out --port")
     try:
         sockets = bind_sockets(port, LOOPBACK)
     except OSError as error:
