@@ -42,7 +42,7 @@ $(EXTRA): $(STAMP)
 	.venv-extra/bin/python -m pip install --disable-pip-version-check -e '.[extra]'
 	touch $(EXTRA)
 
-test-extra: $(EXTRA)  ## nbgrader for real, and the notebooks in JupyterLab in a browser (needs chromium)
+test-extra: $(EXTRA)  ## nbgrader for real; notebooks, annotator and demo in a browser (needs chromium)
 	.venv-extra/bin/python -m pytest tests/extra $(ARGS)
 
 lab: $(STAMP)  ## open the notebooks in JupyterLab

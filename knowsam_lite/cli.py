@@ -33,6 +33,8 @@ COMMANDS = {
     "suggest": Command("choose the images to label next, and draft their masks", "suggest", "suggest"),
     "import-labels": Command("take corrected masks into a data set", "import_labels", "import_labels"),
     "export": Command("write a trained model as ONNX, for use without Python", "export", "export"),
+    "demo": Command("write a page that runs a trained model in the browser", "demo", "demo"),
+    "annotate": Command("draw masks in the browser, helped by SAM and a trained run", "annotate", "annotate"),
     "compare": Command("train methods x data sets x seeds and print one table", "compare", "compare"),
     "ablate": Command("add one part of KnowSAM at a time and print one table", "ablate", "ablate"),
     "check-data": Command("list every fault of a data folder", "check", "check_data"),

@@ -21,6 +21,7 @@ LAYERS = (
         "fast",
         "runs",
         "predict",
+        "web",
         "evaluation",
     ),
     *(

@@ -74,6 +74,7 @@ def empty(tmp_path_factory) -> Path:
 def test_the_wheel_holds_the_course_and_the_weights(wheel):
     listing = run([sys.executable, "-m", "zipfile", "-l", wheel])
     assert "knowsam_lite/weights/sam_mini.safetensors" in listing
+    assert "web/pages/annotate.html" in listing and "web/pages/demo.js" in listing
     assert f"knowsam_lite/course/chapters/ch{NAMES[0][:2]}/__init__.py" in listing
     assert "tests/" not in listing and "solutions/" not in listing
 

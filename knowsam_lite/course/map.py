@@ -21,6 +21,7 @@ GROUPS = {
             "metrics",
             "calibration",
             "predict",
+            "web",
             "runs",
         ),
         *("suggest", "report", "figures", "compare", "bench"),

@@ -68,6 +68,20 @@ def read_layout(root: Path, val: float, test: float, seed: int, unlabeled: bool 
     return layout
 
 
+def read_growing(root: Path, images: Path) -> Layout:
+    """The layout of pictures that are being annotated: those of `images`, each with its mask of ROOT/masks
+    if it is there, all in train; classes from ROOT/dataset.json.
+    """
+    layout = Layout(root.resolve().name)
+    read_description(root, layout)
+    pictures = _by_stem(walk(images, SUFFIXES), layout)
+    masks = _by_stem(walk(root / "masks", SUFFIXES), layout) if (root / "masks").is_dir() else {}
+    for stem, image in pictures.items():
+        mask = take_mask(masks, [stem + end for end in MASK_ENDINGS])
+        layout.records.append(Record(stem, image, mask, stem, "train"))
+    return layout
+
+
 def _read_index(root: Path, layout: Layout) -> None:
     try:
         columns, rows = read_table(root / "index.csv", (*COLUMNS, "volume"))

@@ -125,6 +125,14 @@ def browser(state: Path) -> Iterator[webdriver.Chrome]:
         driver.quit()
 
 
+def keep(driver: webdriver.Chrome, name: str) -> None:
+    """Keep what the browser shows where KNOWSAM_LITE_SCREENSHOTS says, to look at."""
+    if "KNOWSAM_LITE_SCREENSHOTS" in os.environ:
+        folder = Path(os.environ["KNOWSAM_LITE_SCREENSHOTS"])
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.png").write_bytes(driver.get_screenshot_as_png())
+
+
 def open_notebook(driver: webdriver.Chrome, address: str, name: str) -> None:
     """Open a notebook and wait until all its cells stand in the page and its kernel is ready."""
     driver.get(address.format(name))

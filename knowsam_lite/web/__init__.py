@@ -1,0 +1,1 @@
+"""Pages in a browser: an annotator, served by this machine to itself, and a demo that needs no server."""

@@ -1,0 +1,92 @@
+"""How well a SAM answers a careful person: Dice after a box or a click, and after each correcting click.
+
+    python tests/extra/clicks.py DATA --n 20 --teacher mobile_sam
+
+The person is simulated: the box is that of the truth, the first click its innermost pixel, and each later
+click the innermost pixel of the largest mistake. Seconds are those that one thread computed (CPU time).
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import tyro
+from scipy.ndimage import distance_transform_edt
+
+from knowsam_lite.metrics import dice
+from knowsam_lite.web.annotator import Annotator, Wanted, open_annotator
+from knowsam_lite.web.clicks import Prompt
+
+
+def innermost(area: np.ndarray) -> tuple[float, float, float]:
+    """The pixel farthest from the border of an area, x and y, and how far."""
+    inside = distance_transform_edt(np.pad(area, 1))[1:-1, 1:-1]
+    y, x = np.unravel_index(inside.argmax(), inside.shape)
+    return x + 0.5, y + 0.5, float(inside.max())
+
+
+def correction(found: np.ndarray, truth: np.ndarray) -> Prompt:
+    """The click that a careful person would add: in the middle of the largest mistake."""
+    missed, wrong = innermost(truth & ~found), innermost(found & ~truth)
+    x, y, _ = max(missed, wrong, key=lambda place: place[2])
+    return Prompt((x, y), missed[2] >= wrong[2])
+
+
+def first(start: str, truth: np.ndarray) -> Prompt:
+    """The first prompt of a person who starts with a "box" or a "click"."""
+    if start == "click":
+        return Prompt(innermost(truth)[:2])
+    y, x = np.nonzero(truth)
+    return Prompt((float(x.min()), float(y.min()), float(x.max() + 1), float(y.max() + 1)))
+
+
+def annotated(annotator: Annotator, name: str, truth: np.ndarray, start: str, corrections: int):
+    """Dice after each prompt, the seconds of each, and those of the embedding."""
+    began = time.thread_time()
+    annotator.prepare(name)
+    embedding = time.thread_time() - began
+    prompts, scores, seconds = [first(start, truth)], [], []
+    while True:
+        began = time.thread_time()
+        answer = annotator.answer(name, prompts)
+        seconds.append(time.thread_time() - began)
+        scores.append(dice(answer, truth))
+        if len(prompts) > corrections:
+            return scores, seconds, embedding
+        prompts.append(correction(answer, truth))
+
+
+@dataclass(frozen=True)
+class Options(Wanted):
+    """Ask a SAM about every picture of a data set of one class."""
+
+    data: Annotated[Path, tyro.conf.Positional] = Path()
+    n: int = 20  # pictures, the first by their names
+    split: str = ""  # of the data set; all without
+    corrections: int = 4
+
+
+def main() -> None:
+    options = tyro.cli(Options)
+    torch.set_num_threads(1)
+    annotator = open_annotator(options.data, options)
+    folder = annotator.folder
+    records = sorted(folder.records.values(), key=lambda record: record.image.name)
+    names = [record.id for record in records if options.split in ("", record.split)][: options.n]
+    for start in ("box", "click"):
+        found = [annotated(annotator, n, folder.labels(n) == 1, start, options.corrections) for n in names]
+        scores = np.mean([scores for scores, _, _ in found], axis=0)
+        seconds = np.median([each for _, times, _ in found for each in times])
+        embedding = np.median([each for *_, each in found])
+        print(
+            f"{annotator.teacher}, {start} first, {len(names)} pictures: Dice {np.round(scores, 3)}"
+            f"; {seconds:.2f} s a click, {embedding:.2f} s an embedding",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
