@@ -20,8 +20,10 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from knowsam_lite.cli import main
 from knowsam_lite.data.images import read_image
+from knowsam_lite.errors import UserError
 from knowsam_lite.metrics import dice
 from knowsam_lite.predict import Predictor
+from knowsam_lite.web.npm import ORT
 
 pytestmark = pytest.mark.skipif(
     not browser_is_here(), reason="no chromium and chromedriver: apt-get install chromium chromium-driver"
@@ -41,6 +43,10 @@ def run(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def page(run, tmp_path_factory) -> Path:
     """The folder that `demo` writes."""
+    try:
+        ORT.get()
+    except UserError as missing:
+        pytest.skip(str(missing))
     out = tmp_path_factory.mktemp("demo") / "page"
     assert main(["demo", str(run), str(out)]) == 0
     return out
