@@ -17,10 +17,12 @@ from knowsam_lite.cli import main
 from knowsam_lite.data import SegmentationFolder, Synthetic, write
 from knowsam_lite.data.tiles import Tiles, starts
 from knowsam_lite.evaluation import score_split
+from knowsam_lite.metrics import iou
 from knowsam_lite.predict import Predictor
 from knowsam_lite.predict.tiles import blended, overlap_of
 from knowsam_lite.runs.classes import Classes
 from knowsam_lite.runs.run import load_run
+from knowsam_lite.suggest.look import look_at
 
 WORDS = "--method supervised_pair --image-size 32 --steps 4 --labeled 3 --val-every 4 --device cpu"
 
@@ -192,6 +194,23 @@ def test_an_exported_model_predicts_in_the_same_squares(run, tmp_path):
     p = OnnxPredictor(tmp_path / "model.onnx").probabilities(picture)
     assert np.abs(p - z.softmax(dim=0).numpy()).mean() < 1e-4  # a level of a resized pixel may differ
     assert "squares of 40 px" in (tmp_path / "model.md").read_text()
+
+
+def test_suggestions_look_at_the_same_squares(run):
+    data = SegmentationFolder(run.parent / "data")
+    picture = data.image(data.split("test")[0])
+    predictor = Predictor.from_run(run, device="cpu")
+    views = predictor.native_views(picture)
+    students = [z.argmax(dim=0).numpy() for name, z in views.items() if name != "fused"]
+    [look] = look_at(predictor, [("a", picture)])
+    assert look.scores["disagreement"] == pytest.approx(1 - iou(students[0] > 0, students[1] > 0), abs=1e-6)
+    assert np.linalg.norm(look.features) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_page_for_browsers_refuses_a_run_on_squares(run, tmp_path, capsys):
+    pytest.importorskip("onnxruntime")
+    assert main(["demo", str(run), str(tmp_path / "page")]) == 2
+    assert "train without --tile" in capsys.readouterr().err and not (tmp_path / "page").exists()
 
 
 def test_a_negative_tile_is_refused(tmp_path, capsys):

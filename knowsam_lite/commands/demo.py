@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from knowsam_lite.errors import UserError
+
 
 @dataclass(frozen=True)
 class Options:
@@ -37,6 +39,11 @@ def demo(arguments: Sequence[str]) -> int:
 
     onnx.require_onnx()
     predictor = Predictor.from_run(options.run, options.which, "cpu")
+    if predictor.tile:
+        raise UserError(
+            f"found a run on squares of {predictor.tile} px in {options.run}, expected one on whole "
+            "pictures, which are what the page shows: use `predict`, or train without --tile"
+        )
     with TemporaryDirectory() as folder:
         model = Path(folder, "model.onnx")
         onnx.export(predictor, model)

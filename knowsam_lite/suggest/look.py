@@ -34,13 +34,25 @@ class Look(Generic[Item]):
 def look_at(predictor: Predictor, images: Iterable[tuple[Item, np.ndarray]]) -> Iterator[Look[Item]]:
     """Look at pictures uint8 (H, W, 3), each with a key of any kind, in batches."""
     method = predictor.ready
-    sized = ((item, to_tensor(resize(image, predictor.image_size))) for item, image in images)
     with encoder_features(method) as seen:
-        for item, _, views in predictor.views(sized):
+        for item, views in _views(predictor, images):
             opinions = opinions_of(views, method.prediction_view)
             found = {name: score(opinions) for name, score in SCORES.items()}
             scores = {name: value for name, value in found.items() if value is not None}
-            yield Look(item, scores, seen.popleft() if seen else None)
+            squares = len(seen) if predictor.tile else min(len(seen), 1)  # that this picture took
+            features = [seen.popleft() for _ in range(squares)]
+            yield Look(item, scores, unit(np.mean(features, axis=0)) if features else None)
+
+
+def _views(
+    predictor: Predictor, images: Iterable[tuple[Item, np.ndarray]]
+) -> Iterator[tuple[Item, dict[str, Tensor]]]:
+    """Every view of each picture: in squares if the run was trained on them, else at the network's size."""
+    if predictor.tile:
+        yield from ((item, predictor.native_views(image)) for item, image in images)
+        return
+    sized = ((item, to_tensor(resize(image, predictor.image_size))) for item, image in images)
+    yield from ((item, views) for item, _, views in predictor.views(sized))
 
 
 @contextmanager
