@@ -34,6 +34,8 @@ COMMANDS = {
     "import-labels": Command("take corrected masks into a data set", "import_labels", "import_labels"),
     "export": Command("write a trained model as ONNX, for use without Python", "export", "export"),
     "demo": Command("write a page that runs a trained model in the browser", "demo", "demo"),
+    "push": Command("send a trained model to a model hub", "hub", "push"),
+    "pull": Command("bring a trained model from a model hub", "hub", "pull"),
     "annotate": Command("draw masks in the browser, helped by SAM and a trained run", "annotate", "annotate"),
     "compare": Command("train methods x data sets x seeds and print one table", "compare", "compare"),
     "ablate": Command("add one part of KnowSAM at a time and print one table", "ablate", "ablate"),
