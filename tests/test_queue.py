@@ -172,8 +172,8 @@ def test_workers_that_are_killed_at_random_end_with_the_scores_of_one(serial, tm
 def test_jobs_of_submitit_end_with_the_same_scores(serial, tmp_path):
     pytest.importorskip("submitit")
     out = tmp_path / "grid"
-    assert main([*words(out), "--cluster", "local", "--jobs", "2", "--gpus", "0", "--hours", "0.2"]) == 0
-    end = time.monotonic() + 300
+    assert main([*words(out), "--cluster", "local", "--jobs", "2", "--gpus", "0", "--hours", "1"]) == 0
+    end = time.monotonic() + 75 * CELLS
     while not all(cell.scores.exists() for cell in load_grid(out)[0]):
         assert time.monotonic() < end
         time.sleep(0.5)
