@@ -162,4 +162,5 @@ DICE = Exercise(
             _soft,
         ),
     ),
+    library_scores,
 )

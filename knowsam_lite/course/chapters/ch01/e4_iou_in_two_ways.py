@@ -241,4 +241,5 @@ IOU = Exercise(
             lambda pred, true: tuple(value.double() for value in _iou_both(pred, true)),
         ),
     ),
+    _iou_both,
 )

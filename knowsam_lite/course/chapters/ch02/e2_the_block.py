@@ -123,6 +123,12 @@ BLOCK = Exercise(
             _wrong_block(lambda i, o, p: [*_half(i, o, 0.1), nn.Dropout(p), *_half(o, o, 0.1)]),
         ),
         Mistake(
+            "the slope of another network",
+            "negative values are multiplied by 0.2; the block's slope is 0.01.",
+            "hint 2: nn.LeakyReLU(0.01).",
+            _wrong_block(lambda i, o, p: [*_half(i, o, 0.2), nn.Dropout(p), *_half(o, o, 0.2)]),
+        ),
+        Mistake(
             "dropout at the end",
             "dropout stands behind the second convolution; it belongs between the two.",
             "hint 3: the order of the seven layers.",
@@ -165,4 +171,5 @@ BLOCK = Exercise(
             _wrong_block(lambda i, o, p: [*_half(i, o), nn.Dropout(0.5), *_half(o, o)]),
         ),
     ),
+    ConvBlock,
 )

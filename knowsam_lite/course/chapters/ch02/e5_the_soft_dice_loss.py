@@ -235,4 +235,5 @@ LOSS = Exercise(
             _once,
         ),
     ),
+    dice_loss,
 )

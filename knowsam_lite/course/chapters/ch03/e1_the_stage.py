@@ -191,4 +191,5 @@ STAGE = Exercise(
             _wrong_stage(_no_bias),
         ),
     ),
+    conv_stage,
 )

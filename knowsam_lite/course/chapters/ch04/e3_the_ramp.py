@@ -16,7 +16,7 @@ TIMES = (0.0, 0.1, 0.24, 0.5, 0.63, 0.9, 1.0)
 
 
 def _ramp_probe(f: Ramp) -> list[Tensor]:
-    return [torch.tensor([float(f(t)) for t in TIMES])]
+    return [torch.tensor([float(f(t)) for t in TIMES]), torch.tensor(isinstance(f(0.5), float))]
 
 
 def _ramp_rises(f: Ramp) -> bool:
@@ -108,4 +108,5 @@ RAMP = Exercise(
             lambda progress: float(progress),
         ),
     ),
+    ramp,
 )

@@ -35,7 +35,7 @@ def _followed(f: Follow, step: int) -> list[Tensor]:
 
 
 def _follow_probe(f: Follow) -> list[Tensor]:
-    return [t for step in STEPS for t in _followed(f, step)]
+    return [*(t for step in STEPS for t in _followed(f, step)), torch.tensor(f(*_couple(), 1) is None)]
 
 
 def _follow_start(f: Follow) -> bool:
@@ -184,4 +184,5 @@ FOLLOW = Exercise(
             _average(moves=False),
         ),
     ),
+    follow,
 )

@@ -148,4 +148,5 @@ INPUTS = Exercise(
             lambda z_a, z_b: library_inputs(z_b, z_a),
         ),
     ),
+    library_inputs,
 )

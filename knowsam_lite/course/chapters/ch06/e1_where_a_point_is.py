@@ -170,4 +170,5 @@ POINT = Exercise(
             _moves_points,
         ),
     ),
+    _encode,
 )

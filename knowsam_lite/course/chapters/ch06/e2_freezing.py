@@ -185,4 +185,5 @@ FREEZE = Exercise(
             _only_woken,
         ),
     ),
+    only_adapters,
 )

@@ -235,4 +235,5 @@ ADAPTER = Exercise(
             _adapter(_as_is, lambda a, x: a.skip * x + a.up(a.down(x))),
         ),
     ),
+    Adapter,
 )

@@ -114,4 +114,5 @@ SOFTEN = Exercise(
             lambda z, t: (z.float() / t).log_softmax(dim=1),
         ),
     ),
+    _soft,
 )

@@ -126,4 +126,5 @@ KL = Exercise(
             lambda log_p, log_q: (log_p * (log_p.log() - log_q.log())).sum(dim=1),
         ),
     ),
+    kl_reference,
 )

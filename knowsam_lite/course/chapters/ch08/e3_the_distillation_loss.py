@@ -211,4 +211,5 @@ LOSS = Exercise(
             ),
         ),
     ),
+    distillation_loss,
 )

@@ -111,6 +111,12 @@ CHOOSE = Exercise(
             lambda u, count=5, most="uncertain": choose_regions(u, count),
         ),
         Mistake(
+            "always the most certain",
+            "your choice is the most certain cells, whatever `most` says.",
+            "hint 2: `largest` is true for one of the two words only.",
+            lambda u, count=5, most="uncertain": choose_regions(u, count, "certain"),
+        ),
+        Mistake(
             "all boards together",
             "the cells of all images were ranked together, so some images get many and others none.",
             "hint 1: flatten from axis 1 on, so that each image keeps its own row.",
@@ -165,4 +171,5 @@ CHOOSE = Exercise(
             lambda u, count=5, most="uncertain": choose_regions(u, count, most).mT,
         ),
     ),
+    choose_regions,
 )

@@ -19,9 +19,11 @@ def _pseudo(z: Tensor, least: float = 0.0) -> Tensor:
 
 
 def _pseudo_probe(f: Labels) -> list[Tensor]:
+    coarse = noise(4, 3, 16, 16, seed=2).bfloat16()
     return [f(noise(2, c, 6, 5, seed=c), least) for c in (2, 4) for least in LEAST] + [
         f(noise(2, 3, 6, 5)),
         f(CERTAIN, 1.0),
+        f(coarse, _edge(coarse)),
     ]
 
 
@@ -149,6 +151,14 @@ PSEUDO = Exercise(
             _pseudo_over_width,
         ),
         Mistake(
+            "float32 behind the softmax",
+            "the softmax was made in half precision, and float32 comes too late for its digits.",
+            "hint 1: z.float() before the softmax.",
+            lambda z, least=0.0: torch.where(
+                z.softmax(dim=1).float().amax(dim=1) >= least, z.argmax(dim=1), -1
+            ),
+        ),
+        Mistake(
             "a sigmoid for each class",
             "each class has a sigmoid of its own; the classes exclude each other.",
             "hint 1: softmax over axis 1.",
@@ -163,4 +173,5 @@ PSEUDO = Exercise(
             ),
         ),
     ),
+    _pseudo,
 )

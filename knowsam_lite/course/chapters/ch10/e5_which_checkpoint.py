@@ -127,6 +127,7 @@ CHOICE = Exercise(
             _by(lambda r, v: max(r["dice"].values())),
         ),
     ),
+    right_choice,
 )
 
 

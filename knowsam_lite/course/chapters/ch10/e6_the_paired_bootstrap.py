@@ -143,4 +143,5 @@ INTERVAL = Exercise(
             _of_the_draws,
         ),
     ),
+    right_interval,
 )

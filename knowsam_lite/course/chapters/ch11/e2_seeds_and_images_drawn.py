@@ -131,4 +131,5 @@ DRAWN = Exercise(
             lambda d, rows, columns: np.array([d[s, i].mean() for s, i in zip(rows, columns, strict=True)]),
         ),
     ),
+    drawn_means,
 )

@@ -239,4 +239,5 @@ PASTE = Exercise(
             _pasted_twice,
         ),
     ),
+    paste,
 )
