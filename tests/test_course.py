@@ -146,7 +146,7 @@ def test_an_error_is_blamed_on_whom_it_belongs_to(capsys):
 
     Checker()("01.4", two_plain_numbers)
     text = capsys.readouterr().out
-    assert "could not use what you return: AttributeError" in text and "Your code raised" not in text
+    assert "could not use your answer: AttributeError" in text and "Your code raised" not in text
 
 
 def test_another_error_of_the_same_type_is_another_mistake():

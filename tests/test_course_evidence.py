@@ -219,4 +219,4 @@ def test_what_the_check_cannot_use_is_not_blamed_on_the_answers_code():
         return [1, 2]
 
     (verdict, *_) = (v for v in verdicts(find_exercise("01.4"), two_plain_numbers).values() if v.why)
-    assert verdict.why.startswith("The check could not use what you return: AttributeError")
+    assert verdict.why.startswith("The check could not use your answer: AttributeError")

@@ -163,7 +163,7 @@ def verdicts(exercise: Exercise, answer: Any) -> dict[str, Verdict]:
                 says = (
                     f"Your code raised {described(error)}\n    {line}"
                     if line
-                    else (f"The check could not use what you return: {described(error)}")
+                    else (f"The check could not use your answer: {described(error)}")
                 )
                 known = line in raised if line else failed
                 raised.add(line)
@@ -191,7 +191,7 @@ def suspects(exercise: Exercise, answer: Any) -> list[Mistake]:
     """Catalogued mistakes that may be part of the answer's, the most telling first.
 
     On the probes on which such a mistake is wrong the answer is wrong, too, and on half of them or more
-    it has the mistake's own values.
+    it has the mistake's own values. A tensor of equal numbers tells little: many mistakes end there.
     """
     made, (right, *theirs) = fingerprint(exercise, answer), known(exercise)
     telling = []
@@ -200,10 +200,14 @@ def suspects(exercise: Exercise, answer: Any) -> list[Mistake]:
             continue
         each = [slice(i, i + 1) for i in range(len(right))]
         wrong = [i for i in each if not alike(others[i], right[i])]
-        agreeing = sum(alike(made[i], others[i]) for i in wrong)
+        agreeing = sum(alike(made[i], others[i]) and _telling(made[i][0]) for i in wrong)
         if wrong and 2 * agreeing >= len(wrong) and not any(alike(made[i], right[i]) for i in wrong):
             telling.append((agreeing, mistake))
     return [mistake for _, mistake in sorted(telling, key=lambda pair: -pair[0])]
+
+
+def _telling(tensor: "Tensor") -> bool:
+    return tensor.numel() == 1 or tensor.unique().numel() > 1
 
 
 class Checker:

@@ -193,17 +193,22 @@ def _arrays(call: Call) -> list[Any]:
 
 
 def _size(call: Call) -> int:
-    return sum(math.prod(array.shape) for array in _arrays(call))
+    return sum(math.prod(getattr(leaf, "shape", ())) for leaf in _leaves(list(call)))
 
 
 def _smaller(call: Call) -> Iterator[Call]:
-    """Calls with fewer numbers, then with rounder ones: all axes of one length are cut together."""
+    """Calls with fewer numbers, shorter lists, rounder numbers. All axes of one length are cut together."""
     arrays = _arrays(call)
     classes = {array.shape[1] for array in arrays if array.ndim == 4}  # one class alone is no question
     for length in sorted({n for array in arrays for n in array.shape if n > 1}, reverse=True):
         for kept in dict.fromkeys((2 if length in classes else 1, 2, length // 2)):
             if kept < length:
                 yield _mapped(functools.partial(_cut, length=length, kept=kept), call)
+    args, kwargs = call
+    for place, given in enumerate(args):
+        if isinstance(given, list) and len(given) > 1:
+            for part in (given[: len(given) // 2], given[len(given) // 2 :], given[1:], given[:-1]):
+                yield (*args[:place], part, *args[place + 1 :]), kwargs
     for digits in (0, 1):
         yield _mapped(functools.partial(_rounded, digits=digits), call)
 
@@ -256,7 +261,7 @@ def _shown(value: Any) -> str:
     if isinstance(value, list | tuple) and any(hasattr(part, "ndim") for part in value):
         return f"[{', '.join(map(_shown, value))}]"
     text = type(value).__name__ if hasattr(value, "parameters") else " ".join(repr(value).split())
-    return text if len(text) <= 60 else text[:57] + "..."
+    return text if len(text) <= 100 else text[:97] + "..."
 
 
 def _difference(found: Any, expected: Any) -> list[str]:

@@ -102,6 +102,12 @@ RAMP = Exercise(
             lambda progress: torch.exp(torch.tensor(-5 * (1 - progress) ** 2)),
         ),
         Mistake(
+            "the exponential squared",
+            "the exponential of -5 times what is left was squared; the square belongs inside.",
+            "hint 2: the bracket is squared, then multiplied, and math.exp comes last.",
+            lambda progress: math.exp(-5 * (1 - progress)) ** 2,
+        ),
+        Mistake(
             "a straight line",
             "this is the progress itself; the ramp lies below it for most of the run.",
             "hint 3: math.exp.",

@@ -39,7 +39,7 @@ def _pseudo_half(f: Labels) -> bool:
     """The logits are coarse in half precision, but the softmax must not be."""
     z = noise(4, 3, 16, 16, seed=2).bfloat16()
     least = _edge(z)
-    return same(f(z, least), _pseudo(z, least))
+    return same(f(z, least), f(z.float(), least))
 
 
 def _edge(z: Tensor) -> float:
@@ -101,6 +101,18 @@ PSEUDO = Exercise(
             "pixels below the threshold became class 0, so the students are taught that they are background.",
             "hint 3: unknown is -1; 0 is a class.",
             lambda z, least=0.0: _pseudo(z, least).clamp(min=0),
+        ),
+        Mistake(
+            "another number for unknown",
+            "pixels below the threshold became 255, as other libraries have it; unknown is -1 here.",
+            "hint 3: -1 elsewhere.",
+            lambda z, least=0.0: torch.where(_pseudo(z, least) < 0, 255, z.argmax(dim=1)),
+        ),
+        Mistake(
+            "log-probabilities",
+            "the threshold is compared with log-probabilities, which are never above 0.",
+            "hint 1: softmax, not log_softmax.",
+            lambda z, least=0.0: torch.where(_winner(z).log() >= least, z.argmax(dim=1), -1),
         ),
         Mistake(
             "logits in place of probabilities",

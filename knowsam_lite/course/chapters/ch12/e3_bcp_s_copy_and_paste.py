@@ -114,6 +114,11 @@ def _one_map(*parts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return x, both, both
 
 
+def _one_half_filled(*parts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    x, true, pseudo = paste(*parts)
+    return torch.cat([x[: len(parts[0])], parts[2]]), true, pseudo
+
+
 def _pasted_twice(*parts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The second direction pastes from the result of the first."""
     x, true, pseudo = (t.clone() for t in paste(*parts))
@@ -231,6 +236,12 @@ PASTE = Exercise(
             "only as many images as the shorter half has are mixed, and the others are lost.",
             "hint 2: partners by remainder, a list for each direction.",
             _shorter,
+        ),
+        Mistake(
+            "the unlabelled images left as they were",
+            "the targets are right, but the unlabelled images got no labelled inside.",
+            "the text: unlabelled image j gets the inside of a labelled one.",
+            _one_half_filled,
         ),
         Mistake(
             "pasted twice",
