@@ -1,15 +1,17 @@
 """Checks that teach: one fixed line per property, and for a wrong answer the name of the mistake.
 
-An exercise's own numbers never appear in what is printed, so the text is the same on every machine.
+What a right or a catalogued answer prints holds no number of its own, so it is the same on every machine.
 """
 
 import inspect
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from knowsam_lite.course.evidence import comparisons, counterexample, described, own_line, seeded
 from knowsam_lite.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,14 +19,14 @@ if TYPE_CHECKING:
 
 # The place of a hint: numbered hints, or the text, table or equation of the exercise or above it.
 PLACE = re.compile(r"^(hints? \d(?: and \d)?|the (?:equation|text|table))(?: (above))?(?=[ :,.])(?! of )")
-SHOWN = 4  # largest number of mistakes offered when none fits exactly
+SHOWN = 3  # largest number of mistakes offered when none fits exactly
 # Library classes made to be inherited from: what an exercise asks for is left to their subclasses.
 CONTRACTS = ("knowsam_lite.methods.base.Method", "knowsam_lite.methods.with_sam.WithSam")
 
 
 @dataclass(frozen=True)
 class Property:
-    """A property of a right answer: `says` is printed, `holds(answer)` decides; an exception is a no."""
+    """A property of a right answer: `says` is printed, `holds(answer)` decides."""
 
     name: str
     says: str
@@ -45,15 +47,18 @@ class Mistake:
     answer: Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Exercise:
-    """`number` is "CC.E": chapter, exercise. `probe(answer)` gives tensors that tell two answers apart."""
+    """`number` is "CC.E": chapter, exercise. `probe(answer)` gives tensors that tell two answers apart;
+    `right` is the answer with which wrong ones are compared.
+    """
 
     number: str
     title: str
     probe: Callable[[Any], Sequence["Tensor"]]
     properties: tuple[Property, ...]
     mistakes: tuple[Mistake, ...]
+    right: Any
 
     def help_for(self, mistake: Mistake) -> str:
         """The mistake's hint as it is printed: "hint 2: ..." becomes "hint 2 of exercise 05.1: ..."."""
@@ -84,94 +89,125 @@ def is_librarys(answer: Any) -> bool:
     )
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What a property says of an answer: "ok", "no", or "-" where it cannot be judged before an earlier
+    "no" is mended; and the error that was raised, if any.
+    """
+
+    mark: str
+    why: str = ""
+
+
 def fingerprint(exercise: Exercise, answer: Any) -> "list[Tensor] | str":
     """What the answer computes on the probes, or the exception that it raises, in words."""
-    import torch
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded():
         try:
             return [tensor.detach().clone() for tensor in exercise.probe(answer)]
         except Exception as error:
             return described(error)
 
 
-def described(error: Exception) -> str:
-    """The exception's type and the first line of its message."""
-    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
-
-
-def raised_by(answer: Any, error: Exception) -> bool:
-    """True if the error was raised in the answer's module or below it, not in the check that uses it."""
-    home, trace = getattr(answer, "__module__", None), error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_globals.get("__name__") == home:
-            return True
-        trace = trace.tb_next
-    return False
+@cache
+def known(exercise: Exercise) -> "tuple[list[Tensor] | str, ...]":
+    """The fingerprints of the right answer and of the catalogued mistakes, in their order."""
+    return tuple(fingerprint(exercise, a) for a in (exercise.right, *(m.answer for m in exercise.mistakes)))
 
 
 def alike(a: "list[Tensor] | str", b: "list[Tensor] | str") -> bool:
     """True if two fingerprints are the same: shapes, types, and values within rounding."""
-    import torch
-
     if isinstance(a, str) or isinstance(b, str):
         return a == b
     return len(a) == len(b) and all(
-        s.shape == t.shape
-        and s.dtype == t.dtype
-        and torch.allclose(s.double(), t.double(), rtol=1e-4, atol=1e-5, equal_nan=True)
-        for s, t in zip(a, b, strict=True)
+        s.shape == t.shape and s.dtype == t.dtype and close(s, t) for s, t in zip(a, b, strict=True)
     )
 
 
+def close(s: "Tensor", t: "Tensor") -> bool:
+    """True if the values of two tensors of one shape agree within rounding, whatever their types."""
+    import torch
+
+    return torch.allclose(s.double(), t.double(), rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
 def diagnose(exercise: Exercise, answer: Any) -> Mistake | None:
-    """The catalogued mistake that computes the same as the answer, if there is one."""
-    made = fingerprint(exercise, answer)
-    return next((m for m in exercise.mistakes if alike(made, fingerprint(exercise, m.answer))), None)
+    """The catalogued mistake that computes the same as the answer, if there is one. Where the probes do not
+    tell it from the right answer, the same properties have to fail as well.
+    """
+    made, (right, *theirs) = fingerprint(exercise, answer), known(exercise)
+    told = not alike(made, right)
+    for mistake, other in zip(exercise.mistakes, theirs, strict=True):
+        if alike(made, other) and (
+            told or failures(exercise, answer).keys() == failures(exercise, mistake.answer).keys()
+        ):
+            return mistake
+    return None
 
 
-def failures(exercise: Exercise, answer: Any) -> dict[str, str]:
-    """Property -> why it does not hold ("" if it computes something else).
+def verdicts(exercise: Exercise, answer: Any) -> dict[str, Verdict]:
+    """Property -> what it says of the answer.
 
     A bare NotImplementedError, that of an untouched stub, passes through; PyTorch's own have a message.
     """
-    import torch
-
-    failed = {}
+    found: dict[str, Verdict] = {}
+    raised = set()  # the answer's own lines
     for prop in exercise.properties:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+        failed = any(verdict.mark == "no" for verdict in found.values())
+        with seeded(), comparisons() as unlike:
             try:
-                if not prop.holds(answer):
-                    failed[prop.name] = ""
+                holds = prop.holds(answer)
             except Exception as error:
                 if isinstance(error, NotImplementedError) and not str(error):
                     raise
-                said = (
-                    "Your code raised" if raised_by(answer, error) else "What you return is of no use here:"
+                line = own_line(answer, error)
+                says = (
+                    f"Your code raised {described(error)}\n    {line}"
+                    if line
+                    else (f"The check could not use your answer: {described(error)}")
                 )
-                failed[prop.name] = f"{said} {described(error)}"
-    return failed
+                known = line in raised if line else failed
+                raised.add(line)
+                found[prop.name] = Verdict("-" if known else "no", says)
+                continue
+        judged = any(_comparable(*pair) for pair in unlike) or not unlike
+        found[prop.name] = Verdict("ok" if holds else "no" if judged or not failed else "-")
+    return found
 
 
-def suspects(exercise: Exercise, failed: set[str]) -> list[Mistake]:
-    """Catalogued mistakes that break some of these properties and no others. In greedy order: each breaks as
-    many as possible of those that the ones before leave.
+def _comparable(found: Sequence["Tensor"], expected: Sequence["Tensor"]) -> bool:
+    """True if two unlike lists of tensors differ in values, not only in number, shapes or types."""
+    return len(found) == len(expected) and any(
+        s.shape == t.shape and not close(s, t) for s, t in zip(found, expected, strict=True)
+    )
 
-    Empty if every property failed: then anything would fit.
+
+def failures(exercise: Exercise, answer: Any) -> dict[str, str]:
+    """Property -> why it does not hold ("" if it computes something else)."""
+    found = verdicts(exercise, answer)
+    return {name: verdict.why for name, verdict in found.items() if verdict.mark != "ok"}
+
+
+def suspects(exercise: Exercise, answer: Any) -> list[Mistake]:
+    """Catalogued mistakes that may be part of the answer's, the most telling first.
+
+    On the probes on which such a mistake is wrong the answer is wrong, too, and on half of them or more
+    it has the mistake's own values. A tensor of equal numbers tells little: many mistakes end there.
     """
-    if len(failed) == len(exercise.properties):
-        return []
-    broken = [(mistake, failures(exercise, mistake.answer).keys()) for mistake in exercise.mistakes]
-    fitting = [(mistake, names) for mistake, names in broken if names and names <= failed]
-    first, left = [], set(failed)
-    while fitting:
-        best = max(fitting, key=lambda pair: len(pair[1] & left))
-        fitting.remove(best)
-        first.append(best[0])
-        left -= best[1]
-    return first
+    made, (right, *theirs) = fingerprint(exercise, answer), known(exercise)
+    telling = []
+    for mistake, others in zip(exercise.mistakes, theirs, strict=True):
+        if isinstance(made, str) or isinstance(others, str) or not len(made) == len(others) == len(right):
+            continue
+        each = [slice(i, i + 1) for i in range(len(right))]
+        wrong = [i for i in each if not alike(others[i], right[i])]
+        agreeing = sum(alike(made[i], others[i]) and _telling(made[i][0]) for i in wrong)
+        if wrong and 2 * agreeing >= len(wrong) and not any(alike(made[i], right[i]) for i in wrong):
+            telling.append((agreeing, mistake))
+    return [mistake for _, mistake in sorted(telling, key=lambda pair: -pair[0])]
+
+
+def _telling(tensor: "Tensor") -> bool:
+    return tensor.numel() == 1 or tensor.unique().numel() > 1
 
 
 class Checker:
@@ -188,36 +224,51 @@ class Checker:
             print("      run the cell that defines yours, then this one again")
             return
         try:
-            failed = failures(exercise, answer)
+            found = verdicts(exercise, answer)
         except NotImplementedError:
             self.results[number] = "not started"
             print(f"{number}  {exercise.title}: not started")
             return
         print(f"{number}  {exercise.title}")
         for prop in exercise.properties:
-            print(f"  {'no' if prop.name in failed else 'ok'}  {prop.name:<10}  {prop.says}")
-        if not failed:
+            print(f"  {found[prop.name].mark:<2}  {prop.name:<10}  {prop.says}")
+        if all(verdict.mark == "ok" for verdict in found.values()):
             self.results[number] = "done"
             print("  All properties hold.")
             return
-        self._explain(exercise, answer, failed)
+        self._explain(exercise, answer, found)
 
-    def _explain(self, exercise: Exercise, answer: Any, failed: dict[str, str]) -> None:
+    def _explain(self, exercise: Exercise, answer: Any, found: dict[str, Verdict]) -> None:
         mistake = diagnose(exercise, answer)
         if mistake is not None:
             print(f"  What happened: {mistake.says}")
             print(f"  What helps: {exercise.help_for(mistake)}")
             return
-        for error in dict.fromkeys(filter(None, failed.values())):
+        if any(verdict.mark == "-" for verdict in found.values()):
+            print("  A line marked - cannot be judged yet.")
+        for error in dict.fromkeys(v.why for v in found.values() if v.mark == "no" and v.why):
             print(f"  {error}")
+        self._show(exercise, answer, [p for p in exercise.properties if found[p.name] == Verdict("no")])
         print(f"  Begin with the first line that says no; the hints stand above exercise {exercise.number}.")
-        perhaps = list(dict.fromkeys(mistake.says for mistake in suspects(exercise, set(failed))))
+        perhaps = suspects(exercise, answer)
         if perhaps:
-            print("  Your mistake is not in the catalogue, or there are two. What fits some of these lines:")
-        for says in perhaps[:SHOWN]:
-            print(f"  - {says}")
-        if perhaps[SHOWN:]:
-            print(f"  - and {len(perhaps) - SHOWN} more: see the hints")
+            print(
+                "  Your mistake is not in the catalogue, or there are two. Some of your values are those of:"
+            )
+        for mistake in perhaps[:SHOWN]:
+            print(f"  - {mistake.name} ({exercise.help_for(mistake)})")
+
+    def _show(self, exercise: Exercise, answer: Any, failed: Sequence[Property]) -> None:
+        """Print a small input that shows what is wrong: the first one with a wrong value, else the first."""
+        seen = None
+        for prop in failed:
+            example = counterexample(answer, exercise.right, prop.holds)
+            if example and (seen is None or example.values):
+                seen = f"  An example for {prop.name}:", *(f"    {line}" for line in example.lines)
+            if example and example.values:
+                break
+        if seen:
+            print(*seen, sep="\n")
 
     def report(self) -> None:
         """Print the state of every exercise of the chapters checked in this session."""

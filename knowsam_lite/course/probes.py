@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from knowsam_lite.course.checks import alike
+from knowsam_lite.course.evidence import note
 
 
 def noise(*shape: int, seed: int = 0, scale: float = 2.0) -> Tensor:
@@ -16,8 +17,12 @@ def noise(*shape: int, seed: int = 0, scale: float = 2.0) -> Tensor:
 
 
 def same(a: Any, b: Any) -> bool:
-    """True if two tensors, or two sequences of tensors, are alike."""
-    return alike([a] if isinstance(a, Tensor) else list(a), [b] if isinstance(b, Tensor) else list(b))
+    """True if two tensors, or two sequences of tensors, are alike: what was found, then what was expected."""
+    found, expected = ([t] if isinstance(t, Tensor) else list(t) for t in (a, b))
+    agree = alike(found, expected)
+    if not agree:
+        note(found, expected)
+    return agree
 
 
 def gradients(f: Callable[..., Tensor], *inputs: Tensor) -> list[Tensor]:

@@ -204,4 +204,5 @@ CHOICE = Exercise(
             _neighbours,
         ),
     ),
+    right_choice,
 )

@@ -139,4 +139,5 @@ BOX = Exercise(
             _middle_rows,
         ),
     ),
+    right_box,
 )

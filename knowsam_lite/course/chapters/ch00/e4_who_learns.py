@@ -201,4 +201,5 @@ LEARNERS = Exercise(
             _named(_graph_gone),
         ),
     ),
+    learners,
 )

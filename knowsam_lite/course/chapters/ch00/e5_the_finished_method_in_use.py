@@ -53,7 +53,11 @@ def right_segment(students: Students, image: np.ndarray, size: int = 64) -> Tens
 
 def _segment_probe(f: Segment) -> list[Tensor]:
     made = []
-    for classes, image, size in ((3, _photo(), 32), (4, _photo(30, 50, seed=1), 16), (3, _photo(16, 16), 16)):
+    for classes, image, size in (
+        (3, _photo(seed=3), 32),
+        (4, _photo(30, 50, seed=4), 16),
+        (3, _photo(16, 16), 16),
+    ):
         students = small_students(classes).train()
         graphs: list[float] = []
         students.ham.register_forward_hook(lambda *_, g=graphs: g.append(float(torch.is_grad_enabled())))
@@ -203,4 +207,5 @@ SEGMENT = Exercise(
             _reshaped,
         ),
     ),
+    right_segment,
 )

@@ -283,4 +283,5 @@ SPLIT = Exercise(
             _val_of_the_rest,
         ),
     ),
+    assign_splits,
 )

@@ -218,4 +218,5 @@ WARP = Exercise(
             _first_move,
         ),
     ),
+    _warped,
 )

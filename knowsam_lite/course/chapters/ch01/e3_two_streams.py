@@ -202,4 +202,5 @@ STEPS = Exercise(
             ],
         ),
     ),
+    _by_position,
 )

@@ -193,6 +193,18 @@ IOU = Exercise(
             lambda pred, true: _iou_both(pred, true)[::-1],
         ),
         Mistake(
+            "divided by the disagreement",
+            "the overlap is divided by the pixels that only one claims; the union holds the overlap as well.",
+            "hint 1: | is the union.",
+            _ratios(lambda both, p, t, either: (both, either - both)),
+        ),
+        Mistake(
+            "the pooled value twice",
+            "the first number is the pooled one again: the pixels were added up before the division.",
+            "hint 1: .sum(dim=(1, 2)) counts for each image.",
+            lambda pred, true: (_iou_both(pred, true)[1],) * 2,
+        ),
+        Mistake(
             "share of right pixels",
             "background that both leave alone counts as right, so empty masks look good.",
             "the equation: only claimed pixels count.",
@@ -241,4 +253,5 @@ IOU = Exercise(
             lambda pred, true: tuple(value.double() for value in _iou_both(pred, true)),
         ),
     ),
+    _iou_both,
 )

@@ -215,4 +215,5 @@ HD95 = Exercise(
             _other_rule(math.inf, 0.0),
         ),
     ),
+    hd95,
 )

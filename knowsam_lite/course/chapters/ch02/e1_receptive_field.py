@@ -188,4 +188,5 @@ FIELD = Exercise(
             _tensors,
         ),
     ),
+    receptive_field,
 )

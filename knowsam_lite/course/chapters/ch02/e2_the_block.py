@@ -31,7 +31,7 @@ def _block_probe(kind: Any) -> list[Tensor]:
 def _block_default(kind: Any) -> bool:
     plain = filled(kind(2, 2)).train()
     x = picture(2, 2, 8, 8)
-    return same(plain(x), plain(x)) and same(plain(x), filled(ConvBlock(2, 2)).train()(x))
+    return same(plain(x), filled(ConvBlock(2, 2)).train()(x)) and same(plain(x), plain(x))
 
 
 def _wrong_block(layers: Callable[[int, int, float], Sequence[nn.Module]]) -> type:
@@ -123,6 +123,12 @@ BLOCK = Exercise(
             _wrong_block(lambda i, o, p: [*_half(i, o, 0.1), nn.Dropout(p), *_half(o, o, 0.1)]),
         ),
         Mistake(
+            "the slope of another network",
+            "negative values are multiplied by 0.2; the block's slope is 0.01.",
+            "hint 2: nn.LeakyReLU(0.01).",
+            _wrong_block(lambda i, o, p: [*_half(i, o, 0.2), nn.Dropout(p), *_half(o, o, 0.2)]),
+        ),
+        Mistake(
             "dropout at the end",
             "dropout stands behind the second convolution; it belongs between the two.",
             "hint 3: the order of the seven layers.",
@@ -165,4 +171,5 @@ BLOCK = Exercise(
             _wrong_block(lambda i, o, p: [*_half(i, o), nn.Dropout(0.5), *_half(o, o)]),
         ),
     ),
+    ConvBlock,
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -20,7 +21,17 @@ def _encoder() -> nn.ModuleList:
 
 
 def _down_probe(f: Down) -> list[Tensor]:
-    return f(_encoder(), picture(2, 3, 32, 48))
+    maps = f(_encoder(), picture(2, 3, 32, 48))
+    return [*maps, torch.tensor(_refused(f)), torch.tensor(_takes_grey(f))]
+
+
+def _takes_grey(f: Down) -> bool:
+    """False if the network complains about the number of channels."""
+    try:
+        f(_encoder(), picture(1, 1, 16, 16))
+    except RuntimeError:
+        return False
+    return True
 
 
 def _down_gradient(f: Down) -> bool:
@@ -54,6 +65,13 @@ def _walk(
         return kept
 
     return encode
+
+
+def _plainly(encoder: nn.ModuleList, x: Tensor) -> list[Tensor]:
+    maps = [encoder[0](x)]
+    for block in encoder[1:]:
+        maps.append(block(_halved(maps[-1])))
+    return maps
 
 
 def _listed(change: Callable[[list[Tensor], Tensor], list[Tensor]]) -> Down:
@@ -155,10 +173,17 @@ DESCEND = Exercise(
             lambda encoder, x: [_halved(e) for e in subnets.encode(encoder, x)],
         ),
         Mistake(
+            "as_image forgotten",
+            "the maps of colour images are right, but grey ones fail and sizes that cannot work are taken.",
+            "the text: begin with as_image(x).",
+            _plainly,
+        ),
+        Mistake(
             "the image in the list",
             "the list begins with the image; it should begin with what the first block returns.",
             "hint 3: one map for each block.",
             _listed(lambda maps, x: [x, *maps]),
         ),
     ),
+    subnets.encode,
 )

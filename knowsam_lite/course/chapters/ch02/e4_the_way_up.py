@@ -57,6 +57,15 @@ def _rise(join: Callable[[Tensor, Tensor], Sequence[Tensor]]) -> Up:
     return decode
 
 
+def _from_the_front(up: nn.ModuleList, decoder: nn.ModuleList, features: list[Tensor]) -> list[Tensor]:
+    *skips, x = features
+    found = []
+    for skip, enlarge, block in zip(skips, up, decoder, strict=True):
+        x = block(torch.cat([skip, enlarge(x)], dim=1))
+        found.append(x)
+    return found
+
+
 def _empties(up: nn.ModuleList, decoder: nn.ModuleList, features: list[Tensor]) -> list[Tensor]:
     found = subnets.decode(up, decoder, features)
     features.clear()
@@ -112,6 +121,12 @@ CLIMB = Exercise(
             _rise(lambda skip, x: (x, skip)),
         ),
         Mistake(
+            "skips in the wrong order",
+            "the skips are taken finest first; the way up begins with the coarsest, and sizes do not fit.",
+            "hint 1: skips.pop() takes the last one.",
+            _from_the_front,
+        ),
+        Mistake(
             "no skip",
             "the enlarged map stands twice and the skip is not used.",
             "hint 2: skip, then enlarged map.",
@@ -160,4 +175,5 @@ CLIMB = Exercise(
             _added,
         ),
     ),
+    subnets.decode,
 )

@@ -52,14 +52,16 @@ def _loss_smooth(f: Loss) -> bool:
 
 
 def _loss_half(f: Loss) -> bool:
+    """The same number as from these logits in float32: a wrong formula may still be computed in it."""
     z, y = _task(2)
-    return same(f(z.bfloat16(), y), dice_loss(z.bfloat16(), y))
+    return same(f(z.bfloat16(), y), f(z.bfloat16().float(), y))
 
 
 def _loss_unknown(f: Loss) -> bool:
-    z, y = _task(3)
-    other = torch.where((y == UNKNOWN).unsqueeze(1), noise(*z.shape, seed=8), z)
-    return same(f(z, y), f(other, y)) and same(f(z, y), dice_loss(z, y))
+    """A column of unknown pixels counts as much as none, whatever its logits."""
+    z, y = _task(3, unknown=False)
+    y[:, :, 0] = UNKNOWN
+    return same(f(z, y), f(z[..., 1:], y[..., 1:]))
 
 
 def _loss_gradient(f: Loss) -> bool:
@@ -193,6 +195,18 @@ LOSS = Exercise(
             _dice(ignore=False),
         ),
         Mistake(
+            "another smooth",
+            "smooth is 1 if it is left out; it should be 1e-5, or small objects hardly count.",
+            "the text: smooth is 1e-5 if it is left out.",
+            lambda z, y, smooth=1.0: dice_loss(z, y, smooth),
+        ),
+        Mistake(
+            "one_hot of -1",
+            "F.one_hot was given the label -1, which it does not take.",
+            "hint 2: y.clamp(min=0) first, and multiply by what is known.",
+            lambda z, y, smooth=1e-5: dice_loss(z, F.one_hot(y, z.shape[1]).argmax(dim=-1), smooth),
+        ),
+        Mistake(
             "winners",
             "you compared winners; argmax has no gradient, so the network would learn nothing.",
             "hint 1: soft means with probabilities.",
@@ -235,4 +249,5 @@ LOSS = Exercise(
             _once,
         ),
     ),
+    dice_loss,
 )

@@ -90,6 +90,10 @@ def _missing(height: int, width: int) -> tuple[int, int, int, int]:
     return 0, -width % STRIDE, 0, -height % STRIDE
 
 
+def _exchanged(height: int, width: int) -> tuple[int, int, int, int]:
+    return 0, -height % STRIDE, 0, -width % STRIDE
+
+
 def _always(height: int, width: int) -> tuple[int, int, int, int]:
     return 0, STRIDE - width % STRIDE, 0, STRIDE - height % STRIDE
 
@@ -183,6 +187,12 @@ SIZE = Exercise(
             _sized(_before, crop=lambda z, h, w: z[..., -h:, -w:]),
         ),
         Mistake(
+            "height and width exchanged",
+            "what is missing in height was added to the width, and the other way round.",
+            "hint 1: (0, right, 0, bottom): the width comes first.",
+            _sized(_exchanged),
+        ),
+        Mistake(
             "not cut back",
             "the logits have the size of the padded image.",
             "hint 3: cut the logits to the image's size.",
@@ -237,4 +247,5 @@ SIZE = Exercise(
             lambda net, x: any_size(net, x).argmax(dim=1),
         ),
     ),
+    any_size,
 )

@@ -185,10 +185,23 @@ STAGE = Exercise(
             _wrong_stage(_repeated),
         ),
         Mistake(
+            "None as a number of channels",
+            "in_channels was handed on where it is None; the first convolution then takes `channels`.",
+            "hint 1: in_channels or channels.",
+            lambda channels, depth, in_channels=None: nn.Sequential(*_stack(channels, depth, in_channels)),
+        ),
+        Mistake(
+            "a plain list",
+            "you return a list of layers, which is no network: it cannot be called and has no parameters.",
+            "hint 2: nn.Sequential(*layers) unpacks it.",
+            lambda channels, depth, in_channels=None: list(conv_stage(channels, depth, in_channels)),
+        ),
+        Mistake(
             "no bias",
             "the convolutions have no bias; that is right in front of a BatchNorm, and there is none here.",
             "hint 2: nn.Conv2d as it is, with its bias.",
             _wrong_stage(_no_bias),
         ),
     ),
+    conv_stage,
 )

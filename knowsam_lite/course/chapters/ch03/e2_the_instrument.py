@@ -298,4 +298,5 @@ SIGNAL = Exercise(
             _gauge(graph=True),
         ),
     ),
+    signal,
 )

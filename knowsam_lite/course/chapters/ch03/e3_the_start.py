@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from knowsam_lite.course.chapters.ch03.shared import CONVOLUTIONS
 from knowsam_lite.course.checks import Exercise, Mistake, Property
 from knowsam_lite.course.probes import same, takes
+from knowsam_lite.subnets import init_kaiming
 
 Start = Callable[[nn.Module], Any]
 
@@ -231,4 +232,5 @@ START = Exercise(
             _wrong_start(bias=nn.init.zeros_),
         ),
     ),
+    init_kaiming,
 )

@@ -290,4 +290,5 @@ FORWARD = Exercise(
             _Headless,
         ),
     ),
+    VNet,
 )

@@ -232,4 +232,5 @@ SHARED = Exercise(
             _same_answer,
         ),
     ),
+    shared_errors,
 )

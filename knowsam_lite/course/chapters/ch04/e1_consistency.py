@@ -290,4 +290,5 @@ CONSISTENCY = Exercise(
             _log_outside,
         ),
     ),
+    consistency_loss,
 )

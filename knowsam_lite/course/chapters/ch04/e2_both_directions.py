@@ -237,4 +237,5 @@ TERMS = Exercise(
             },
         ),
     ),
+    mutual_terms,
 )

@@ -16,7 +16,7 @@ TIMES = (0.0, 0.1, 0.24, 0.5, 0.63, 0.9, 1.0)
 
 
 def _ramp_probe(f: Ramp) -> list[Tensor]:
-    return [torch.tensor([float(f(t)) for t in TIMES])]
+    return [torch.tensor([float(f(t)) for t in TIMES]), torch.tensor(isinstance(f(0.5), float))]
 
 
 def _ramp_rises(f: Ramp) -> bool:
@@ -102,10 +102,17 @@ RAMP = Exercise(
             lambda progress: torch.exp(torch.tensor(-5 * (1 - progress) ** 2)),
         ),
         Mistake(
+            "the exponential squared",
+            "the exponential of -5 times what is left was squared; the square belongs inside.",
+            "hint 2: the bracket is squared, then multiplied, and math.exp comes last.",
+            lambda progress: math.exp(-5 * (1 - progress)) ** 2,
+        ),
+        Mistake(
             "a straight line",
             "this is the progress itself; the ramp lies below it for most of the run.",
             "hint 3: math.exp.",
             lambda progress: float(progress),
         ),
     ),
+    ramp,
 )

@@ -35,7 +35,7 @@ def _followed(f: Follow, step: int) -> list[Tensor]:
 
 
 def _follow_probe(f: Follow) -> list[Tensor]:
-    return [t for step in STEPS for t in _followed(f, step)]
+    return [*(t for step in STEPS for t in _followed(f, step)), torch.tensor(f(*_couple(), 1) is None)]
 
 
 def _follow_start(f: Follow) -> bool:
@@ -85,6 +85,12 @@ def _average(
         return teacher if returns else None
 
     return average
+
+
+def _buffers_copied(teacher: nn.Module, student: nn.Module, step: int) -> None:
+    follow(teacher, student, step)
+    for old, new in zip(teacher.buffers(), student.buffers(), strict=True):
+        old.copy_(new)
 
 
 FOLLOW = Exercise(
@@ -178,10 +184,17 @@ FOLLOW = Exercise(
             _average(tensors=lambda net: [t for t in net.state_dict().values() if t.is_floating_point()]),
         ),
         Mistake(
+            "buffers copied",
+            "the student's running averages were copied into the teacher, which makes its own.",
+            "hint 3: buffers are not among the parameters.",
+            _buffers_copied,
+        ),
+        Mistake(
             "a new tensor",
             "the teacher has not changed: `old = ...` names a new tensor and leaves the parameter alone.",
             "hint 2: change it in place, with lerp_ or copy_.",
             _average(moves=False),
         ),
     ),
+    follow,
 )

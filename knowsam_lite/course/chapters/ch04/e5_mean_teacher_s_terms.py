@@ -325,4 +325,5 @@ STEP = Exercise(
             _step(weights=lambda w: (0.5, 1.0)),
         ),
     ),
+    _step(),
 )

@@ -234,4 +234,5 @@ ENTROPY = Exercise(
             _logits_as_p,
         ),
     ),
+    entropy_map,
 )

@@ -175,4 +175,5 @@ DISAGREEMENT = Exercise(
             _at_least_half,
         ),
     ),
+    disagreement_map,
 )

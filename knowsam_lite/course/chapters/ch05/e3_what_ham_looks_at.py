@@ -142,10 +142,17 @@ INPUTS = Exercise(
             ),
         ),
         Mistake(
+            "logits stacked",
+            "the logits were stacked, so they have an axis too many; they are joined along their channels.",
+            "hint 1: torch.cat lengthens an old axis.",
+            lambda z_a, z_b: (*library_inputs(z_a, z_b)[:2], torch.stack([z_a, z_b], dim=1)),
+        ),
+        Mistake(
             "b before a",
             "the V-Net's channels come first; the order is a, then b.",
             "hint 1: a stands before b in certainty and in logits.",
             lambda z_a, z_b: library_inputs(z_b, z_a),
         ),
     ),
+    library_inputs,
 )

@@ -173,4 +173,5 @@ HAM = Exercise(
             _Skip,
         ),
     ),
+    HybridAggregation,
 )

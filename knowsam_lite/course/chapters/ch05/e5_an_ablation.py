@@ -215,4 +215,5 @@ ABLATION = Exercise(
             lambda ham, name: copy.deepcopy(ham),
         ),
     ),
+    lambda ham, name: _ablated(ham, name, _Zero()),
 )

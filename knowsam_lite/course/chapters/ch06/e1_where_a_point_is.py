@@ -152,6 +152,12 @@ POINT = Exercise(
             lambda points, size, waves: _by_hand(points, size - 1, waves, half=0.0),
         ),
         Mistake(
+            "the middle of each pixel, divided by size - 1",
+            "you added one half and then divided by size - 1; the square is as wide as all pixels.",
+            "hint 1: (points + 0.5) / size.",
+            lambda points, size, waves: _by_hand(points, size - 1, waves),
+        ),
+        Mistake(
             "sines and cosines by turns",
             "sine and cosine of each wave stand side by side; all sines come first.",
             "hint 3: torch.cat joins the two halves.",
@@ -170,4 +176,5 @@ POINT = Exercise(
             _moves_points,
         ),
     ),
+    _encode,
 )

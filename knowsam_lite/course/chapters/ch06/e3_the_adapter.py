@@ -110,6 +110,12 @@ def _full_width(net: Any) -> None:
     nn.init.zeros_(net.up.bias)
 
 
+def _half_width(net: Any) -> None:
+    net.down, net.up = nn.Linear(net.dim, net.dim // 2), nn.Linear(net.dim // 2, net.dim)
+    nn.init.zeros_(net.up.weight)
+    nn.init.zeros_(net.up.bias)
+
+
 def _bent(net: Any, x: Tensor) -> Tensor:
     out: Tensor = net.up(F.gelu(net.down(x)))
     return out
@@ -229,10 +235,17 @@ ADAPTER = Exercise(
             _adapter(_as_is, lambda a, x: a.skip * x + a.up(a.down(F.gelu(x)))),
         ),
         Mistake(
+            "half the width",
+            "the inner width is one half of dim; it should be a quarter.",
+            "hint 1: dim // 4.",
+            _adapter(_half_width),
+        ),
+        Mistake(
             "no GELU",
             "nothing bends between the layers, so both together are one linear map.",
             "hint 3: F.gelu.",
             _adapter(_as_is, lambda a, x: a.skip * x + a.up(a.down(x))),
         ),
     ),
+    Adapter,
 )

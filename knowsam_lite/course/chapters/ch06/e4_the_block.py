@@ -228,4 +228,5 @@ BLOCK = Exercise(
             _otherwise(lambda b, x: _mlp(b, x + b.attend(x), 0.0)),
         ),
     ),
+    AdapterBlock,
 )

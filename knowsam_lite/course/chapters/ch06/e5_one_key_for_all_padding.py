@@ -156,4 +156,5 @@ MERGED = Exercise(
             lambda q, k, v, n: _merge(q, k, v, lambda s: s + math.log(n), scale=1 / q.shape[-1]),
         ),
     ),
+    _spelled_out,
 )

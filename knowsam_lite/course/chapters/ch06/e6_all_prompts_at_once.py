@@ -181,6 +181,7 @@ DECODER = Exercise(
             _decoding(end=lambda z, n, k: z),
         ),
     ),
+    PromptDecoder,
 )
 
 

@@ -173,6 +173,12 @@ MASKS = Exercise(
             lambda z_f, size: _against(z_f, size, lambda others: others.amax(dim=2)),
         ),
         Mistake(
+            "the others' sum",
+            "you subtract the sum of the other logits, not the logarithm of their summed exponentials.",
+            "hint 2: logsumexp.",
+            lambda z_f, size: _rivals_sum(resized_to(z_f.detach().float(), size)),
+        ),
+        Mistake(
             "the others' mean",
             "you subtract the mean of the other logits, not the logarithm of their summed exponentials.",
             "hint 2: logsumexp.",
@@ -191,6 +197,7 @@ MASKS = Exercise(
             lambda z_f, size: _odds(resized_to(z_f.detach().float(), size, mode="nearest")),
         ),
     ),
+    _prompted,
 )
 
 
@@ -198,6 +205,10 @@ def _against(z_f: Tensor, size: tuple[int, int], join: Callable[[Tensor], Tensor
     z = resized_to(z_f.detach().float(), size)
     itself = torch.eye(z.shape[1], dtype=torch.bool)[:, :, None, None]
     return z - join(z.unsqueeze(1).masked_fill(itself, -torch.inf))
+
+
+def _rivals_sum(z: Tensor) -> Tensor:
+    return z - (z.sum(dim=1, keepdim=True) - z)
 
 
 def _rivals_mean(z: Tensor) -> Tensor:

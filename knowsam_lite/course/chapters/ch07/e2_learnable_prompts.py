@@ -88,6 +88,11 @@ class _Lps(nn.Module):
         return torch.stack([prompt(embedding) for prompt in self.classes], dim=1)
 
 
+class _Unready(nn.Module):
+    def __init__(self, num_classes: int, dim: int = 256, tokens: int = 2):
+        self.classes = nn.ModuleList(ClassPrompt(dim, tokens) for _ in range(num_classes))
+
+
 def _lps(**methods: Any) -> Kind:
     return type("Other", (_Lps,), methods)
 
@@ -159,6 +164,12 @@ PROMPTS = Exercise(
             "the list holds the same network C times, so every class gets the same tokens.",
             "hint 1: make each network anew, inside the list comprehension.",
             _lps(keep=_keep_one),
+        ),
+        Mistake(
+            "super().__init__() forgotten",
+            "the module was given networks before nn.Module had made itself ready to hold any.",
+            "hint 1: after super().__init__().",
+            _Unready,
         ),
         Mistake(
             "a plain list",
@@ -239,4 +250,5 @@ PROMPTS = Exercise(
             _lps(forward=lambda self, e: torch.stack([prompt(e.detach()) for prompt in self.classes], dim=1)),
         ),
     ),
+    LearnablePrompts,
 )

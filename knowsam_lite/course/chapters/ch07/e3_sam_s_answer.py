@@ -187,6 +187,12 @@ ANSWER = Exercise(
             _answering(masks=lambda sam, z: resized_to(z.detach(), (4 * sam.grid[0], 4 * sam.grid[1]))),
         ),
         Mistake(
+            "the raw map embedded",
+            "sam.embed_masks was given the students' map as it is, without sam.mask_prompts.",
+            "hint 1: sam.embed_masks(sam.mask_prompts(z_f)).",
+            _answering(masks=lambda sam, z: z),
+        ),
+        Mistake(
             "the mask not embedded",
             "the mask prompts went into the decoder as they are; sam.embed_masks comes between.",
             "hint 1: sam.embed_masks(sam.mask_prompts(z_f)).",
@@ -254,4 +260,5 @@ ANSWER = Exercise(
             ),
         ),
     ),
+    _answering(),
 )

@@ -171,4 +171,5 @@ SCORES = Exercise(
             ),
         ),
     ),
+    _scored,
 )

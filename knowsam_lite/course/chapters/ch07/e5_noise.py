@@ -179,6 +179,12 @@ NOISE = Exercise(
             _noising(stretch=lambda grid, size: F.interpolate(grid, size)),
         ),
         Mistake(
+            "bicubic",
+            "the stretch is bicubic; it overshoots the grid's numbers.",
+            'hint 1: mode="bilinear".',
+            _noising(stretch=lambda grid, size: resized_to(grid, size, mode="bicubic", align_corners=False)),
+        ),
+        Mistake(
             "corners aligned",
             "the stretch aligns corners.",
             "hint 1: align_corners=False.",
@@ -197,4 +203,5 @@ NOISE = Exercise(
             lambda z_f, grids, strength: z_f.data.copy_(_noisy(z_f, grids, strength)),
         ),
     ),
+    add_noise,
 )

@@ -70,7 +70,7 @@ LOSS = Exercise(
         Property(
             "dtype",
             "float32, and computed in float32, also from half-precision logits",
-            lambda f: same(f(*_halves()), distillation_loss(*_halves())),
+            lambda f: same(f(*_halves()), f(*(z.float() for z in _halves()))),
         ),
         Property(
             "value",
@@ -211,4 +211,5 @@ LOSS = Exercise(
             ),
         ),
     ),
+    distillation_loss,
 )

@@ -195,4 +195,5 @@ TARGETS = Exercise(
             _unlabeled_first,
         ),
     ),
+    _both,
 )

@@ -155,4 +155,5 @@ TERMS = Exercise(
             lambda a, b, s, w, t: _terms(b, a, s, w, t),
         ),
     ),
+    _terms,
 )

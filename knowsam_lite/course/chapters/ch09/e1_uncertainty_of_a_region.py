@@ -18,7 +18,8 @@ SIZES = ((2, 8, 16, 4), (3, 24, 12, 4), (2, 6, 18, 3), (2, 5, 6, 1))  # classes,
 
 
 def _board_probe(f: Boards) -> list[Tensor]:
-    return [f(noise(2, 3, 8, 16)), *(f(noise(2, c, h, w, seed=c), g) for c, h, w, g in SIZES)]
+    boards = [f(noise(2, 3, 8, 16)), *(f(noise(2, c, h, w, seed=c), g) for c, h, w, g in SIZES)]
+    return [*boards, torch.tensor([float(how) for how in _refusals(f)])]
 
 
 def _board_value(f: Boards) -> bool:
@@ -38,14 +39,34 @@ def _board_ends(f: Boards) -> bool:
     return same(f(z), expected)
 
 
-def _refuses(f: Boards) -> bool:
+def _refusals(f: Boards) -> list[int]:
+    """For two images that the grid does not divide: 0 refused, 1 taken, 2 another exception."""
+    found = []
     for height, width in ((8, 10), (10, 8)):
         try:
             f(noise(1, 2, height, width), 4)
+            found.append(1)
         except UserError:
-            continue
-        return False
-    return True
+            found.append(0)
+        except Exception:
+            found.append(2)
+    return found
+
+
+def _refuses(f: Boards) -> bool:
+    return _refusals(f) == [0, 0]
+
+
+def _another_error(z: Tensor, grid: int = 4) -> Tensor:
+    if z.shape[-2] % grid or z.shape[-1] % grid:
+        raise ValueError
+    return uncertainty_map(z, grid)
+
+
+def _height_alone(z: Tensor, grid: int = 4) -> Tensor:
+    if z.shape[-2] % grid:
+        raise UserError("the grid does not divide the height")
+    return F.adaptive_avg_pool2d(entropy_map(z).unsqueeze(1), grid).squeeze(1)
 
 
 def _board_mosaic(f: Boards) -> bool:
@@ -136,6 +157,18 @@ BOARD = Exercise(
             lambda z, grid=4: F.adaptive_avg_pool2d(entropy_map(z).unsqueeze(1), grid).squeeze(1),
         ),
         Mistake(
+            "another exception",
+            "the board is right, and what does not divide is refused, but not with a UserError.",
+            "hint 4: look at the two remainders first, and raise UserError.",
+            _another_error,
+        ),
+        Mistake(
+            "one side alone",
+            "the height is looked at and the width is not: an image that the grid does not divide is taken.",
+            "hint 4: look at the two remainders first, and raise UserError.",
+            _height_alone,
+        ),
+        Mistake(
             "square cells",
             "each cell is as wide as it is high; an image that is wider than high has wider cells.",
             "hint 2: height // grid and width // grid.",
@@ -166,4 +199,5 @@ BOARD = Exercise(
             lambda z, grid=4: uncertainty_map(z.softmax(dim=1), grid),
         ),
     ),
+    uncertainty_map,
 )

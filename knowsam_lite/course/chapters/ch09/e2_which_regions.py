@@ -46,7 +46,7 @@ def _choice_count(f: Choice) -> bool:
 
 def _choice_opposites(f: Choice) -> bool:
     """The 5 most certain and the 11 most uncertain cells make up the whole board."""
-    return same(f(_cells(6), 5, "certain"), ~f(_cells(6), 11, "uncertain"))
+    return same(f(_cells(6), 5, "certain"), f(_cells(6), 11, "uncertain").logical_not())
 
 
 def _over_all(u: Tensor, count: int = 5, most: Any = "uncertain") -> Tensor:
@@ -111,6 +111,12 @@ CHOOSE = Exercise(
             lambda u, count=5, most="uncertain": choose_regions(u, count),
         ),
         Mistake(
+            "always the most certain",
+            "your choice is the most certain cells, whatever `most` says.",
+            "hint 2: `largest` is true for one of the two words only.",
+            lambda u, count=5, most="uncertain": choose_regions(u, count, "certain"),
+        ),
+        Mistake(
             "all boards together",
             "the cells of all images were ranked together, so some images get many and others none.",
             "hint 1: flatten from axis 1 on, so that each image keeps its own row.",
@@ -141,6 +147,24 @@ CHOOSE = Exercise(
             lambda u, count=5, most="uncertain": choose_regions(u, count, most).float(),
         ),
         Mistake(
+            "left as integers",
+            "the right cells are marked, but with the integers 1 and 0 instead of True and False.",
+            "hint 3: the empty board has the type torch.bool.",
+            lambda u, count=5, most="uncertain": choose_regions(u, count, most).long(),
+        ),
+        Mistake(
+            "a row in place of a board",
+            "the right cells are marked, but in one row for each image; boards of the shape of u are wanted.",
+            "hint 3: .view_as(u).",
+            lambda u, count=5, most="uncertain": choose_regions(u, count, most).flatten(1),
+        ),
+        Mistake(
+            "one cell too many",
+            "each board has count + 1 cells marked.",
+            "hint 1: topk(count, dim=1).",
+            lambda u, count=5, most="uncertain": choose_regions(u, count + 1, most),
+        ),
+        Mistake(
             "all the others",
             "for 'certain' you take all cells but the most uncertain ones; exactly `count` are wanted.",
             "hint 2: topk with largest=False.",
@@ -165,4 +189,5 @@ CHOOSE = Exercise(
             lambda u, count=5, most="uncertain": choose_regions(u, count, most).mT,
         ),
     ),
+    choose_regions,
 )

@@ -19,9 +19,11 @@ def _pseudo(z: Tensor, least: float = 0.0) -> Tensor:
 
 
 def _pseudo_probe(f: Labels) -> list[Tensor]:
+    coarse = noise(4, 3, 16, 16, seed=2).bfloat16()
     return [f(noise(2, c, 6, 5, seed=c), least) for c in (2, 4) for least in LEAST] + [
         f(noise(2, 3, 6, 5)),
         f(CERTAIN, 1.0),
+        f(coarse, _edge(coarse)),
     ]
 
 
@@ -37,7 +39,7 @@ def _pseudo_half(f: Labels) -> bool:
     """The logits are coarse in half precision, but the softmax must not be."""
     z = noise(4, 3, 16, 16, seed=2).bfloat16()
     least = _edge(z)
-    return same(f(z, least), _pseudo(z, least))
+    return same(f(z, least), f(z.float(), least))
 
 
 def _edge(z: Tensor) -> float:
@@ -101,6 +103,18 @@ PSEUDO = Exercise(
             lambda z, least=0.0: _pseudo(z, least).clamp(min=0),
         ),
         Mistake(
+            "another number for unknown",
+            "pixels below the threshold became 255, as other libraries have it; unknown is -1 here.",
+            "hint 3: -1 elsewhere.",
+            lambda z, least=0.0: torch.where(_pseudo(z, least) < 0, 255, z.argmax(dim=1)),
+        ),
+        Mistake(
+            "log-probabilities",
+            "the threshold is compared with log-probabilities, which are never above 0.",
+            "hint 1: softmax, not log_softmax.",
+            lambda z, least=0.0: torch.where(_winner(z).log() >= least, z.argmax(dim=1), -1),
+        ),
+        Mistake(
             "logits in place of probabilities",
             "the threshold is compared with the logits, which are no probabilities.",
             "hint 1: softmax first.",
@@ -149,6 +163,14 @@ PSEUDO = Exercise(
             _pseudo_over_width,
         ),
         Mistake(
+            "float32 behind the softmax",
+            "the softmax was made in half precision, and float32 comes too late for its digits.",
+            "hint 1: z.float() before the softmax.",
+            lambda z, least=0.0: torch.where(
+                z.softmax(dim=1).float().amax(dim=1) >= least, z.argmax(dim=1), -1
+            ),
+        ),
+        Mistake(
             "a sigmoid for each class",
             "each class has a sigmoid of its own; the classes exclude each other.",
             "hint 1: softmax over axis 1.",
@@ -163,4 +185,5 @@ PSEUDO = Exercise(
             ),
         ),
     ),
+    _pseudo,
 )

@@ -62,6 +62,16 @@ def _mix_harmless(f: Mixing) -> bool:
     return same(given, _halves(3, 3))
 
 
+def _bilinear(x_l: Tensor, y_l: Tensor, x_u: Tensor, y_u: Tensor, r_l: Tensor, r_u: Tensor) -> Mixed:
+    """Cells with soft edges, cut at one half: their corners are rounded."""
+    size = x_l.shape[-2:]
+    soft = [
+        F.interpolate(r[:, None].float(), size, mode="bilinear", align_corners=False)[:, 0] > 0.5
+        for r in (r_l, r_u)
+    ]
+    return mix(x_l, y_l, x_u, y_u, *soft)
+
+
 def _images_only(x_l: Tensor, y_l: Tensor, x_u: Tensor, y_u: Tensor, r_l: Tensor, r_u: Tensor) -> Mixed:
     return Mixed(mix(x_l, y_l, x_u, y_u, r_l, r_u).x, torch.cat([y_l, y_u]))
 
@@ -193,6 +203,12 @@ MIX = Exercise(
             _unlabelled_first,
         ),
         Mistake(
+            "a bilinear mask",
+            "the boards were enlarged bilinearly, so the cells lose their corners.",
+            "hint 2: F.interpolate without a mode repeats each cell.",
+            _bilinear,
+        ),
+        Mistake(
             "boards turned",
             "rows and columns of the boards are exchanged.",
             "hint 2: cell (row, column) of the board covers rows and columns of the image.",
@@ -255,4 +271,5 @@ MIX = Exercise(
             ),
         ),
     ),
+    mix,
 )

@@ -197,4 +197,5 @@ TERMS = Exercise(
             _terms(factors=lambda w: (0.5 * w, 0.5 * w, 1.0)),
         ),
     ),
+    library_terms,
 )

@@ -318,4 +318,5 @@ JOINT = Exercise(
             _losses(distilled=lambda w: w),
         ),
     ),
+    right_losses,
 )

@@ -230,4 +230,5 @@ STEP = Exercise(
             _one_by_one,
         ),
     ),
+    right_step,
 )

@@ -129,6 +129,7 @@ STREAM = Exercise(
             _made_of(lambda s, epoch, n: np.random.default_rng(s.seed + s.name + epoch).permutation(n)),
         ),
     ),
+    Stream,
 )
 
 

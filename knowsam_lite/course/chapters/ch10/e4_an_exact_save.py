@@ -318,4 +318,5 @@ SAVE = Exercise(
             _gap,
         ),
     ),
+    _written(lambda content: None),
 )

@@ -121,12 +121,35 @@ CHOICE = Exercise(
             _by(lambda r, v: r["dice"][v], last=True),
         ),
         Mistake(
+            "a best of 0",
+            "the search begins with a best of 0, so a run whose Dice is 0 throughout has no checkpoint.",
+            "hint 3: begin with a best of -1.",
+            lambda rows, view: (
+                right_choice(rows, view) if any(r["dice"][view] for r in rows if r["kind"] == "val") else 0
+            ),
+        ),
+        Mistake(
+            "the place in the list",
+            "you return the place of the row among the validations; its step is wanted.",
+            "hint 2: remember the step as well.",
+            lambda rows, view: [r["step"] for r in rows if r["kind"] == "val"].index(
+                right_choice(rows, view)
+            ),
+        ),
+        Mistake(
+            "the score itself",
+            "you return the best Dice; the step at which it was reached is wanted.",
+            "hint 2: remember the step as well.",
+            lambda rows, view: max(r["dice"][view] for r in rows if r["kind"] == "val"),
+        ),
+        Mistake(
             "any view",
             "the best of all views was taken; SAM's score says nothing about the map that you deploy.",
             "hint 2: row['dice'][view].",
             _by(lambda r, v: max(r["dice"].values())),
         ),
     ),
+    right_choice,
 )
 
 

@@ -143,4 +143,5 @@ RUNGS = Exercise(
             _table_with(gain=lambda m: m[-1] - (m[-2] if len(m) > 1 else 0.0)),
         ),
     ),
+    right_rungs,
 )

@@ -125,10 +125,17 @@ DRAWN = Exercise(
             ),
         ),
         Mistake(
+            "tables in place of means",
+            "you return the drawn tables themselves; one mean for each repetition is wanted.",
+            "hint 3: one .mean() for each repetition.",
+            lambda d, rows, columns: np.array([d[np.ix_(s, i)] for s, i in zip(rows, columns, strict=True)]),
+        ),
+        Mistake(
             "an index array too far",
             "an index ran out of its axis, or two index arrays did not fit each other.",
             "hint 2: seeds index axis 0, images axis 1, and np.ix_ crosses them.",
             lambda d, rows, columns: np.array([d[s, i].mean() for s, i in zip(rows, columns, strict=True)]),
         ),
     ),
+    drawn_means,
 )

@@ -197,4 +197,5 @@ KIND = Exercise(
             _rules(tuple(kind for kind in KINDS if kind != "elsewhere")),
         ),
     ),
+    right_kind,
 )

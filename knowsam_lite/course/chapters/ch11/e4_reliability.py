@@ -171,4 +171,5 @@ RELIABLE = Exercise(
             lambda confidence, right, bins=10: reliability(confidence, right, 10),
         ),
     ),
+    reliability,
 )

@@ -170,6 +170,7 @@ CURVE = Exercise(
             _sorted_in_place,
         ),
     ),
+    risk_coverage,
 )
 
 

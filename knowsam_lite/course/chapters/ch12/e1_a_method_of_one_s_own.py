@@ -303,4 +303,5 @@ MIRROR = Exercise(
             _mirror(_mirror_losses(mirror_asked=_apart, stop=False)),
         ),
     ),
+    RIGHT_MIRROR,
 )

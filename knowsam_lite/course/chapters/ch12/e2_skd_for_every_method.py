@@ -319,4 +319,5 @@ PLUG = Exercise(
             _skd(step=0),
         ),
     ),
+    SamDistillation,
 )

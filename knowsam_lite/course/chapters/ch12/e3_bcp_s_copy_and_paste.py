@@ -114,6 +114,11 @@ def _one_map(*parts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return x, both, both
 
 
+def _one_half_filled(*parts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    x, true, pseudo = paste(*parts)
+    return torch.cat([x[: len(parts[0])], parts[2]]), true, pseudo
+
+
 def _pasted_twice(*parts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The second direction pastes from the result of the first."""
     x, true, pseudo = (t.clone() for t in paste(*parts))
@@ -233,10 +238,17 @@ PASTE = Exercise(
             _shorter,
         ),
         Mistake(
+            "the unlabelled images left as they were",
+            "the targets are right, but the unlabelled images got no labelled inside.",
+            "the text: unlabelled image j gets the inside of a labelled one.",
+            _one_half_filled,
+        ),
+        Mistake(
             "pasted twice",
             "the second direction pastes from images that are mixed already: the inside comes home again.",
             "hint 3: paste from the originals both times.",
             _pasted_twice,
         ),
     ),
+    paste,
 )

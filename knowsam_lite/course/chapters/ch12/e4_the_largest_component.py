@@ -178,4 +178,5 @@ KEEP = Exercise(
             lambda labels, n: labels.copy_(largest_components(labels, n)),
         ),
     ),
+    largest_components,
 )

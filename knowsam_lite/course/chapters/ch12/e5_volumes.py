@@ -202,4 +202,5 @@ VOLUMES = Exercise(
             lambda r, f, t: right_scores(r, f, t, score=lambda p, t, mm: (hd95(p, t, mm), dice(p, t))),
         ),
     ),
+    right_scores,
 )
