@@ -22,7 +22,7 @@ from knowsam_lite.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's namespaces and Landlock")
-SMALL = Limits(seconds=1.5, memory=0.3, disk=0.02, processes=24)
+SMALL = Limits(seconds=1.5, memory=0.3, disk=0.02, processes=12)
 CONFINED = """
 from pathlib import Path
 from knowsam_lite.course.grading.limits import Limits, confine
@@ -52,7 +52,7 @@ def confined(program: str, folder: Path) -> sandbox.Outcome:
     ("program", "ended"),
     [
         ("while True: pass", "took longer than 1.5 s"),
-        (FORK, "started more than 24 processes"),
+        (FORK, "started more than 12 processes"),
         (
             "for i in range(9): open(f'f{i}', 'wb').write(b'x' * 10**7)\nimport time; time.sleep(9)",
             "wrote more than",

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 from knowsam_lite.course import instructor
@@ -66,7 +67,8 @@ def _grade(options: argparse.Namespace) -> int:
     out = options.out or folder.with_name(f"{folder.name}_graded")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"found files in {out}, expected a new or empty folder: choose another with --out")
-    graded = grade(folder, ROOT, Limits(options.seconds, options.memory), options.processes, options.seed)
+    limits, told = Limits(options.seconds, options.memory), partial(print, flush=True)
+    graded = grade(folder, ROOT, limits, options.processes, options.seed, told)
     write(graded, folder, out)
     print(f"wrote {out}: gradebook.csv, overview.html, feedback")
     return 0

@@ -18,8 +18,8 @@ FULL, CHECK_ONLY, HIDDEN_ONLY, NOTHING = (True, True), (True, False), (False, Tr
 class Handed:
     """A student's notebook of a chapter: its solutions, some replaced, removed or with a cell before.
 
-    `answers`: exercise -> its cell's source, or None to leave it open. `before`: exercise -> a cell in front of
-    it. `marks`: exercise -> points for check and hidden tests, where not all. `mistakes`: the names expected.
+    `answers`: exercise -> its cell's source, or None to leave it open. `before`: exercise -> a cell before.
+    `marks`: exercise -> points for check and hidden tests, where not all. `mistakes`: the names expected.
     """
 
     student: str

@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import knowsam_lite
@@ -49,7 +48,7 @@ def grade(
     limits: Limits = DEFAULT,
     processes: int = 2,
     seed: int = 1,
-    told: Callable[[str], None] = partial(print, flush=True),
+    told: Callable[[str], None] = print,
 ) -> list[Graded]:
     """Mark every submission in `folder`, in its order. `seed` draws the hidden tests, `told` hears of each.
 

@@ -26,7 +26,7 @@ class Limits:
     seconds: float = 300  # by the clock
     memory: float = 4  # GB, beyond what PyTorch and this library take, all its processes together
     disk: float = 0.2  # GB, in its folder, printed text included
-    processes: int = 32  # threads count, too
+    processes: int = 16  # each with two threads at most
 
 
 def confine(folder: Path, limits: Limits, alone: bool) -> bool:
@@ -39,7 +39,7 @@ def confine(folder: Path, limits: Limits, alone: bool) -> bool:
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_FSIZE, int(limits.disk * gigabyte))
     if alone:
-        _limit(resource.RLIMIT_NPROC, limits.processes)
+        _limit(resource.RLIMIT_NPROC, 2 * limits.processes)  # Linux counts threads
     if sys.platform == "linux":
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         taken = pages * os.sysconf("SC_PAGE_SIZE")  # PyTorch for CUDA maps gigabytes that it never uses
