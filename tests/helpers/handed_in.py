@@ -112,7 +112,7 @@ def thirty(places: list[str]) -> list[Handed]:
     return [
         *(Handed(name) for name in ("anna", "björn", "chen li")),
         *(Handed(name, SKD) for name in ("dara", "emre")),
-        Handed("farid", answers={"05.1": RENAMED}),
+        Handed("farid", answers={"05.1": RENAMED}, note="NameError"),
         Handed(
             "grace",
             answers={"05.2": "def disagreement_map(a, b):\n    return ((a > half) != (b > half)).to(a)"},
@@ -145,7 +145,7 @@ def thirty(places: list[str]) -> list[Handed]:
             note="exit code 3",
         ),
         Handed("forks", before={"05.2": FORK}, marks=alone(HAM, "05.1"), note="processes"),
-        Handed("hogs", before={"05.3": "hog = [bytearray(10**8) for _ in range(1000)]"}, note="MemoryError"),
+        Handed("hogs", before={"05.3": "hog = [bytearray(10**9) for _ in range(99)]"}, note="MemoryError"),
         Handed("deletes", before={"05.1": DELETE.format(places=places)}),
         Handed("prints", before={"05.1": "print('y' * 10**6)"}),
         tricky("patches", PATCH, UNCHECKED, "replaces"),

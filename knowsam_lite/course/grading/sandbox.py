@@ -114,7 +114,7 @@ def _watch(process: subprocess.Popen, folder: Path, limits: Limits) -> str:
             return f"took longer than {limits.seconds:g} s"
         if len(family) > limits.processes:
             return f"started more than {limits.processes} processes"
-        if sum(map(_own_memory, family)) > (limits.memory + BASE) * 1e9:
+        if sum(map(_memory, family)) > (limits.memory + BASE) * 1e9:
             return f"took more than {limits.memory:g} GB of memory"
         if _size(folder) > limits.disk * 1e9:
             return f"wrote more than {limits.disk:g} GB"
@@ -128,11 +128,11 @@ def _family(process: subprocess.Popen) -> list[psutil.Process]:
     return []
 
 
-def _own_memory(process: psutil.Process) -> int:
-    """Bytes of memory that a process has to itself; what it shares would be counted for each."""
-    with suppress(psutil.NoSuchProcess):
-        used = process.memory_info()
-        return used.rss - getattr(used, "shared", 0)
+def _memory(process: psutil.Process) -> int:
+    """Bytes of memory of a process, its part of what it shares with others included."""
+    with suppress(psutil.Error):
+        used = process.memory_full_info()
+        return getattr(used, "pss", used.uss)
     return 0
 
 

@@ -105,6 +105,8 @@ class Worker:
         given = {"budget": budget, "check": self.check, "quiz": quiz, "setup": setup, "show": show}
         self.shell.push(given)
         self.shell.run_cell(job["surroundings"], silent=True).raise_error()
+        for name in job["answers"].values():
+            self.shell.user_ns.pop(name, None)  # the chapter imports the library's after its exercise
         with self.shell.builtin_trap:
             self.originals = Originals()
 
