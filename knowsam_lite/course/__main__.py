@@ -1,4 +1,4 @@
-"""`python -m knowsam_lite.course build` makes notebooks and pages, `grade FOLDER` marks a class."""
+"""`python -m knowsam_lite.course build` makes notebooks, `grade` marks a class, `site` makes a site."""
 
 import argparse
 import os
@@ -30,6 +30,9 @@ def main() -> int:
     mark.add_argument("--seconds", type=float, default=300, help="that a submission may take (default: 300)")
     mark.add_argument("--memory", type=float, default=4, help="GB that a submission may take (default: 4)")
     mark.add_argument("--seed", type=int, default=1, help="of the hidden tests (default: 1)")
+    site = commands.add_parser("site", help="make a site of the course, the pages and the reference")
+    site.set_defaults(command=_site)
+    site.add_argument("out", type=Path, metavar="DIR", help="a new or empty folder")
     options = parser.parse_args()
     return exit_code(lambda: options.command(options))
 
@@ -72,6 +75,16 @@ def _grade(options: argparse.Namespace) -> int:
     write(graded, folder, out)
     print(f"wrote {out}: gradebook.csv, overview.html, feedback")
     return 0
+
+
+def _site(options: argparse.Namespace) -> int:
+    from knowsam_lite.course.site.build import build as build_site
+
+    dead = build_site(options.out, ROOT)
+    for link in dead:
+        print(f"dead link in {link}", file=sys.stderr)
+    print(f"wrote {options.out / 'index.html'}")
+    return 1 if dead else 0
 
 
 if __name__ == "__main__":

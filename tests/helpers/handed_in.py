@@ -110,7 +110,7 @@ def thirty(places: list[str]) -> list[Handed]:
     """A class of thirty, hostile ones trying to destroy `places`; those that are no notebooks come on top."""
     kl = "torch.sum(log_p.exp() * (log_p - log_q), dim=1)"
     return [
-        *(Handed(name) for name in ("anna", "björn", "chen li")),
+        *(Handed(name) for name in ("anna", "björn li")),
         *(Handed(name, SKD) for name in ("dara", "emre")),
         Handed("farid", answers={"05.1": RENAMED}, note="NameError"),
         Handed(

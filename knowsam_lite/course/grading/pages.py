@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from knowsam_lite.course.grading.grade import Graded
 from knowsam_lite.course.grading.marks import MISSING, STATES, Mark
+from knowsam_lite.course.reference import CHAPTERS
 from knowsam_lite.files import new_folder, write_text
 from knowsam_lite.report.markup import opening, page, section, table, tag
 
@@ -59,7 +60,9 @@ def feedback(student: str, own: Sequence[Graded]) -> str:
     """A student's page: points, and what the check says of each answer."""
     parts = [tag("h1", student)]
     for g in own:
-        name = g.chapter.name if g.chapter is not None else g.submission.path.name
+        name = g.submission.path.name
+        if g.chapter is not None:
+            name = f"{g.chapter.number} {CHAPTERS[g.chapter.number]}"
         said = [tag("p", f"Note: {note}.", class_="note") for note in g.notes[:5]]
         if not g.marks:
             parts.append(section(name, *said, tag("p", "Nothing could be marked: please hand it in again.")))
