@@ -5,10 +5,11 @@ ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.installed
 EXTRA := .venv-extra/.installed
+SITE := .venv/.site
 PURELIB := import sysconfig; print(sysconfig.get_path("purelib"))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-extra lint lab clean
+.PHONY: help setup train test test-extra lint lab site clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -39,7 +40,7 @@ test: lint  ## lint, then every test
 $(EXTRA): $(STAMP)
 	$(PYTHON) -m venv .venv-extra
 	echo "import site; site.addsitedir('$$($(BIN)/python -c '$(PURELIB)')')" > $$(.venv-extra/bin/python -c '$(PURELIB)')/first.pth
-	.venv-extra/bin/python -m pip install --disable-pip-version-check -e '.[extra]'
+	.venv-extra/bin/python -m pip install --disable-pip-version-check -e '.[extra,site]'
 	touch $(EXTRA)
 
 test-extra: $(EXTRA)  ## nbgrader for real; notebooks, annotator and demo in a browser (needs chromium)
@@ -47,6 +48,14 @@ test-extra: $(EXTRA)  ## nbgrader for real; notebooks, annotator and demo in a b
 
 lab: $(STAMP)  ## open the notebooks in JupyterLab
 	cd notebooks && ../$(BIN)/jupyter lab
+
+$(SITE): $(STAMP)
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[site]'
+	touch $(SITE)
+
+site: $(SITE)  ## the course, the pages and the reference as a site: build/site/index.html
+	rm -rf build/site
+	$(BIN)/python -m knowsam_lite.course site build/site
 
 clean:  ## remove caches and build output; .venv, .venv-extra and runs stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -102,7 +102,7 @@ def assignment(complete: NotebookNode, probes: str, seed: int) -> NotebookNode:
         made = nbformat.from_dict({**cell, "metadata": {}})
         cells.append(made)
         if blanks:
-            number, answer = _checked(after.source)
+            number, answer = checked(after.source)
             task = worth[number]
             made.source = solved(cell.source, blanks)
             made.metadata = _graded("exercise", task)
@@ -120,8 +120,8 @@ def assignment(complete: NotebookNode, probes: str, seed: int) -> NotebookNode:
     return nbformat.from_dict({**complete, "cells": cells})
 
 
-def _checked(source: str) -> tuple[str, str]:
-    """Number and name of the answer in a cell `check("05.1", entropy_map)`."""
+def checked(source: str) -> tuple[str, str]:
+    """Number and name of the answer in a cell `check("05.1", entropy_map)`, from its source."""
     number, answer = re.findall(r'^check\("([^"]+)", (\w+)\)$', source, re.MULTILINE)[0]
     return number, answer
 

@@ -64,6 +64,8 @@ tr.own th, tr.own td { font-weight: 700 } tr.own small { font-weight: 400 }
 .tiles { display: grid; grid-template-columns: repeat(4, minmax(0, 17rem)); gap: .5rem }
 @media (max-width: 34rem) { .tiles { grid-template-columns: repeat(2, minmax(0, 1fr)) } }
 .tiles figcaption { font-size: .75rem }
+pre { background: var(--card); border-radius: 8px; padding: .7rem; white-space: pre-wrap; font-size: .85rem }
+.wide td { white-space: normal; min-width: 4rem }
 details { margin: .5rem 0 } summary { cursor: pointer; color: var(--accent) }
 ul.ids { columns: 11rem; font-size: .85rem; padding-left: 1.1rem; margin: .4rem 0 }
 footer { margin-top: 2.5rem; border-top: 1px solid var(--rule); padding-top: .6rem; font-size: .85rem }
