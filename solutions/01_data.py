@@ -320,7 +320,7 @@ check("01.2", warp)
 # **Look.** A slice near the tip of the heart, where no right ventricle (1) is left, turned by 25 degrees and
 # enlarged. Which classes are in the mask afterwards?
 
-# %% tags=["compare"]
+# %% tags=["compare", "guess"]
 tip = next(i for i in range(len(y)) if not (y[i] == 1).any() and (y[i] > 0).sum() > 150)
 turn = math.radians(25)
 theta = 0.6 * torch.tensor([[[math.cos(turn), -math.sin(turn), 0.0], [math.sin(turn), math.cos(turn), 0.0]]])

@@ -55,7 +55,7 @@ drawn = show(
 # %% [markdown]
 # ## Why
 #
-# The images of this chapter are drawn tissue. The glands shall be found: dark rings, most of them around a
+# The images of this chapter are drawn tissue. Your task is to find the glands: dark rings, most of them around a
 # white hole. White gaps in the tissue are not glands; nor are vessels, dark rings with red blood inside, nor
 # crowds of dark specks. Here are two white pixels, one of each kind, and what
 # you see of their surroundings through windows of 5, 32, 68 and 140 pixels.
@@ -174,7 +174,7 @@ check("02.1", receptive_field)
 # %% [markdown]
 # **Look.** The same instrument on the U-Net, level by level. (From here on the cells use finished functions,
 # the library's and those in its module `ch02` for this chapter, so an unfinished exercise never stops you.) The channels do not
-# matter here, so four must do. `eval()` is essential; step 6 shows why.
+# matter here, so four are enough. `eval()` is essential; step 6 shows why.
 
 # %% tags=["compare"]
 torch.manual_seed(0)
@@ -227,7 +227,8 @@ for bend in (nn.ReLU(), nn.LeakyReLU(0.01)):
 #    begins with what the first one returns: `out_channels`.
 # 2. `nn.BatchNorm2d(out_channels)`, then `nn.LeakyReLU(0.01)`. The library adds `inplace=True`; your block
 #    may or may not.
-# 3. The order: convolution, BatchNorm, LeakyReLU, `nn.Dropout(dropout)`, convolution, BatchNorm, LeakyReLU.
+# 3. Read the equation from the inside to the outside: what is innermost comes first. `nn.Dropout(dropout)`
+#    occurs once.
 #
 # </details>
 #
@@ -318,7 +319,7 @@ for i, (e, block) in enumerate(zip(features, net.encoder, strict=True)):
 for name in ("encoder", "up", "decoder", "head"):
     print(f"{name:<8} {sum(p.numel() for p in getattr(net, name).parameters()):>9,} weights")
 
-# %%
+# %% tags=["guess"]
 shares = show(
     figures.trends,
     {
@@ -443,7 +444,7 @@ closed.load_state_dict(small_net.state_dict())
 seen = {"first block": influence(small_net.encoder[0])}
 seen |= {"U-Net": influence(small_net), "without skips": influence(closed)}
 
-# %% tags=["compare"]
+# %% tags=["compare", "guess"]
 spread = show(
     figures.panels,
     [seen],
@@ -709,7 +710,7 @@ for name, (first, second) in nets.items():
     print(f"{name:<14} {mean_dice(first):>7.2f} {mean_dice(second):>8.2f}")
 
 
-# %%
+# %% tags=["guess"]
 def cases(chosen: tuple[int, ...]) -> list[dict]:
     """Rows for a prediction sheet: test images, and what both networks of seed 0 say."""
     rows = []

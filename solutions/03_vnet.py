@@ -591,7 +591,7 @@ for first, second in combinations(p, 2):
 # black one at which both are.
 
 
-# %%
+# %% tags=["guess"]
 def paint(first: tuple[str, int], second: tuple[str, int], i: int) -> np.ndarray:
     """Test image i as a picture (H, W, 3): white, the colour of the one that errs, black where both do."""
     colors = []

@@ -496,7 +496,7 @@ taught = judge(learn(net, truth_u, 4 * round_steps))
 for name, row in {**{f"round {i}": row for i, row in enumerate(rounds)}, "truth": taught}.items():
     print(f"{name:<8}", "   ".join(f"{what} {value:.2f}" for what, value in row.items()))
 
-# %%
+# %% tags=["guess"]
 bias = show(
     figures.trends,
     {what: (list(range(5)), [row[what] for row in rounds]) for what in ("Dice", "sure of those kept")},
@@ -829,7 +829,7 @@ louder = {
 }
 table(louder)
 
-# %%
+# %% tags=["guess"]
 protected = show(
     figures.trends,
     {way: (at, found[0]["U-Net"]) for way, found in louder.items()},

@@ -812,7 +812,7 @@ for name, net in {"SAM as it was": sam, "adapters": adapted, "all weights": tune
     learned = sum(not torch.equal(p, q) for p, q in zip(net.parameters(), sam.parameters(), strict=True))
     print(f"{name:<15} {learned:>7} tensors {score(net, *tissues):>8.2f} {score(net, *tests['shape']):>8.2f}")
 
-# %%
+# %% tags=["guess"]
 after = show(
     figures.questions,
     [

@@ -437,10 +437,9 @@ for name, tokens in starts.items():
 #
 # <details><summary>Hint</summary>
 #
-# 1. Three things go into the decoder: `embedding = sam.encode(x)`, the tokens
-#    `sam.learnable_prompts(embedding)`, and the dense prompts `sam.embed_masks(sam.mask_prompts(z_f))`.
-# 2. `sam.decode` takes all of it at once, (N, D, g, g), (N, C, 2, D), (N, C, D, g, g), and gives
-#    (N, C, 4g, 4g). No loop is needed.
+# 1. Three things go into the decoder, and the table says what makes each of them. The tokens need the
+#    embedding; the dense prompts need two methods, one on what the other returns.
+# 2. `sam.decode` takes all images and all classes at once. No loop is needed.
 # 3. The answer has to be as large as the image: `F.interpolate` to `x.shape[-2:]`, bilinear,
 #    `align_corners=False`.
 #
@@ -777,7 +776,7 @@ for name, answer in answers.items():
     broken = (answer != y_u)[~wrong].float().mean()
     print(f"{name:<14} {mean_dice(answer, y_u):>5.2f} {mended:>8.0%} {broken:>8.1%}")
 
-# %%
+# %% tags=["guess"]
 copied = show(
     figures.questions,
     [asked(i, answer, name) for i in (order[0], order[len(order) // 2]) for name, answer in answers.items()],
@@ -837,7 +836,7 @@ for name, row in {"the map itself": itself, "SAM as it was": before}.items():
 for (use, seed), row in rows.items():
     print(f"{use + f', seed {seed}':<16}", " ".join(f"{value:>10.2f}" for value in row))
 
-# %%
+# %% tags=["guess"]
 uses = ("mask", "tokens", "both")
 means = {use: np.mean([rows[use, seed] for seed in seeds], axis=0)[1:] for use in uses}  # no student's map
 fates = show(

@@ -786,7 +786,7 @@ for kind, values in results.items():
     pairs = zip(levels[kind], values, strict=True)
     print(f"{kind:<9}", "   ".join(f"{1 - level:.2f} -> {value:.2f}" for level, value in pairs))
 
-# %%
+# %% tags=["guess"]
 ceiling = [min(levels["shifted"]), max(levels["shifted"])]
 fates = show(
     figures.trends,
@@ -832,7 +832,7 @@ print(f"labels alone {silent:.2f}")
 for name, values in by_weight.items():
     print(f"{name:<8}", "   ".join(f"weight {w}: {v:.2f}" for w, v in zip(weights, values, strict=True)))
 
-# %%
+# %% tags=["guess"]
 balance = show(
     figures.trends,
     {

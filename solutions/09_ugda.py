@@ -310,7 +310,7 @@ check("09.2", choose_regions)
 # them. Choosing blindly would give the diagonal.
 
 
-# %%
+# %% tags=["guess"]
 def at_size(regions: Tensor, size: int = 64) -> Tensor:
     """Boards (N, g, g) at the size of the image, (N, size, size)."""
     return regions.repeat_interleave(size // regions.shape[1], 1).repeat_interleave(
@@ -377,10 +377,10 @@ for target in ([1, 1, -1], [1, 1, 0]):
 #
 # <details><summary>Hint</summary>
 #
-# 1. `z.float().softmax(dim=1)` are the probabilities, in float32. `.max(dim=1)` gives two tensors, (N, H, W)
-#    each: the probability of the winner, and its class.
-# 2. Keep where `p >= least`.
-# 3. `torch.where(condition, y, -1)` puts −1 elsewhere and leaves the integers integers.
+# 1. Make float32 of the logits before the softmax, and choose its axis. `.max(dim=...)` of a tensor gives two:
+#    the largest values, and where they are.
+# 2. "At least" includes equality.
+# 3. `torch.where(condition, a, b)` takes `a` where the condition holds; a plain −1 leaves integers integers.
 #
 # </details>
 #
@@ -402,7 +402,7 @@ check("09.3", pseudo_labels)
 # **Look.** What does a threshold buy? For SAM's answers we vary it, and count the pixels that keep a label
 # and how many of these are right.
 
-# %%
+# %% tags=["guess"]
 p_s = z_s.softmax(dim=1).max(dim=1).values
 levels = [0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99]
 kept = [(p_s >= level).float().mean() for level in levels]
@@ -628,7 +628,7 @@ ripening = show(
 # %% [markdown]
 # For a while there is nothing to copy: the students answer "background" everywhere, SAM is prompted with
 # nothing and sees nothing, and its pseudo-labels say so with authority. Then both rise. Note what 24 % would
-# mean here: in 50,000 steps it is step 12,000, in our 60 it is step 14, which is usually still in the flat
+# mean here: in 50,000 steps it is step 12,000, in our 60 it is step 15, which is usually still in the flat
 # part. A start is a promise about *quality*, written as a fraction; in a short run look at the curve.
 #
 # ## Put together: right, wrong and early

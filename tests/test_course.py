@@ -1,5 +1,6 @@
 """The course's engine: checks, mistakes, quiz, budget, the first cell and the builder."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -7,10 +8,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.chapters import NAMES, SOURCES, answer, chapter, code_cells, environment, exercise_cells
+from helpers.chapters import (
+    NAMES,
+    SOURCES,
+    answer,
+    chapter,
+    code_cells,
+    committed,
+    environment,
+    exercise_cells,
+)
 
 from knowsam_lite import uncertainty
 from knowsam_lite.course import budget, builder, check, quiz, show
+from knowsam_lite.course.alts import literals, numbered
 from knowsam_lite.course.checks import (
     Checker,
     Exercise,
@@ -342,13 +353,59 @@ def test_the_student_notebook_keeps_signature_docstring_and_hides_answers(tiny):
     title, first, task, shown, questions = whole.cells
     assert "colab.research.google.com/github/knowsam-lite" in title.source and first.source.count("\n") == 5
     assert "# blank" not in task.source and "nbval-check-output" in shown.metadata.tags
-    student = builder.student(whole)
-    solution, stub = student.cells[2:4]
+    student = builder.student(whole, "03")
+    stub, check_, solution = student.cells[2:5]
+    assert check_.source == "print(4)", "the solution stands below the cell that follows the exercise"
     assert solution.source.startswith("<details><summary>Solution") and "return 2 * x" in solution.source
     assert stub.source.endswith("raise NotImplementedError") and '"""Twice x."""' in stub.source
     assert "return 2 * x" not in stub.source
     assert student.cells[-1].source == 'quiz("05", ["?", "?"])'
     assert questions.source == 'quiz("05", ["b", "c"])', "the solution itself is untouched"
+
+
+def test_hints_are_folded_one_by_one():
+    text = (
+        "Do it.\n\n<details><summary>Hint</summary>\n\n1. One,\n   goes on.\n2. `two`\n\n</details>\n\n$$x$$"
+    )
+    made = builder.one_by_one(text)
+    assert made.count("<details>") == made.count("</details>") == 2
+    assert (
+        "Hint 1</summary>\n\nOne,\ngoes on.\n\n</details>" in made and "Hint 2</summary>\n\n`two`\n\n" in made
+    )
+    assert made.startswith("Do it.") and made.endswith("$$x$$")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_learner_is_told_what_a_picture_will_show(name):
+    """No text of a figure in the code, no picture behind a question, no two hints in one fold."""
+    learners, whole = committed("notebooks", name), chapter(name)
+    assert not [a.value for c in code_cells(learners) for a in literals(c.source) if len(a.value.split()) > 1]
+    asked = [c.id for c in code_cells(whole) if "guess" in c.metadata.get("tags", [])]
+    assert not [c.id for c in code_cells(learners) if c.id in asked and c.outputs]
+    hints = sum(
+        len(re.findall(r"^\d\. ", t, re.M)) for c in whole.cells for t in builder.HINTS.findall(c.source)
+    )
+    folds = sum(c.source.count("<details><summary>Hint ") for c in learners.cells)
+    assert folds == hints >= len(exercise_cells(name))
+
+
+def test_a_figures_number_is_its_text(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, **how: shown.append(data))
+    show(panels, [{"doubt": torch.rand(8, 8)}], alt="02.1")
+    assert shown[0]["text/plain"].startswith("Map of KnowSAM: images go to U-Net, which is highlighted")
+
+
+def test_only_texts_of_figures_are_replaced_by_numbers():
+    source = (
+        'a = "é"; show(f, alt="one, é "\n    "goes on")\nshow(g, alt=alt, title="alt")\nshow(h, alt="two")'
+    )
+    made = numbered(source, "07", 4)
+    assert made == 'a = "é"; show(f, alt="07.4")\nshow(g, alt=alt, title="alt")\nshow(h, alt="07.5")'
+    assert builder.draws_or_imports('x = show(f, alt="a")') and builder.draws_or_imports(
+        "import re\nimport io"
+    )
+    assert not builder.draws_or_imports("x = 1\nshow(f)") and not builder.draws_or_imports("check(1)")
 
 
 def test_a_wrong_marker_is_named():

@@ -67,7 +67,15 @@ def test_terms_and_symbols_are_unique_and_defined_in_a_sentence():
 
 def test_pages_link_to_files_that_exist():
     made = pages(ROOT)
-    names = {"README.md", "equations.md", "notation.md", "glossary.md", "methods.md", "marking.md"}
+    names = {
+        "README.md",
+        "equations.md",
+        "notation.md",
+        "glossary.md",
+        "methods.md",
+        "marking.md",
+        "alts.json",
+    }
     assert {path.name for path in made} == names
     for path, text in made.items():
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):

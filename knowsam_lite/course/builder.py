@@ -1,10 +1,12 @@
 """From one source, `solutions/NN_topic.py`, both notebooks of a chapter.
 
 Cells may carry these tags in the source: `setup` (filled with the first cell), `exercise` (blanked for
-students), `compare` (its output is compared by nbval). Comments at the top of an exercise say more:
-`# library: MODULE.NAME` fills in the library's own source, `# blank: NAME` empties that function or method.
+students), `compare` (its output is compared by nbval), `guess` (the text asks what its picture will show, so
+students get none). Comments at the top of an exercise say more: `# library: MODULE.NAME` fills in the
+library's own source, `# blank: NAME` empties that function or method.
 """
 
+import ast
 import importlib
 import inspect
 import os
@@ -19,6 +21,7 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 from knowsam_lite import __version__
+from knowsam_lite.course.alts import literals, numbered
 from knowsam_lite.course.blanks import blanked
 from knowsam_lite.course.pages import pages
 from knowsam_lite.errors import UserError
@@ -34,6 +37,8 @@ if not importlib.util.find_spec("knowsam_lite"):
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", package], check=True)
 from knowsam_lite.course import budget, check, quiz, setup, show
 setup()"""
+HINTS = re.compile(r"<details><summary>Hint</summary>\n\n(.*?)\n\n</details>", re.DOTALL)
+FOLD = "<details><summary>Hint {}</summary>\n\n{}\n\n</details>"
 BADGES = """\
 [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({colab}/notebooks/{name}.ipynb)
 [![Solution](https://img.shields.io/badge/solution-executed-0072B2)]({repository}/blob/v{version}/solutions/{name}.ipynb)"""
@@ -88,23 +93,57 @@ def solution(source: Path, root: Path) -> NotebookNode:
     return notebook
 
 
-def student(executed: NotebookNode) -> NotebookNode:
-    """The learner's notebook: exercises and quiz answers open, no output but the expected figures."""
-    cells = []
+def student(executed: NotebookNode, chapter: str) -> NotebookNode:
+    """The learner's notebook: exercises and quiz answers open, hints one by one, solutions below the checks;
+    no output but pictures, and none of these where the text asks what they will show.
+    """
+    cells: list[NotebookNode] = []
+    below: list[NotebookNode] = []  # the solution, until its check has passed by
+    texts = 1
     for cell in nbformat.from_dict(executed).cells:
-        if cell.cell_type == "code":
-            outputs = [o for o in cell.outputs if "image/png" in o.get("data", {})]
-            cell.outputs, cell.execution_count = [], None
-            if "blank" in cell.metadata:
-                fence = f"<details><summary>Solution</summary>\n\n```python\n{cell.source}\n```\n\n</details>"
-                cells.append(nbformat.v4.new_markdown_cell(fence, id=f"{cell.id}-solution"))
-                cell.source = blanked(cell.source, cell.metadata.pop("blank"))
-            else:
-                cell.outputs = outputs
-            if cell.source.startswith("quiz"):
-                cell.source = re.sub(r'"[a-d]"', '"?"', cell.source)
+        if cell.cell_type == "markdown":
+            cell.source = one_by_one(cell.source)
+            cells.append(cell)
+            continue
+        asked = "guess" in cell.metadata.get("tags", []) or "blank" in cell.metadata
+        kept = [] if asked else [o for o in cell.outputs if "image/png" in o.get("data", {})]
+        cell.outputs, cell.execution_count = kept, None
+        count = len(literals(cell.source))
+        cell.source = numbered(cell.source, chapter, texts)
+        texts += count
+        if draws_or_imports(cell.source):
+            cell.metadata["jupyter"] = {"source_hidden": True}
         cells.append(cell)
+        if "blank" in cell.metadata:
+            fence = f"<details><summary>Solution</summary>\n\n```python\n{cell.source}\n```\n\n</details>"
+            below = [nbformat.v4.new_markdown_cell(fence, id=f"{cell.id}-solution")]
+            cell.source = blanked(cell.source, cell.metadata.pop("blank"))
+        else:
+            cells += below
+            below = []
+        if cell.source.startswith("quiz"):
+            cell.source = re.sub(r'"[a-d]"', '"?"', cell.source)
     return nbformat.from_dict({**executed, "cells": cells})
+
+
+def one_by_one(text: str) -> str:
+    """A text whose folded list of hints has become a fold for each."""
+
+    def folds(found: re.Match[str]) -> str:
+        hints = re.split(r"^\d\. +", found[1], flags=re.MULTILINE)[1:]
+        plain = (re.sub(r"^ {3}", "", hint, flags=re.MULTILINE).strip() for hint in hints)
+        return "\n\n".join(FOLD.format(n, hint) for n, hint in enumerate(plain, start=1))
+
+    return HINTS.sub(folds, text)
+
+
+def draws_or_imports(source: str) -> bool:
+    """True if a cell consists of imports alone, or of one call that shows a figure."""
+    body = ast.parse(source).body
+    if all(isinstance(node, ast.Import | ast.ImportFrom) for node in body):
+        return True
+    value = getattr(body[0], "value", None)
+    return len(body) == 1 and isinstance(value, ast.Call) and getattr(value.func, "id", "") == "show"
 
 
 def execute(notebook: NotebookNode, folder: Path, budget: str = "laptop") -> NotebookNode:
@@ -180,11 +219,12 @@ def build(root: Path = ROOT, force: bool = False, chapters: Sequence[str] = ()) 
             executed = execute(solution(source, root), source.parent)
             write_text(complete, text(executed))
             written.append(complete)
-        if not open_.is_file() or open_.read_text("utf8") != text(student(executed)):
-            write_text(open_, text(student(executed)))
+        made = text(student(executed, source.stem[:2]))
+        if not open_.is_file() or open_.read_text("utf8") != made:
+            write_text(open_, made)
             written.append(open_)
     for page, words in old_pages(root).items():
-        page.parent.mkdir(exist_ok=True)
+        page.parent.mkdir(parents=True, exist_ok=True)
         write_text(page, words)
         written.append(page)
     return written
@@ -198,6 +238,6 @@ def stale(root: Path = ROOT, chapters: Sequence[str] = ()) -> list[Path]:
         executed = current(source, root)
         if executed is None:
             old.append(complete)
-        elif not open_.is_file() or open_.read_text("utf8") != text(student(executed)):
+        elif not open_.is_file() or open_.read_text("utf8") != text(student(executed, source.stem[:2])):
             old.append(open_)
     return [*old, *old_pages(root)]

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from knowsam_lite.course import marking
+from knowsam_lite.course import alts, marking
 from knowsam_lite.course.map import with_map
 from knowsam_lite.course.reference import CHAPTERS, EQUATIONS, GLOSSARY, SYMBOLS
 
@@ -91,7 +91,9 @@ def methods() -> str:
 
 
 def pages(root: Path) -> dict[Path, str]:
-    """The reference pages of a checkout, and the README with its map of the library: file -> text."""
+    """The reference pages of a checkout, the README with its map of the library, and the figures' texts:
+    file -> text.
+    """
     sources = sorted((root / "solutions").glob("[0-9][0-9]_*.py"))
     names = [path.stem for path in sources]
     docs, readme = root / "docs", root / "README.md"
@@ -103,4 +105,5 @@ def pages(root: Path) -> dict[Path, str]:
         docs / "glossary.md": glossary(),
         docs / "methods.md": methods(),
         docs / "marking.md": marking.page(sources),
+        root / "knowsam_lite" / "course" / "alts.json": alts.page(sources),
     }

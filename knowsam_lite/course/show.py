@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from knowsam_lite.course.alts import spelled
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -15,11 +17,11 @@ def show(draw: Callable[..., Data], *arguments: Any, alt: str, **options: Any) -
     """Display what `draw(*arguments, path=..., **options)` draws and return the data that it returns.
 
     `draw` is a function of `knowsam_lite.figures`. `alt` says in words what the picture shows, for screen
-    readers and for places where only text can be shown.
+    readers and for places where only text can be shown; in a learner's notebook it is the text's number.
     """
     from IPython.display import display
 
-    data, content, metadata = picture(draw, *arguments, alt=alt, **options)
+    data, content, metadata = picture(draw, *arguments, alt=spelled(alt), **options)
     display(content, raw=True, metadata=metadata)
     return data
 
