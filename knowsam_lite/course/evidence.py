@@ -259,7 +259,8 @@ def _shown(value: Any) -> str:
     if hasattr(value, "ndim"):
         return _listed(value.tolist()) if math.prod(value.shape) <= LISTED else _kind(value)
     if isinstance(value, list | tuple) and any(hasattr(part, "ndim") for part in value):
-        return f"[{', '.join(map(_shown, value))}]"
+        text = f"[{', '.join(map(_shown, value))}]"
+        return text if len(text) <= 100 else f"{type(value).__name__} of {len(value)}"
     text = type(value).__name__ if hasattr(value, "parameters") else " ".join(repr(value).split())
     return text if len(text) <= 100 else text[:97] + "..."
 

@@ -150,6 +150,12 @@ DICE = Exercise(
             _whole_batch,
         ),
         Mistake(
+            "mean over the images",
+            "you averaged over the images, and one number for each class is left; each image keeps its own.",
+            "the text: one number per image and foreground class.",
+            lambda z, y: library_scores(z, y).mean(dim=0),
+        ),
+        Mistake(
             "more than one half",
             "a class was taken where it has more than one half; with three classes the winner may have less.",
             "hint 1: argmax finds the winner.",

@@ -87,6 +87,12 @@ def _average(
     return average
 
 
+def _buffers_copied(teacher: nn.Module, student: nn.Module, step: int) -> None:
+    follow(teacher, student, step)
+    for old, new in zip(teacher.buffers(), student.buffers(), strict=True):
+        old.copy_(new)
+
+
 FOLLOW = Exercise(
     "04.4",
     "the moving average",
@@ -176,6 +182,12 @@ FOLLOW = Exercise(
             "the running averages of BatchNorm follow as well; the teacher makes its own, of what it sees.",
             "hint 3: `parameters()` has no buffers, `state_dict()` has.",
             _average(tensors=lambda net: [t for t in net.state_dict().values() if t.is_floating_point()]),
+        ),
+        Mistake(
+            "buffers copied",
+            "the student's running averages were copied into the teacher, which makes its own.",
+            "hint 3: buffers are not among the parameters.",
+            _buffers_copied,
         ),
         Mistake(
             "a new tensor",

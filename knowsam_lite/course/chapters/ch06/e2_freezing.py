@@ -100,6 +100,25 @@ def _all_listed(net: nn.Module) -> list[nn.Parameter]:
     return list(net.parameters())
 
 
+def _nothing_returned(net: nn.Module) -> None:
+    only_adapters(net)
+
+
+def _modules(net: nn.Module) -> list[nn.Module]:
+    only_adapters(net)
+    return [module for module in net.modules() if isinstance(module, Adapter)]
+
+
+def _last_weights(net: nn.Module) -> list[nn.Parameter]:
+    only_adapters(net)
+    return [m.get_parameter("up.weight") for m in net.modules() if isinstance(m, Adapter)]
+
+
+def _eval_and_all(net: nn.Module) -> list[nn.Parameter]:
+    net.eval()
+    return list(net.parameters())
+
+
 def _eval_only(net: nn.Module) -> list[nn.Parameter]:
     net.eval()
     return all_adapters(net)
@@ -153,6 +172,30 @@ FREEZE = Exercise(
             "eval() switches dropout and BatchNorm; it stops no gradient.",
             "hint 1: requires_grad_(False).",
             _eval_only,
+        ),
+        Mistake(
+            "eval() for frozen, and every parameter listed",
+            "eval() leaves the gradients alone, and the list holds what is pretrained as well.",
+            "hints 1 and 3: requires_grad_(False) stops gradients; return only parameters of adapters.",
+            _eval_and_all,
+        ),
+        Mistake(
+            "nothing returned",
+            "the right parameters take gradients, but you return nothing; the optimizer needs their list.",
+            "the text: return the list of the adapters' parameters.",
+            _nothing_returned,
+        ),
+        Mistake(
+            "adapters in place of parameters",
+            "you return the adapters themselves; an optimizer takes their parameters.",
+            "hint 3: return only parameters of adapters.",
+            _modules,
+        ),
+        Mistake(
+            "the last weights alone",
+            "only the weights of the last layers are listed; an adapter has two layers, with biases.",
+            "hint 3: all that have p.requires_grad.",
+            _last_weights,
         ),
         Mistake(
             "everything frozen",

@@ -78,6 +78,12 @@ SOFTEN = Exercise(
             lambda z, t: (z.float() * t).softmax(dim=1),
         ),
         Mistake(
+            "divided by T twice",
+            "the logits are divided by the square of T; that factor belongs to the loss of exercise 08.3.",
+            "hint 1: divide by the temperature.",
+            lambda z, t: (z.float() / t**2).softmax(dim=1),
+        ),
+        Mistake(
             "softmax over the wrong axis",
             "the softmax runs along the image's width instead of the classes.",
             "hint 2: which axis of (N, C, H, W) holds the classes?",

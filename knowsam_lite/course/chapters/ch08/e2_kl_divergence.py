@@ -108,6 +108,12 @@ KL = Exercise(
             lambda log_p, log_q: kl_reference(log_p, log_q).sum(),
         ),
         Mistake(
+            "mean over the pixels",
+            "the pixels were averaged; each keeps its own number here.",
+            "hint 3: over the classes and over nothing else.",
+            lambda log_p, log_q: kl_reference(log_p, log_q).mean(),
+        ),
+        Mistake(
             "the mean of everything",
             "classes and pixels were averaged, as F.kl_div does unasked; one number per pixel is wanted.",
             "hint 3: the sum runs over axis 1 alone.",

@@ -137,6 +137,18 @@ INTERVAL = Exercise(
             _of_means(lambda a, b, d: (a - b)[d].flatten()),
         ),
         Mistake(
+            "medians of the draws",
+            "the median of each draw was taken; the interval is that of means.",
+            "hint 2: .mean(dim=1).",
+            _of_means(lambda a, b, d: (a - b)[d].median(dim=1).values),
+        ),
+        Mistake(
+            "high before low",
+            "the two ends change places: the low one comes first.",
+            "the text: the low and the high end.",
+            lambda a, b, d: tuple(right_interval(a, b, d)[i] for i in (0, 2, 1)),
+        ),
+        Mistake(
             "the mean of the means",
             "the difference is that of the images themselves; yours is the mean over the draws.",
             "the equation above: delta is the mean over the n images.",
