@@ -31,7 +31,7 @@ def _block_probe(kind: Any) -> list[Tensor]:
 def _block_default(kind: Any) -> bool:
     plain = filled(kind(2, 2)).train()
     x = picture(2, 2, 8, 8)
-    return same(plain(x), plain(x)) and same(plain(x), filled(ConvBlock(2, 2)).train()(x))
+    return same(plain(x), filled(ConvBlock(2, 2)).train()(x)) and same(plain(x), plain(x))
 
 
 def _wrong_block(layers: Callable[[int, int, float], Sequence[nn.Module]]) -> type:
