@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.chapters import environment
 from helpers.handed_in import FORK, HAM, Handed, asked_in, broken, exercise_cells, hand_in, worth
 from safetensors.torch import save_file
 
+from knowsam_lite.course.__main__ import main
 from knowsam_lite.course.grading import sandbox
 from knowsam_lite.course.grading.limits import Limits
 from knowsam_lite.course.grading.marks import differs, read_results
@@ -207,13 +207,20 @@ def test_differences_from_the_solution_are_said():
 # ---------------------------------------------------------------- the command
 
 
-def grade(folder: Path, *options: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "knowsam_lite.course", "grade", str(folder), *options]
-    return subprocess.run(command, env=environment("smoke"), capture_output=True, text=True)
+@pytest.fixture
+def grade(monkeypatch, capsys):
+    """The command: its exit code, and what it prints to each stream."""
+
+    def run(folder: Path, *options: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["course", "grade", str(folder), *options])
+        code = main()
+        return code, *capsys.readouterr()
+
+    return run
 
 
 @pytest.mark.slow
-def test_a_small_class_gets_what_it_deserves(tmp_path):
+def test_a_small_class_gets_what_it_deserves(grade, tmp_path):
     """One notebook with a right answer, a mistake, a renamed one, an endless one, and an early end."""
     entropy, disagreement = (exercise_cells(HAM)[number][1] for number in ("05.1", "05.2"))
     folder = tmp_path / "class"
@@ -228,8 +235,8 @@ def test_a_small_class_gets_what_it_deserves(tmp_path):
     hand_in(folder, [mixed])
     broken(folder)
     before = {path: path.read_bytes() for path in folder.rglob("*.ipynb") if not path.is_symlink()}
-    outcome = grade(folder)
-    assert outcome.returncode == 0, outcome.stderr
+    code, _, errors = grade(folder)
+    assert code == 0, errors
     assert {path: path.read_bytes() for path in before} == before
 
     rows = list(csv.DictReader((tmp_path / "class_graded" / "gradebook.csv").open(encoding="utf-8")))
@@ -245,17 +252,17 @@ def test_a_small_class_gets_what_it_deserves(tmp_path):
     page = (tmp_path / "class_graded" / "feedback" / "=anna.html").read_text("utf8")
     assert "What happened: " in page and "http" not in page and "ended before this answer" in page
 
-    again = grade(folder)
-    assert again.returncode == 2 and again.stderr.startswith("error: found files in")
+    code, _, errors = grade(folder)
+    assert code == 2 and errors.startswith("error: found files in")
 
 
-def test_bad_options_are_one_line(tmp_path):
+def test_bad_options_are_one_line(grade, tmp_path):
     for options, said in (
         (["--seconds", "0"], "error: found --seconds 0.0, expected more than 0: correct it"),
         ([], "error: found nothing in"),
     ):
-        outcome = grade(tmp_path, *options)
-        assert outcome.returncode == 2 and outcome.stderr.startswith(said), outcome.stderr
+        code, _, errors = grade(tmp_path, *options)
+        assert code == 2 and errors.startswith(said) and len(errors.splitlines()) == 1
 
 
 def test_a_gradebook_of_nobody_has_its_head():

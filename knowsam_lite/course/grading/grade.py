@@ -134,7 +134,8 @@ def _graded(
         notes.append(f"the notebook {outcome.ended} and was stopped")
     elif not results.whole:
         notes.append(f"the notebook ended its process (exit code {outcome.code})")
-    if results.changed:
-        notes.append(f"the notebook replaces {', '.join(results.changed)}")
+    changed = sorted({*results.changed, *(name for a in results.answers.values() for name in a.changed)})
+    if changed:
+        notes.append(f"the notebook replaces {', '.join(changed)}")
     marks = mark(chapter, results, solved[chapter.number])
     return Graded(submission, chapter, tuple(marks), (*notes, *results.errors), outcome.seconds)

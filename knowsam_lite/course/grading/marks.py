@@ -129,7 +129,7 @@ def _mark(task: Task, results: Results, solution: Answer) -> Mark:
     notes, odd = [answer.fault] if answer.fault else [], False
     if answer.changed:
         notes.append(f"Your notebook replaces {', '.join(answer.changed)}: no check counts after that.")
-        passed, odd = False, True
+        passed = False
     elif passed and (mistake is not None or isinstance(answer.made.get("check"), str)):
         notes.append("The check says yes to an answer that it refuses: your teacher will look at it.")
         passed, odd = False, True
