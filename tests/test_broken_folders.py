@@ -258,7 +258,7 @@ PICTURES = {
     empty_image_file: ("error", "images/i00.png", "0 bytes", "copy it again"),
     empty_mask_file: ("error", "masks/i00.png", "0 bytes", "copy it again"),
     unreadable_file: ("error", "images/i00.png", "symbolic links", "replace"),
-    huge_image: ("error", "images/i00.png", "400 million pixels, expected at most", "tiles"),
+    huge_image: ("error", "images/i00.png", "400 million pixels, expected at most", "--tile"),
     several_pages: ("error", "images/i00.tif", "3 pictures in one file", "its own file"),
     painted_mask: ("error", "masks/i00.png", "colour picture as mask", "[red, green, blue]"),
     undeclared_color: (

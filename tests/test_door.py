@@ -151,6 +151,9 @@ def test_ctrl_c_outside_training_is_one_line(tmp_path, what, trained):
     for path in (many / "images").iterdir():
         Image.fromarray(picture(1, (300, 300))).save(path)
         Image.fromarray(np.zeros((300, 300), np.uint8)).save(many / "masks" / path.name)
+    for path in [*(many / "images").iterdir(), *(many / "masks").iterdir()]:
+        for copy in range(4):  # enough that a busy machine is not done before the signal
+            os.link(path, path.with_name(f"{path.stem}_{copy}.png"))
     words = {
         "own": [
             "data",

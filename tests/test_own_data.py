@@ -18,7 +18,11 @@ from knowsam_lite.data.images import SUFFIXES
 from knowsam_lite.data.layout import COLUMNS
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs/own_data.md").read_text(encoding="utf-8")
-SHORT = {"--out runs/mine": "--steps 3 --image-size 32"}  # the one training that takes minutes
+# The trainings that take long.
+SHORT = {
+    "--out runs/mine": "--steps 3 --image-size 32",
+    "--out runs/squares": "--method supervised --steps 2 --image-size 32",
+}
 
 
 def blocks(language: str) -> list[str]:
@@ -31,7 +35,7 @@ def test_every_command_runs_in_order(tmp_path, monkeypatch, capsys):
     before, after = blocks("python")
     exec(compile(before, "own_data.md", "exec"), {})
     commands = [line for block in blocks("bash") for line in block.splitlines()]
-    assert len(commands) == 7
+    assert len(commands) == 10
     shown = []
     for command in commands:
         program, *arguments = shlex.split(command)
@@ -43,6 +47,8 @@ def test_every_command_runs_in_order(tmp_path, monkeypatch, capsys):
     assert "8 of 24 training images labelled" in shown[2]
     assert Path("runs/mine/report.html").is_file()
     assert "val, 8 images, best checkpoint" in shown[4]
+    assert len(list(Path("predicted_in_squares/masks").iterdir())) == 40
+    assert {path.name for path in Path("my-lab/lesions").iterdir()} > {"config.json", "README.md"}
     assert [len(list(Path("predicted", kind).iterdir())) for kind in ("masks", "overlays")] == [40, 40]
     scope: dict = {}
     exec(compile(after, "own_data.md", "exec"), scope)

@@ -60,7 +60,9 @@ def test_dead_links_are_found(tmp_path):
     assert dead(tmp_path) == ["a.html: none.png", "sub/b.html: ../a.html#gone"]
 
 
-@pytest.mark.skipif(importlib.util.find_spec("latex2mathml") is None, reason="the extra `site` is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("latex2mathml") is None, reason="the extra `site` is not installed"
+)
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
