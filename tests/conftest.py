@@ -1,6 +1,8 @@
 """What all tests share: one thread (small tensors are slower with more), and where real data lies."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,12 @@ ROOT = Path(__file__).resolve().parents[1]
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The slow ones first: of two workers none is left alone with them at the end."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How full the disk is where tests write: a full one fails hundreds of tests, each in its own words."""
+    place = tempfile.gettempdir()
+    terminalreporter.write_line(f"{shutil.disk_usage(place).free / 1e9:.1f} GB are free in {place}")
 
 
 def shared(variable: str, default: str) -> Path:
