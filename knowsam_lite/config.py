@@ -13,7 +13,7 @@ class Config:
     """One training run. The defaults are the recipe `lesson`: short, small, for a CPU."""
 
     # Data and method
-    data: str = "synthetic:dermoscopy"  # a folder in the layout of the README, or synthetic:KIND[:N[:SEED]]
+    data: str = "synthetic:dermoscopy"  # a folder, see docs/own_data.md, or synthetic:KIND[:N[:SEED]]
     method: str = "knowsam"  # a name in METHODS, or your own package.module:Class
     labeled: str = "8"  # labelled training images: "15" images, "10%" or "3groups"
     image_size: int = 64  # pixels a side for training; a multiple of 16

@@ -68,7 +68,7 @@ def test_terms_and_symbols_are_unique_and_defined_in_a_sentence():
 def test_pages_link_to_files_that_exist():
     made = pages(ROOT)
     names = {
-        "README.md",
+        "layout.md",
         "equations.md",
         "notation.md",
         "glossary.md",
@@ -92,6 +92,6 @@ def test_the_map_names_every_file_of_the_library_with_what_it_is():
             assert f"| `{place}` | " in text, place
     rows = [line for line in text.splitlines() if line.startswith("| `")]
     assert all(len(row.split("` | ")[1]) > 10 for row in rows)
-    readme = (ROOT / "README.md").read_text("utf8")
-    assert with_map(readme, package) == readme, "run python -m knowsam_lite.course build"
+    layout = (ROOT / "docs" / "layout.md").read_text("utf8")
+    assert with_map(layout, package) == layout, "run python -m knowsam_lite.course build"
     assert with_map("no marks", package) == "no marks"

@@ -1,4 +1,4 @@
-"""The README's map of the library: every file with the first sentence of its docstring."""
+"""The map of the library in docs/layout.md: every file with the first sentence of its docstring."""
 
 import ast
 import re
@@ -69,8 +69,8 @@ def library_map(package: Path) -> str:
     return "\n".join(lines)
 
 
-def with_map(readme: str, package: Path) -> str:
-    """The README with the map between its marks as the files are now; without marks as it is."""
-    before, begin, rest = readme.partition(BEGIN)
+def with_map(page: str, package: Path) -> str:
+    """A page with the map between its marks as the files are now; without marks as it is."""
+    before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{library_map(package)}\n\n{END}{after}" if begin and end else readme
+    return f"{before}{BEGIN}\n\n{library_map(package)}\n\n{END}{after}" if begin and end else page

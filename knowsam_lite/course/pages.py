@@ -1,4 +1,4 @@
-"""The reference pages under docs/ and the README's map, generated from the code and the chapters."""
+"""The reference pages under docs/, the map of the library among them, made from code and chapters."""
 
 import inspect
 from collections.abc import Iterable, Sequence
@@ -91,13 +91,14 @@ def methods() -> str:
 
 
 def pages(root: Path) -> dict[Path, str]:
-    """The reference pages of a checkout, the README with its map of the library, and the figures' texts:
+    """The reference pages of a checkout, the layout with its map of the library, and the figures' texts:
     file -> text.
     """
     sources = sorted((root / "solutions").glob("[0-9][0-9]_*.py"))
     names = [path.stem for path in sources]
-    docs, readme = root / "docs", root / "README.md"
-    mapped = {readme: with_map(readme.read_text("utf8"), PACKAGE)} if readme.is_file() else {}
+    docs = root / "docs"
+    layout = docs / "layout.md"
+    mapped = {layout: with_map(layout.read_text("utf8"), PACKAGE)} if layout.is_file() else {}
     return {
         **mapped,
         docs / "equations.md": equations(names),

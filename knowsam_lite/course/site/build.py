@@ -40,13 +40,15 @@ NEWLINE = "\n"
 TREE = "\n```{{toctree}}\n:glob:\n{}\n```\n"
 GUIDES = {
     "The course": ("equations", "notation", "glossary", "teaching", "marking"),
-    "Guides": ("own_data", "lab", "annotate", "scale", "data/README", "data/[a-z]*"),
+    "Guides": ("own_data", "lab", "annotate", "scale", "data/README", "data/[a-z]*", "layout"),
     "Methods and measurements": (
         "methods",
         "teachers",
         "/knowsam_lite/weights/*",
         "starts",
+        "from_scratch",
         "comparison/README",
+        "parity",
         "speed",
         "speed_trials",
     ),
