@@ -113,8 +113,8 @@ class Config:
         odd = sorted(set(values) - names)
         if odd:
             raise UserError(
-                f"found a configuration with unknown fields {odd}, expected those of this version: a newer one may "
-                "have written it, so update knowsam_lite"
+                f"found a configuration with unknown fields {odd}, expected those of this version: a newer "
+                "one may have written it, so update knowsam_lite"
             )
         hints = get_type_hints(cls)
         for name, value in values.items():
