@@ -169,8 +169,8 @@ sheet = show(
 # gain least or even lose. The number in the corner is the *Dice score*; you will write it yourself in a
 # moment.
 #
-# The README of this project shows the same gap, measured with a full-sized U-Net, 400 steps, one seed and
-# some 150 training images of each of five drawn kinds:
+# [The project's runs from scratch](https://github.com/knowsam-lite/knowsam-lite/blob/main/docs/from_scratch.md)
+# show the same gap, with a full-sized U-Net, 400 steps, one seed and some 150 training images of each of five drawn kinds:
 #
 # | labels | colonoscopy | ultrasound | dermoscopy | cardiac | histology |
 # |---|---|---|---|---|---|
@@ -617,7 +617,8 @@ for name, z in (("pair, 8", z_few), ("knowsam, 8", z_know), ("pair, 40", z_all))
 #
 # - **Why not compare with a plain U-Net?** Two networks and HAM may beat one without any unlabelled image,
 #   and that is no semi-supervision.
-# - **Can you trust it?** With 16 test images and one seed the last digit means nothing. The README's table
+# - **Can you trust it?** With 16 test images and one seed the last digit means nothing. The table of
+#   [the runs from scratch](https://github.com/knowsam-lite/knowsam-lite/blob/main/docs/from_scratch.md)
 #   has three seeds (± is their standard deviation), 400 steps, full-sized networks and 60 test images:
 #
 # | 8 labelled images | `supervised_pair` | `knowsam` | difference, 95 % interval |

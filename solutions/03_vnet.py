@@ -648,7 +648,8 @@ for first, second in combinations(p, 2):
 # But mind what this is **not**. No unlabelled image was opened: the count printed above says "unused". An
 # ensemble is not semi-supervision, it is just two networks. If a paper compares its method, which ends in two
 # networks, with *one* network trained on the labels, part of the gain is the average. That is why the results
-# in the library's README have a column `supervised_pair`: both subnets and their fusion, on labels alone.
+# of [the library's runs](https://github.com/knowsam-lite/knowsam-lite/blob/main/docs/from_scratch.md)
+# have a column `supervised_pair`: both subnets and their fusion, on labels alone.
 # What a semi-supervised method earns is what it adds to *that*. And there is a second difference: the average
 # has to be paid for at every prediction, whereas networks that have learned from each other can be better
 # each by itself.

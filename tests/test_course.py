@@ -348,6 +348,29 @@ def test_build_makes_both_notebooks_and_check_tells_what_is_stale(tiny, monkeypa
     assert builder.stale(tiny) == [complete]
 
 
+def test_a_change_of_text_alone_keeps_the_outputs(tiny, monkeypatch):
+    runs = []
+
+    def execute(notebook, folder):
+        runs.append(1)
+        for cell in notebook.cells:
+            if cell.source.startswith("print"):
+                cell.outputs, cell.execution_count = [nbformat.v4.new_output("stream", text="4\n")], 1
+        return notebook
+
+    monkeypatch.setattr(builder, "execute", execute)
+    source = tiny / "solutions" / "03_tiny.py"
+    complete, _ = builder.paths(source, tiny)
+    builder.build(tiny)
+    source.write_text(TINY.replace("# # Title", "# # Another\n#\n# A line."), encoding="utf-8")
+    assert complete in builder.build(tiny) and len(runs) == 1 and builder.stale(tiny) == []
+    made = complete.read_text("utf8")
+    assert "# Another" in made and "# Title" not in made and made.count('"4\\n"') == 1
+    source.write_text(TINY.replace("print(4)", "print(5)"), encoding="utf-8")
+    builder.build(tiny)
+    assert len(runs) == 2
+
+
 def test_the_student_notebook_keeps_signature_docstring_and_hides_answers(tiny):
     whole = builder.solution(tiny / "solutions" / "03_tiny.py", tiny)
     title, first, task, shown, questions = whole.cells

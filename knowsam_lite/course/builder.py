@@ -201,6 +201,20 @@ def current(source: Path, root: Path) -> NotebookNode | None:
     return old if without_outputs(old) == without_outputs(solution(source, root)) else None
 
 
+def reused(source: Path, root: Path) -> NotebookNode | None:
+    """The solution with the committed outputs, if its code is what made them: only its text may be new."""
+    path = paths(source, root)[0]
+    if not path.is_file():
+        return None
+    old, new = nbformat.read(path, as_version=4), solution(source, root)
+    before, now = ([c for c in book.cells if c.cell_type == "code"] for book in (old, new))
+    if [c.source for c in before] != [c.source for c in now]:
+        return None
+    for cell, ran in zip(now, before, strict=True):
+        cell.outputs, cell.execution_count = ran.outputs, ran.execution_count
+    return new
+
+
 def old_pages(root: Path) -> dict[Path, str]:
     """The reference pages that are out of date: file -> new text."""
     return {p: words for p, words in pages(root).items() if not p.is_file() or p.read_text("utf8") != words}
@@ -208,15 +222,16 @@ def old_pages(root: Path) -> dict[Path, str]:
 
 def build(root: Path = ROOT, force: bool = False, chapters: Sequence[str] = ()) -> list[Path]:
     """Make both notebooks of every chapter, or of `chapters`, and the reference pages, and return the files
-    that changed. Executes a chapter only if it changed, or with `force`.
+    that changed. Executes a chapter only if its code changed, or with `force`.
     """
     written = []
     for source in sources(root, chapters):
         complete, open_ = paths(source, root)
-        executed = None if force else current(source, root)
+        executed = None if force else reused(source, root)
         if executed is None:
             print(f"executing {source.name}", file=sys.stderr)
             executed = execute(solution(source, root), source.parent)
+        if not complete.is_file() or complete.read_text("utf8") != text(executed):
             write_text(complete, text(executed))
             written.append(complete)
         made = text(student(executed, source.stem[:2]))
