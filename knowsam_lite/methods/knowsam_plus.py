@@ -25,16 +25,14 @@ EASY = 0.80  # confidence from which a hard pseudo-label counts at first; it end
 
 
 def rise(progress: float, labels_first: float) -> float:
-    """Weight of all that needs no labels: 0 for the fraction `labels_first` of the run, then exp(-5 (1 - t')^2)
-    with t' from 0 to 1 over a quarter of the run, then 1. `progress` in [0, 1].
+    """Weight of all that needs no labels: 0 for the fraction `labels_first` of the run, then
+    exp(-5 (1 - t')^2) with t' from 0 to 1 over a quarter of the run, then 1. `progress` in [0, 1].
     """
     since = progress - labels_first
     return 0.0 if since < 0 else math.exp(-5 * (1 - min(since / RISE, 1)) ** 2)
 
 
-def with_labeled(
-    x_l: Tensor, y_l: Tensor, x_u: Tensor, y_u: Tensor, inside: Tensor
-) -> tuple[Tensor, Tensor]:
+def with_labeled(x_l: Tensor, y_l: Tensor, x_u: Tensor, y_u: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
     """CutMix from labelled into unlabelled images: x_u and y_u with `inside` (N_u, H, W) from a labelled one.
 
     Images (N, 3, H, W), labels (N, H, W), -1 where unknown; unlabelled image j gets labelled image j mod N_l.
