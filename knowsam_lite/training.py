@@ -26,6 +26,7 @@ from knowsam_lite.fast.training import compile_students, same_bits, speed_up, wh
 from knowsam_lite.files import in_shell, write_text, writing
 from knowsam_lite.machine import describe, peak_memory
 from knowsam_lite.methods import Method
+from knowsam_lite.methods.base import rate_factor
 from knowsam_lite.parallel import ranks
 from knowsam_lite.runs import log
 from knowsam_lite.runs.checkpoints import Progress, load_last, random_state, save_best, save_last
@@ -169,13 +170,9 @@ class Trainer:
     def train_step(self, batch: Batch) -> None:
         """One step: the losses part by part, each with its backward pass, then all optimizers.
 
-        The terms stay on the device.
-
-        After step t = 0, 1, ... each learning rate becomes base x (1 - t / t_max), as the authors do, after
-        a warm-up if there is one.
+        The terms stay on the device. Each learning rate is its base times `rate_factor`.
         """
-        factor = 1 - max(self.step - 1, 0) / self.config.steps
-        factor *= min(1.0, (self.step + 1) / max(self.config.warm_up * self.config.steps, 1))
+        factor = rate_factor(self.step, self.config.steps, self.config.warm_up)
         for optimizer, rates in zip(self.optimizers, self.base_rates, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor

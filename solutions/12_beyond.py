@@ -3,7 +3,7 @@
 #
 # {{badges}}
 #
-# The method is built, trained and judged. What is it good for elsewhere? In this last chapter you leave it
+# The method is built, trained and judged. What is it good for elsewhere? In this chapter you leave it
 # in four directions: you write a method of your own that the library's loop trains like any other; you plug
 # SAM into methods that have never heard of it; you take one rival apart; and you go to data of your own,
 # pictures of mixed sizes and volumes in millimetres.
@@ -1013,7 +1013,9 @@ quiz("12", ["d", "b", "a", "c", "d"])
 # - **Volumes**: train on slices, score the whole, in mm.
 # - **A table** is honest if it says how far its numbers scatter.
 #
-# ## This is the end of the course
+# ## Here the paper ends
+#
+# What follows goes beyond it: chapter 13 gives the students a real start, chapter 14 teaches their teachers to wait.
 #
 # **To read.** The paper (Huang et al., IEEE TMI 2025) once more: you know every arrow of its figures. Then the
 # rivals in the words of their authors: Tarvainen and Valpola 2017 (Mean Teacher), Bai et al. 2023 (BCP), and

@@ -15,7 +15,7 @@ from knowsam_lite.losses import distillation_loss
 from knowsam_lite.methods import METHODS, FixMatch, KnowSAM, KnowSAMPlus, UniMatch
 from knowsam_lite.methods.base import ramp
 from knowsam_lite.methods.fixmatch import CUT, boxes, confident, masked_cross_entropy, pasted
-from knowsam_lite.methods.knowsam_plus import agreement, handover, masked_distillation
+from knowsam_lite.methods.knowsam_plus import agreement, handover, masked_distillation, rise, with_labeled
 from knowsam_lite.subnets import UNet
 from knowsam_lite.training import Trainer
 
@@ -147,8 +147,8 @@ def test_knowsam_plus_learns_from_labels_first_and_then_rises():
     first, later = method.losses(batch, 44), method.losses(batch, 290)
     assert set(first) == {"sam/supervised", "a/supervised", "b/supervised", "fused/supervised"}
     assert {"a/distillation", "b/distillation", "a/consistency", "b/entropy"} < set(later)
-    assert method.rise(0.149) == 0 and method.rise(0.15) == pytest.approx(2.718281828**-5)
-    assert method.rise(0.40) == method.rise(0.9) == 1
+    assert rise(0.149, 0.15) == 0 and rise(0.15, 0.15) == pytest.approx(2.718281828**-5)
+    assert rise(0.40, 0.15) == rise(0.9, 0.15) == 1
 
 
 def test_sam_learns_from_labels_alone_and_students_not_from_its_loss():
@@ -174,6 +174,16 @@ def test_agreement_and_handover_by_hand():
     assert agreement(a, b, 2).tolist() == [0.5, 1.0]
     r = handover(one_hot(a), one_hot(b), one_hot(a))
     assert r.shape == (2, 1, 1, 1) and r.flatten().tolist() == [0.25, 1.0]
+
+
+def test_a_rectangle_comes_from_a_labelled_image_with_its_labels():
+    x_l, x_u = torch.full((2, 3, 4, 4), 1.0), torch.zeros(3, 3, 4, 4)
+    x_l[1], y_l = 2.0, torch.ones(2, 4, 4, dtype=torch.int64)
+    inside = torch.zeros(3, 4, 4, dtype=torch.bool)
+    inside[:, :2] = True
+    x, y = with_labeled(x_l, y_l, x_u, torch.full((3, 4, 4), -1), inside)
+    assert x[:, 0, 0, 0].tolist() == [1, 2, 1] and not x[:, :, 2:].any()
+    assert (y[:, :2] == 1).all() and (y[:, 2:] == -1).all()
 
 
 def test_with_all_pixels_the_masked_distillation_is_the_papers():

@@ -1,4 +1,4 @@
-"""Stored results of long trainings for chapter 11; their commands are in `grids/README.md`."""
+"""Stored results of long trainings for chapters 11 and 13; their commands are in `grids/README.md`."""
 
 import json
 import sys
@@ -76,6 +76,51 @@ def record_grid(name: str, folder: Path, variants: Sequence[str]) -> Path:
     return path
 
 
+@dataclass(frozen=True)
+class Runs:
+    """Dice on the val images of runs of one net: at some steps, and of each image at the end."""
+
+    title: str
+    steps: tuple[int, ...]  # when it was validated
+    curves: dict[str, NDArray[np.float64]]  # variant -> (seeds, validations), mean over the images
+    last: dict[str, NDArray[np.float64]]  # variant -> (seeds, images)
+
+
+def load_runs(name: str) -> Runs:
+    """Recorded runs by their name. Raises UserError for an unknown one."""
+    path = FOLDER / "runs" / f"{name}.json"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.json")))
+        raise UserError(f"found no runs {name!r}, expected one of {known}: correct the name")
+    told = json.loads(path.read_text("utf8"))
+    curves, last = ({v: np.array(s) for v, s in told[which].items()} for which in ("curves", "last"))
+    return Runs(told["title"], tuple(told["steps"]), curves, last)
+
+
+def record_runs(name: str, folder: Path, variants: Sequence[str]) -> Path:
+    """Keep the val Dice of FOLDER/VARIANT/SEED, scored by `evaluate --split val`, in grids/runs/NAME.json.
+
+    A variant is kept with all its seeds. Raises UserError if a run was scored on another split.
+    """
+    from knowsam_lite.evaluation import case_dice
+    from knowsam_lite.runs.log import read_log
+
+    told: dict = {"curves": {}, "last": {}}
+    for variant in variants:
+        for run in sorted(path.parent for path in (folder / variant).glob("*/metrics.json")):
+            scores = json.loads((run / "metrics.json").read_text("utf8"))
+            if scores["split"] != "val":
+                raise UserError(f"found {run} scored on {scores['split']}, expected val: evaluate it on val")
+            view = scores["prediction"]
+            rows = [row for row in read_log(run) if row["kind"] == "val"]
+            told |= {"title": scores["data"], "steps": [row["step"] for row in rows]}
+            told["curves"].setdefault(variant, []).append([round(row["dice"][view], 4) for row in rows])
+            told["last"].setdefault(variant, []).append(case_dice(scores["cases"][view]).round(4).tolist())
+    path = FOLDER / "runs" / f"{name}.json"
+    write_text(path, json.dumps(told) + "\n")
+    return path
+
+
 def record_maps(folder: Path) -> Path:
     """Keep the margins of both runs, FOLDER/METHOD/0, on the val and test images in grids/maps.npz."""
     from knowsam_lite.evaluation import predicted
@@ -98,5 +143,10 @@ def record_maps(folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    what, source, *names = sys.argv[1:]
-    print(record_maps(Path(source)) if what == "maps" else record_grid(what, Path(source), names))
+    what, *names = sys.argv[1:]
+    if what == "maps":
+        print(record_maps(Path(names[0])))
+    elif what == "runs":
+        print(record_runs(names[0], Path(names[1]), names[2:]))
+    else:
+        print(record_grid(what, Path(names[0]), names[1:]))

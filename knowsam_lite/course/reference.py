@@ -16,6 +16,7 @@ CHAPTERS = {
     "10": "the complete run",
     "11": "reading results",
     "12": "beyond",
+    "13": "a real start",
 }
 
 
@@ -285,6 +286,20 @@ EQUATIONS = (
         "12",
         "ours; z is the method's own prediction",
     ),
+    Equation(
+        "two rates",
+        r"\theta_E \leftarrow \theta_E - \rho\,\eta f(t)\, u(\nabla_{\theta_E}), \quad \theta_D \leftarrow \theta_D - \eta f(t)\, u(\nabla_{\theta_D})",
+        ("knowsam_lite.methods.base.students_optimizer",),
+        "13",
+        "standard; E is a pretrained encoder, D all else, u the optimizer's step; the published students have one rate",
+    ),
+    Equation(
+        "decay and warm-up",
+        r"f(t) = \Big(1 - \frac{\max(t - 1, 0)}{t_{max}}\Big) \min\Big(1, \frac{t + 1}{\max(w\, t_{max}, 1)}\Big)",
+        ("knowsam_lite.methods.base.rate_factor",),
+        "13",
+        "the decay is the authors'; the warm-up is ours",
+    ),
 )
 
 SYMBOLS = (
@@ -345,6 +360,7 @@ GLOSSARY = {
     "adapter": "a small trainable bottleneck beside the frozen weights of a large network",
     "agreement": "1 minus the disagreement of the two subnets",
     "bootstrap": "drawing the cases again and again with replacement, to see how far their mean depends on luck",
+    "buffer": "a tensor that a module holds and no optimizer trains, such as BatchNorm's running averages",
     "BatchNorm": "brings each channel to mean 0 and variance 1: in training by the batch's own, in evaluation by running averages",
     "calibration": "whether answers given with confidence c are right in a share c of all cases",
     "certainty": "1 minus the entropy divided by log C",
@@ -375,8 +391,10 @@ GLOSSARY = {
     "IoU": "intersection over union: the overlap of two masks over the area that either of them claims",
     "Kaiming start": "random first weights of variance 2 / fan-in, which keep the signal's size behind a ReLU",
     "labelled half": "the first part of a batch: images whose masks are known",
+    "ImageNet": "1.3 million photographs of 1,000 kinds of things, on which encoders are pretrained",
     "LayerNorm": "brings the numbers of one token to mean 0 and variance 1, whatever the rest of the batch is",
     "leak": "information about the test set that reaches training: a slice of the same patient, a copy of an image, a label",
+    "linear probe": "a linear function of frozen features, solved for: what it can tell apart, the features know",
     "log-odds": "logarithm of a class's probability over that of all others: above 0 where it has the majority",
     "logits": "a network's answer before the softmax, any real numbers",
     "LPS": "learnable prompt strategy: prompt tokens made from SAM's own features",
@@ -410,5 +428,6 @@ GLOSSARY = {
     "unlabelled half": "the second part of a batch: images whose masks are never opened",
     "view": "one of two networks that look at the same image and are meant to err in different places",
     "volume": "a scan, a stack of slices: one case, scored as a whole in mm",
+    "warm-up": "the first part of a run, in which the learning rates rise from nearly 0",
     "weak augmentation": "geometric changes alone: flips, rotations, small shifts; for the labelled half",
 }

@@ -22,6 +22,13 @@ def ramp(progress: float) -> float:
     return math.exp(-5 * (1 - progress) ** 2)
 
 
+def rate_factor(step: int, steps: int, warm_up: float) -> float:
+    """What the learning rates are multiplied by in step t = 0, 1, ...: (1 - max(t - 1, 0) / t_max), as the
+    authors have it, times min(1, (t + 1) / (w t_max)) for a warm-up over the fraction w = `warm_up`.
+    """
+    return (1 - max(step - 1, 0) / steps) * min(1.0, (step + 1) / max(warm_up * steps, 1))
+
+
 class Method(nn.Module):
     """The interface to the training loop, which is the same for all methods.
 

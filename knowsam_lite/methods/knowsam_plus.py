@@ -24,6 +24,23 @@ ENTROPY = 0.1  # largest weight of the entropy term
 EASY = 0.80  # confidence from which a hard pseudo-label counts at first; it ends at `threshold`
 
 
+def rise(progress: float, labels_first: float) -> float:
+    """Weight of all that needs no labels: 0 for the fraction `labels_first` of the run, then
+    exp(-5 (1 - t')^2) with t' from 0 to 1 over a quarter of the run, then 1. `progress` in [0, 1].
+    """
+    since = progress - labels_first
+    return 0.0 if since < 0 else math.exp(-5 * (1 - min(since / RISE, 1)) ** 2)
+
+
+def with_labeled(x_l: Tensor, y_l: Tensor, x_u: Tensor, y_u: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
+    """CutMix from labelled into unlabelled images: x_u and y_u with `inside` (N_u, H, W) from a labelled one.
+
+    Images (N, 3, H, W), labels (N, H, W), -1 where unknown; unlabelled image j gets labelled image j mod N_l.
+    """
+    partner = torch.arange(len(x_u), device=x_u.device) % len(x_l)
+    return torch.where(inside.unsqueeze(1), x_l[partner], x_u), torch.where(inside, y_l[partner], y_u)
+
+
 def agreement(a: Tensor, b: Tensor, num_classes: int) -> Tensor:
     """Dice of two label maps (N, H, W), mean over the foreground classes: (N,); 1 where both are empty."""
     scores = []
@@ -86,16 +103,11 @@ class KnowSAMPlus(KnowSAM):
         self.average.eval()
         return self
 
-    def rise(self, progress: float) -> float:
-        """Weight of all that needs no labels: 0 at first, then exp(-5 (1 - t')^2)."""
-        since = progress - self.config.labels_first
-        return 0.0 if since < 0 else math.exp(-5 * (1 - min(since / RISE, 1)) ** 2)
-
     def parts(self, batch: Batch, step: int) -> Iterator[dict[str, Tensor]]:
         progress, n = self.progress(step), batch.n_labeled
-        rise = self.rise(progress)
+        risen = rise(progress, self.config.labels_first)
         x_l, y_l = batch.x[:n], batch.y[:n]
-        if rise == 0:
+        if risen == 0:
             z = self.students(x_l)
             yield {"sam/supervised": supervised_loss(self.teacher(x_l, roughen(z.logits_f)).logits, y_l)}
             yield self.label_terms(z, y_l)
@@ -107,21 +119,19 @@ class KnowSAMPlus(KnowSAM):
         x_u, y_u = batch.x[n:], batch.y[n:]
         if self.config.cutmix:
             inside = boxes(len(x_u), *x_u.shape[-2:]).to(x_u.device, non_blocking=True)
-            partner = torch.arange(len(x_u), device=x_u.device) % n
-            x_u = torch.where(inside.unsqueeze(1), x_l[partner], x_u)
-            y_u = torch.where(inside, y_l[partner], y_u)
+            x_u, y_u = with_labeled(x_l, y_l, x_u, y_u, inside)
         z = self.students(torch.cat([x_l, x_u]))
         own = self.teacher(x_l, roughen(z.logits_f[:n])).logits
         yield {"sam/supervised": supervised_loss(own, y_l)}
         terms = self.label_terms(z, torch.cat([y_l, y_u]))
-        w, v = rise * self.config.consistency_weight, rise * min(self.config.entropy_weight, ENTROPY)
+        w, v = risen * self.config.consistency_weight, risen * min(self.config.entropy_weight, ENTROPY)
         terms |= mutual_terms(z.logits_a, z.logits_b, w, v)
         terms |= self.taught_terms(z, own.detach(), z_s, z_ema, y_u == UNKNOWN, progress)
         yield terms
         if self.config.mix_too and progress >= self.config.mix_start:
             mixed = self.mixed_batch(batch, z.logits_f, z_s.argmax(dim=1))
             mixed_terms = self.mixed_losses(self.students(mixed.x), mixed.y, n, progress)
-            yield {name: rise * term for name, term in mixed_terms.items()}
+            yield {name: risen * term for name, term in mixed_terms.items()}
 
     def label_terms(self, z: StudentOutput, y: Tensor) -> dict[str, Tensor]:
         """What the students learn from labels (N, H, W), -1 where unknown."""
@@ -142,7 +152,7 @@ class KnowSAMPlus(KnowSAM):
         r = handover(z.logits_f[n:], z_ema, z_s) if share is None else share
         t = config.temperature if config.pseudo == "soft" else 1.0
         p = (1 - r) * (z_s.float() / t).softmax(dim=1) + r * (z_ema.float() / t).softmax(dim=1)
-        w = 0.5 * self.rise(progress) * config.distillation_weight
+        w = 0.5 * rise(progress, config.labels_first) * config.distillation_weight
         terms = {}
         if config.pseudo == "soft":
             log_p = torch.cat([(own.float() / t).log_softmax(dim=1), p.clamp(min=1e-12).log()])
