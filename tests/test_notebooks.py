@@ -29,6 +29,7 @@ PERTURBED = {
     "10": ("methods/base.py", "(1 - progress) ** 2", "(1 + progress) ** 2"),
     "11": ("metrics.py", "columns), [2.5, 97.5])", "columns), [25, 75])"),
     "12": ("methods/bcp.py", "SIDE = 2 / 3", "SIDE = 1 / 3"),
+    "15": ("suggest/choose.py", "int(nearest.argmax())", "int(nearest.argmin())"),
 }
 
 
