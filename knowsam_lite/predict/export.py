@@ -6,8 +6,10 @@ levels, and the logits are resized back.
 """
 
 import json
+import logging
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -136,7 +138,7 @@ def quantize(path: Path, out: Path, pictures: Iterable[np.ndarray]) -> None:
             picture = next(self.rest, None)
             return None if picture is None else {"image": picture[None]}
 
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, silence():
         made = Path(folder, "int8.onnx")
         quantize_static(
             path,
@@ -148,6 +150,17 @@ def quantize(path: Path, out: Path, pictures: Iterable[np.ndarray]) -> None:
             nodes_to_exclude=delicate(onnx.load(path)),
         )
         write_aside(out, lambda file: file.write(made.read_bytes()))
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Inside, no warnings by `logging`: onnxruntime's is advice that a user of `export` cannot follow."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def delicate(model: Any) -> list[str]:

@@ -68,7 +68,7 @@ def k_center(features: NDArray[np.float32], taken: NDArray[np.float32] | None, n
     first = taken is None or len(taken) == 0
     chosen = [0] if first else []
     nearest = cdist(features, features[:1] if first else taken).min(axis=1)
-    while len(chosen) < n:
+    for _ in range(n - len(chosen)):
         nearest[chosen] = -1.0
         chosen.append(int(nearest.argmax()))
         nearest = np.minimum(nearest, np.linalg.norm(features - features[chosen[-1]], axis=1))

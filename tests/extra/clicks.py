@@ -14,33 +14,10 @@ from typing import Annotated
 import numpy as np
 import torch
 import tyro
-from scipy.ndimage import distance_transform_edt
 
 from knowsam_lite.metrics import dice
 from knowsam_lite.web.annotator import Annotator, Wanted, open_annotator
-from knowsam_lite.web.clicks import Prompt
-
-
-def innermost(area: np.ndarray) -> tuple[float, float, float]:
-    """The pixel farthest from the border of an area, x and y, and how far."""
-    inside = distance_transform_edt(np.pad(area, 1))[1:-1, 1:-1]
-    y, x = np.unravel_index(inside.argmax(), inside.shape)
-    return x + 0.5, y + 0.5, float(inside.max())
-
-
-def correction(found: np.ndarray, truth: np.ndarray) -> Prompt:
-    """The click that a careful person would add: in the middle of the largest mistake."""
-    missed, wrong = innermost(truth & ~found), innermost(found & ~truth)
-    x, y, _ = max(missed, wrong, key=lambda place: place[2])
-    return Prompt((x, y), missed[2] >= wrong[2])
-
-
-def first(start: str, truth: np.ndarray) -> Prompt:
-    """The first prompt of a person who starts with a "box" or a "click"."""
-    if start == "click":
-        return Prompt(innermost(truth)[:2])
-    y, x = np.nonzero(truth)
-    return Prompt((float(x.min()), float(y.min()), float(x.max() + 1), float(y.max() + 1)))
+from knowsam_lite.web.person import first_prompt, next_click
 
 
 def annotated(annotator: Annotator, name: str, truth: np.ndarray, start: str, corrections: int):
@@ -48,15 +25,15 @@ def annotated(annotator: Annotator, name: str, truth: np.ndarray, start: str, co
     began = time.thread_time()
     annotator.prepare(name)
     embedding = time.thread_time() - began
-    prompts, scores, seconds = [first(start, truth)], [], []
+    prompts, scores, seconds = [first_prompt(start, truth)], [], []
     while True:
         began = time.thread_time()
         answer = annotator.answer(name, prompts)
         seconds.append(time.thread_time() - began)
         scores.append(dice(answer, truth))
-        if len(prompts) > corrections:
+        if len(scores) > corrections:
             return scores, seconds, embedding
-        prompts.append(correction(answer, truth))
+        prompts += filter(None, [next_click(answer, truth)])  # none if the answer is right
 
 
 @dataclass(frozen=True)

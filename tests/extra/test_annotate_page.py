@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clicks import correction, first
 from lab import browser, browser_is_here, keep
 from PIL import Image
 from selenium.webdriver.common.action_chains import ActionChains
@@ -27,6 +26,7 @@ from knowsam_lite.errors import UserError
 from knowsam_lite.metrics import dice
 from knowsam_lite.web.annotator import Wanted, open_annotator
 from knowsam_lite.web.clicks import Prompt
+from knowsam_lite.web.person import first_prompt, next_click
 from knowsam_lite.web.start import serve_in_thread
 
 pytestmark = pytest.mark.skipif(
@@ -132,12 +132,12 @@ def test_twenty_pictures_by_boxes_and_clicks(driver, real_data, tmp_path, start)
     for name in annotator.folder.records:
         truth = real.mask(chosen[name]) == 1
         state(driver, "ready")
-        prompt, steps = first(start, truth), []
+        prompt, steps = first_prompt(start, truth), []
         for _ in range(1 + CORRECTIONS):
             seconds.append(asked(driver, lambda prompt=prompt: give(driver, prompt)))
             found = labels(driver, "answer") == 1
             steps.append(dice(found, truth))
-            prompt = correction(found, truth)
+            prompt = next_click(found, truth) or prompt  # a right mask has none
         if len(scores) == 2:
             keep(driver, f"annotate_{start}")
         scores.append(steps)

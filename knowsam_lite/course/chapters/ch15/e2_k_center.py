@@ -1,0 +1,153 @@
+"""Exercise 15.2, images that differ."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from knowsam_lite.course.chapters.ch15.shared import Array, numbers
+from knowsam_lite.course.checks import Exercise, Mistake, Property
+from knowsam_lite.course.probes import noise, same, takes
+from knowsam_lite.suggest.choose import k_center
+
+Choose = Callable[[Array, Array | None, int], Any]
+
+
+def _features(m: int, labeled: int | None, seed: int = 0) -> tuple[Array, Array | None]:
+    """Features (M, 3), and those of the labelled images."""
+    drawn = noise(m + (labeled or 0), 3, seed=seed).numpy()
+    return drawn[:m], None if labeled is None else drawn[m:]
+
+
+def _twins() -> Array:
+    """Six images, of which two and three are the same."""
+    return np.repeat(_features(3, None, 7)[0], (1, 2, 3), axis=0)
+
+
+CASES = (
+    (*_features(9, 3, 1), 4),
+    (*_features(20, 1, 2), 6),
+    (*_features(12, 5, 3), 1),
+    (*_features(8, 2, 9), 8),
+    (*_features(10, None, 4), 5),
+    (*_features(7, 0, 5), 3),
+    (_twins(), _features(2, None, 8)[0], 6),
+)
+
+
+def _probe(f: Choose) -> list[Tensor]:
+    return [numbers(f(*case)) for case in CASES]
+
+
+def _value(f: Choose, *which: int) -> bool:
+    return same([numbers(f(*CASES[i])) for i in which], [numbers(k_center(*CASES[i])) for i in which])
+
+
+def _chosen(
+    features: Array,
+    taken: Array | None,
+    n: int,
+    score: Callable[[Array], Array] = lambda distances: distances.min(axis=1),
+    pick: Callable[[Array], int] = lambda score: int(score.argmax()),
+    begin: Callable[[Array], int] = lambda features: 0,
+    once: bool = True,
+    grows: bool = True,
+) -> list[int]:
+    """Greedy k-center, built from parts; each mistake replaces one."""
+    none = taken is None or not len(taken)
+    chosen = [begin(features)] if none else []
+    while len(chosen) < n:
+        new = features[chosen if grows or none else []]
+        all_taken = new if none else np.concatenate([taken, new])
+        far = score(np.linalg.norm(features[:, None] - all_taken[None], axis=2))  # (M,)
+        if once:
+            far[chosen] = -1.0
+        chosen.append(pick(far))
+    return chosen
+
+
+def _ones_once(score: Array) -> int:
+    return int(np.where(score < 0, np.inf, score).argmin())
+
+
+CENTER = Exercise(
+    "15.2",
+    "images that differ",
+    _probe,
+    (
+        Property(
+            "interface",
+            "k_center(features, taken, n) returns a list of n places",
+            lambda f: takes(f, 3) and isinstance(f(*CASES[0]), list) and len(f(*CASES[0])) == 4,
+        ),
+        Property("first", "first the image that is farthest from all labelled ones", lambda f: _value(f, 2)),
+        Property(
+            "value",
+            "then again and again the one farthest from all that are taken",
+            lambda f: _value(f, 0, 1),
+        ),
+        Property(
+            "none",
+            "without labelled images the first image is the first one taken",
+            lambda f: _value(f, 4, 5),
+        ),
+        Property("once", "no image twice, even if several are the same", lambda f: _value(f, 6)),
+        Property(
+            "all", "as many as there are can be chosen", lambda f: sorted(f(*CASES[3])) == list(range(8))
+        ),
+    ),
+    (
+        Mistake(
+            "closest first",
+            "the image that is closest to what is taken was chosen: more of what is known already.",
+            "hint 3: argmax.",
+            lambda f, t, n: _chosen(f, t, n, pick=_ones_once),
+        ),
+        Mistake(
+            "mean distance",
+            "the mean distance to all taken images was used; a copy of one of them is yet far from the rest.",
+            "hint 2: the distance to the nearest one.",
+            lambda f, t, n: _chosen(f, t, n, score=lambda d: d.mean(axis=1)),
+        ),
+        Mistake(
+            "largest distance",
+            "the distance to the farthest taken image was used; nearly every image is far from one of them.",
+            "hint 2: the distance to the nearest one.",
+            lambda f, t, n: _chosen(f, t, n, score=lambda d: d.max(axis=1)),
+        ),
+        Mistake(
+            "away from the last one",
+            "only the distance to the image taken last was asked for: the choice runs to and fro.",
+            "hint 4: the smaller of the old distance and that to the new one.",
+            lambda f, t, n: _chosen(f, t, n, score=lambda d: d[:, -1]),
+        ),
+        Mistake(
+            "what was chosen is forgotten",
+            "the distances were not renewed after each choice, so the images chosen may be neighbours.",
+            "hint 4: after each choice the new one is taken, too.",
+            lambda f, t, n: _chosen(f, t, n, grows=False),
+        ),
+        Mistake(
+            "labelled ones ignored",
+            "the labelled images were not asked: what is chosen may be there already.",
+            "hint 1: begin with the distances to `taken`.",
+            lambda f, t, n: _chosen(f, None, n),
+        ),
+        Mistake(
+            "the same image again",
+            "an image was chosen twice: where only copies are left all distances are 0.",
+            "hint 3: the distance of a chosen one is -1.",
+            lambda f, t, n: _chosen(f, t, n, once=False),
+        ),
+        Mistake(
+            "begins far out",
+            "without labelled images the first one taken was the one farthest from the mean.",
+            "the text: the first image, place 0.",
+            lambda f, t, n: _chosen(
+                f, t, n, begin=lambda x: int(np.linalg.norm(x - x.mean(axis=0), axis=1).argmax())
+            ),
+        ),
+    ),
+    k_center,
+)
