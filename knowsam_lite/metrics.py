@@ -114,9 +114,10 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, seed: int = 0) -> dict[str, Any
 
     `a` and `b` have shape (seeds, images), or (images,) for one seed, with the same seed and image at the
     same index. Every repetition resamples seeds and images, both with replacement and with pairs kept
-    together, so that the interval covers the variance of both. Returns {"difference", "low", "high", "tie"};
-    a tie is an interval that contains 0. Raises `UserError` when the shapes differ, nothing is given or a
-    number is not finite.
+    together, so that the interval covers the variance of both. Returns {"difference", "low", "high", "tie",
+    "p", "effect"}; a tie is an interval that contains 0. "p" is twice the share of repetitions on the rarer
+    side of 0, at least 2 / 2001. "effect" is the `effect_size` over the images, each its mean over the seeds.
+    Raises `UserError` when the shapes differ, nothing is given or a number is not finite.
     """
     first, second = _finite(a, "a"), _finite(b, "b")
     _same_shape(first, second)
@@ -127,13 +128,40 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, seed: int = 0) -> dict[str, Any
     rng = np.random.default_rng(seed)
     draws = [(rng.integers(0, seeds, seeds), rng.integers(0, images, images)) for _ in range(RESAMPLES)]
     rows, columns = (np.stack(drawn) for drawn in zip(*draws, strict=True))
-    low, high = np.percentile(drawn_means(delta, rows, columns), [2.5, 97.5])
+    means = drawn_means(delta, rows, columns)
+    low, high = np.percentile(means, [2.5, 97.5])
+    rarer = 1 + min((means <= 0).sum(), (means >= 0).sum())
     return {
         "difference": float(delta.mean()),
         "low": float(low),
         "high": float(high),
         "tie": bool(low <= 0.0 <= high),
+        "p": float(min(1.0, 2 * rarer / (1 + RESAMPLES))),
+        "effect": effect_size(delta.mean(axis=0)),
     }
+
+
+def effect_size(delta: ArrayLike) -> float:
+    """Cohen's d of paired values: the mean of differences (images,) over their standard deviation.
+
+    0 where all differences are 0, infinite where they are all equal and not 0, or where there is one.
+    """
+    values = np.asarray(delta, dtype=np.float64)
+    mean, spread = values.mean(), values.std(ddof=1) if values.size > 1 else 0.0
+    return float(mean / spread) if spread > 0 else float(mean and np.copysign(np.inf, mean))
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """The p of several comparisons, corrected so that all claims at 5 % together err in at most 5 % of cases.
+
+    Holm (1979), "A simple sequentially rejective multiple test procedure": the i-th smallest of m (i from 0)
+    is multiplied by m - i and is never smaller than the one before it.
+    """
+    corrected, largest = [0.0] * len(p), 0.0
+    for i, place in enumerate(sorted(range(len(p)), key=lambda k: p[k])):
+        largest = max(largest, min(1.0, (len(p) - i) * p[place]))
+        corrected[place] = largest
+    return corrected
 
 
 def drawn_means(delta: FloatArray, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> FloatArray:

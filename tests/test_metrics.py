@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from medpy.metric import binary
 from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
-from scipy import ndimage
+from scipy import ndimage, stats
 
 from knowsam_lite import metrics
 from knowsam_lite.errors import UserError
@@ -187,7 +187,7 @@ def test_summary_refuses_nothing_and_nan(values):
 def test_paired_bootstrap_on_known_cases():
     a = np.random.default_rng(0).uniform(0.4, 0.9, (3, 40))
     same = metrics.paired_bootstrap(a, a)
-    assert same == {"difference": 0.0, "low": 0.0, "high": 0.0, "tie": True}
+    assert same == {"difference": 0.0, "low": 0.0, "high": 0.0, "tie": True, "p": 1.0, "effect": 0.0}
     shifted = metrics.paired_bootstrap(a + 0.1, a)
     assert not shifted["tie"]
     assert [shifted[name] for name in ("difference", "low", "high")] == pytest.approx([0.1, 0.1, 0.1])
@@ -218,3 +218,22 @@ def test_paired_bootstrap_takes_one_seed_and_refuses_other_shapes():
         metrics.paired_bootstrap(row, row[:-1])
     with pytest.raises(UserError, match=r"expected \(seeds, images\)"):
         metrics.paired_bootstrap(np.ones((2, 2, 2)), np.ones((2, 2, 2)))
+
+
+def test_p_agrees_with_the_interval_and_with_a_t_test_on_many_images():
+    rng = np.random.default_rng(3)
+    delta = 0.02 + 0.1 * rng.standard_normal(400)
+    found = metrics.paired_bootstrap(delta, np.zeros(400))
+    wanted = stats.ttest_1samp(delta, 0).pvalue
+    assert 0.5 * wanted < found["p"] < 2 * wanted + 0.002 and not found["tie"]
+    assert found["effect"] == pytest.approx(delta.mean() / delta.std(ddof=1))
+    assert metrics.paired_bootstrap(-delta, np.zeros(400))["p"] == found["p"]
+    none = metrics.paired_bootstrap(delta - delta.mean(), np.zeros(400))
+    assert none["tie"] and none["p"] > 0.5 and abs(none["effect"]) < 1e-9
+    assert metrics.effect_size([0.0, 0.0]) == 0 and metrics.effect_size([-0.5, -0.5]) == -np.inf
+
+
+def test_holm_by_hand():
+    assert metrics.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert metrics.holm([0.5, 0.9]) == pytest.approx([1.0, 1.0]) and metrics.holm([0.02]) == [0.02]
+    assert metrics.holm([]) == []

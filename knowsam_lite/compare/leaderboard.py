@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from knowsam_lite.compare.results import Block, Entry, difference
+from knowsam_lite.compare.results import Block, Entry, differences
 from knowsam_lite.files import write_text
 
 CSS = """
@@ -23,6 +23,7 @@ th, td { padding: .3rem .7rem; border-bottom: 1px solid #ddd; text-align: left }
 def rows(block: Block, baselines: Sequence[str]) -> list[dict[str, str]]:
     """The block's table, column -> text: Dice, each seed, best on val, differences, cost."""
     found = []
+    against = {name: differences(block, name) for name in baselines if name in block.entries}
     for entry in block.entries.values():
         seeds = entry.last.mean(axis=1)
         spread = f" +- {seeds.std(ddof=1):.3f}" if len(seeds) > 1 else ""
@@ -32,10 +33,7 @@ def rows(block: Block, baselines: Sequence[str]) -> list[dict[str, str]]:
             "each seed": " ".join(f"{value:.3f}" for value in seeds),
             f"best of {block.val} val": "" if entry.best is None else f"{entry.best.mean():.3f}",
         }
-        for name in baselines:
-            if name in block.entries:
-                other = name != entry.variant
-                row[f"against {name}"] = difference(entry, block.entries[name]) if other else ""
+        row |= {f"against {name}": said.get(entry.variant, "") for name, said in against.items()}
         found.append(row | cost(entry, block.entries.get("supervised", entry)))
     return found
 
@@ -88,7 +86,8 @@ def html(blocks: Sequence[Block], baselines: Sequence[str], pictures: Mapping[st
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Comparison</title><style>{CSS}</style><h1>Comparison</h1>"
         "<p>Dice on test images with the last checkpoint, mean +- standard deviation over seeds. Brackets: "
-        "95 % interval of a paired bootstrap over test cases and seeds; one that holds 0 is a tie.</p>"
+        "95 % interval of a paired bootstrap over test cases and seeds; d: Cohen's, over the cases. Better "
+        "and worse hold for a whole column (Holm, 5 %); tie (Holm): alone it would not be one.</p>"
         + "\n".join(parts)
         + "</html>\n"
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from knowsam_lite.compare.grid import Cell
 from knowsam_lite.evaluation import case_dice
-from knowsam_lite.metrics import paired_bootstrap
+from knowsam_lite.metrics import holm, paired_bootstrap
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,19 @@ def read_blocks(cells: Sequence[Cell], changed: Collection[Cell] = ()) -> list[B
     return [replace(b, title=f"{b.title} ({b.data})") if titles[b.title] > 1 else b for b in blocks]
 
 
-def difference(entry: Entry, baseline: Entry) -> str:
-    """Paired bootstrap over cases and seeds, in words: an interval that holds 0 is a tie."""
-    d = paired_bootstrap(entry.last, baseline.last)
-    verdict = "tie" if d["tie"] else ("better" if d["difference"] > 0 else "worse")
-    return f"{d['difference']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}] {verdict}"
+def differences(block: Block, baseline: str) -> dict[str, str]:
+    """Every other entry against `baseline`, in words: variant -> text.
+
+    Paired bootstrap over cases and seeds, and Cohen's d. "better" and "worse" hold for all of them together
+    (Holm, 5 %); a difference whose own interval leaves out 0 and which does not is a "tie (Holm)".
+    """
+    others = [entry for name, entry in block.entries.items() if name != baseline]
+    found = [paired_bootstrap(entry.last, block.entries[baseline].last) for entry in others]
+    said = {}
+    for entry, d, p in zip(others, found, holm([d["p"] for d in found]), strict=True):
+        side = "better" if d["difference"] > 0 else "worse"
+        verdict = "tie" if d["tie"] else side if p < 0.05 else "tie (Holm)"
+        said[entry.variant] = (
+            f"{d['difference']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}] d {d['effect']:+.2f} {verdict}"
+        )
+    return said
