@@ -263,8 +263,9 @@ print(", ".join(sorted(path.name for path in short.out.iterdir())))
 # ## Step 2: plug SAM in
 #
 # **Idea.** In KnowSAM the students' fused map prompts SAM, and its answer is distilled into both subnets.
-# Nothing in this needs two subnets. *Any* method has a prediction; that can be the prompt, and it can be the
-# learner. So SKD becomes a method around a method: the inner one keeps its terms, its optimizers and its
+# Nothing in this needs two subnets. *Any* method has nets that learn, and their map, `method.learner(x)`, can be
+# the prompt, and it can be the learner. (Mostly it is the prediction, too. Where a moving average predicts, as in
+# `fixmatch`, it is not: no gradient reaches an average.) So SKD becomes a method around a method: the inner one keeps its terms, its optimizers and its
 # moment after the step; the outer one adds two terms and SAM's optimizer.
 #
 # What SAM is asked and what it learns from is settled once for all methods, in `WithSam.ask_teacher(batch,
@@ -312,7 +313,7 @@ for part in ("optimizers", "after_step"):
 #
 # <details><summary>Hint</summary>
 #
-# 1. `z = self.method.predict(batch.x)` is both the prompt and what learns. Then
+# 1. `z = self.method.learner(batch.x)` is both the prompt and what learns. Then
 #    `labeled, unlabeled = self.ask_teacher(batch, z)`.
 # 2. `torch.cat([labeled.detach(), unlabeled])` is SAM's answer for the whole batch, in the batch's order. The
 #    first argument of `distillation_loss` is the learner, the second is the teacher.
@@ -966,8 +967,8 @@ else:
 #
 # | detail | published | this library |
 # |---|---|---|
-# | what prompts SAM | KnowSAM: the fused map of two subnets | `+skd`: the method's own prediction, whatever it is |
-# | who learns from SAM | KnowSAM: each subnet, half the weight each | `+skd`: what predicts, once, with the whole weight |
+# | what prompts SAM | KnowSAM: the fused map of two subnets | `+skd`: the map of the method's own nets, whatever they are |
+# | who learns from SAM | KnowSAM: each subnet, half the weight each | `+skd`: the nets that predict or, where an average predicts, those it follows; once, with the whole weight |
 # | Mean Teacher | for classification | its usual form for segmentation; the student is tested |
 # | start of BCP's second phase | after 10,000 of 40,000 steps | after a quarter of the run |
 # | many rivals | in 3-D, on networks of their own | in 2-D, on this library's U-Net and V-Net |

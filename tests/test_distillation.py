@@ -31,12 +31,12 @@ def test_contract():
 
 @pytest.mark.parametrize("plain", PLAIN, ids=lambda m: m.name)
 def test_gradients_reach_exactly_the_intended_networks(plain):
-    """SKD teaches the nets that predict, SAM learns from its own labels alone, the rest learns as before."""
+    """SKD teaches the nets that learn, SAM learns from its own labels alone, the rest learns as before."""
     torch.manual_seed(0)
     config = replace(CONFIG, learning_rate=1e-3)
     method = SamDistillation(plain(config, 2), tiny_teacher(2)).train()
     batch = two_stream_batch(2, labeled=2, unlabeled=2)
-    predicting = {f"method.{name}" for name in touched(method.method, method.method.predict(batch.x).std())}
+    predicting = {f"method.{name}" for name in touched(method.method, method.method.learner(batch.x).std())}
     trained = {f"teacher.{n}" for n, p in method.teacher.named_parameters() if p.requires_grad}
     terms = method.losses(batch, step=150)
     by_sam = touched(method, terms["distillation"])
@@ -66,7 +66,7 @@ def test_distillation_is_the_students_own_loss_with_its_weight():
     config = replace(CONFIG, distillation_weight=0.25)
     method = plugged(config, 2).eval()
     batch = two_stream_batch(2)
-    z = method.predict(batch.x)
+    z = method.method.learner(batch.x)
     torch.manual_seed(3)
     labeled, unlabeled = method.ask_teacher(batch, z)
     torch.manual_seed(3)

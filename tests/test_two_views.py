@@ -80,8 +80,11 @@ def test_views_move_to_a_device_with_the_batch():
     assert batches(0)[0].to("meta").weak is None
 
 
-def test_methods_whose_average_predicts_take_no_distillation():
-    assert {"fixmatch", "unimatch"} < set(METHODS) and not {"fixmatch+skd", "unimatch+skd"} & set(METHODS)
+def test_where_an_average_predicts_distillation_teaches_the_net_that_it_follows():
+    method = METHODS["unimatch"](CONFIG, 2, small_unet(2)).eval()
+    x = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(method.learner(x), method.net(x))
+    assert METHODS["unimatch+skd"](replace(CONFIG, image_size=64), 2).extra_views == 2
 
 
 def test_the_loop_gives_a_method_the_views_that_it_asks_for(tmp_path):

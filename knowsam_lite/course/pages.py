@@ -83,10 +83,7 @@ def methods() -> str:
         file = (inspect.getsourcefile(method) or "").rpartition("/methods/")[2]
         parts.append(f"## {name}\n\n{inspect.getdoc(method)}\n")
         parts.append(f"Code: [`{method.__name__}`](../knowsam_lite/methods/{file})\n")
-    parts.append(
-        f"{plugged} methods take `+skd`: those without a SAM of their own in which the networks themselves "
-        "predict, not a moving average.\n"
-    )
+    parts.append(f"{plugged} methods take `+skd`: those without a SAM of their own.\n")
     return "\n".join(parts)
 
 

@@ -285,7 +285,7 @@ EQUATIONS = (
         r"L = L_{method} + L_{sup}(z_{s,l}, y) + \lambda_{SKD} L_{SKD}(z, \mathrm{sg}(z_s)), \quad z_s = \mathrm{SAM}(x;\ \psi, \mathrm{sg}(z))",
         ("knowsam_lite.methods.distillation.SamDistillation",),
         "12",
-        "ours; z is the method's own prediction",
+        "ours; z is the map of the method's own nets",
     ),
     Equation(
         "two rates",

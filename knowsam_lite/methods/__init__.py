@@ -46,9 +46,9 @@ WITHOUT_SAM: tuple[type[Method], ...] = (
     URPC,
     MultiViewMean,
     MultiView,
+    FixMatch,
+    UniMatch,
 )
-# A moving average predicts, which no gradient reaches, so there is nothing for SKD to teach.
-BY_AVERAGE: tuple[type[Method], ...] = (FixMatch, UniMatch)
 WITH_SAM: tuple[type[Method], ...] = (
     SamOnly,
     KnowSAM,
@@ -59,7 +59,7 @@ WITH_SAM: tuple[type[Method], ...] = (
     *UNMENDED,
 )
 METHODS: dict[str, type[Method]] = {
-    m.name: m for m in (*WITHOUT_SAM, *BY_AVERAGE, *WITH_SAM, *map(with_distillation, WITHOUT_SAM))
+    m.name: m for m in (*WITHOUT_SAM, *WITH_SAM, *map(with_distillation, WITHOUT_SAM))
 }
 
 SKD = "+skd"

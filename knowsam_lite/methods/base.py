@@ -38,7 +38,7 @@ class Method(nn.Module):
 
     name: ClassVar[str]
     uses_unlabeled: ClassVar[bool] = True
-    extra_views: ClassVar[int] = 0  # of unlabelled images: 1 for `Batch.weak`, 2 for `Batch.strong`, too
+    extra_views: int = 0  # of unlabelled images: 1 for `Batch.weak`, 2 for `Batch.strong`, too
     prediction_view: str = "fused"  # which of `views` is `predict`
 
     def __init__(self, config: Config, num_classes: int):
@@ -108,6 +108,12 @@ class Method(nn.Module):
     def predict(self, x: Tensor) -> Tensor:
         """The prediction that is tested: image (N, 3, H, W) -> logits (N, C, H, W)."""
         raise NotImplementedError
+
+    def learner(self, x: Tensor) -> Tensor:
+        """The map of the nets that learn, in the form of `predict`, which it mostly is, for a teacher that is
+        added to this method. Where a moving average predicts, it is that of the nets which it follows.
+        """
+        return self.predict(x)
 
     def views(self, x: Tensor) -> dict[str, Tensor]:
         """Every map to be scored, by name, in the form of `predict`; by default the prediction alone."""

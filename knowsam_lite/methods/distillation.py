@@ -14,22 +14,22 @@ from knowsam_lite.sam import SamTeacher
 
 
 class SamDistillation(WithSam):
-    """A method + SKD: SAM, prompted with the method's own prediction and LPS, is distilled back into it.
+    """A method + SKD: SAM, prompted with the map of the method's nets and LPS, is distilled back into them.
 
     The method's own terms, optimizers and after-step are unchanged. Two terms are added: CE + Dice of SAM on
-    the labelled images, and `distillation_weight` x KD of SAM's output into `method.predict` on all images,
-    which costs one more forward pass of the nets that predict. Only those nets learn from it.
+    the labelled images, and `distillation_weight` x KD of SAM's output into `method.learner` on all images,
+    which costs one more forward pass of these nets. Only they learn from it.
     `teacher`: your own SamTeacher, already loaded.
     """
 
     def __init__(self, method: Method, teacher: SamTeacher | None = None):
         super().__init__(method.config, method.num_classes)
         self.method = method
-        self.prediction_view = method.prediction_view
+        self.prediction_view, self.extra_views = method.prediction_view, method.extra_views
         self.add_teacher(teacher)
 
     def parts(self, batch: Batch, step: int) -> Iterator[dict[str, Tensor]]:
-        z = self.method.predict(batch.x)
+        z = self.method.learner(batch.x)
         labeled, unlabeled = self.ask_teacher(batch, z)
         skd = distillation_loss(z, torch.cat([labeled.detach(), unlabeled]), self.config.temperature)
         yield {

@@ -101,5 +101,8 @@ class FixMatch(Method):
     def predict(self, x: Tensor) -> Tensor:
         return self.average(x)
 
+    def learner(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
     def optimizers(self) -> list[torch.optim.Optimizer]:
         return [students_optimizer(self.net, self.config)]

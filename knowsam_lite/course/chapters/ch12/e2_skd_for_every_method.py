@@ -124,7 +124,7 @@ def _distilled(
     """A distillation term from z, SAM's answer and n; SAM is asked as in the library."""
 
     def terms(method: Any, batch: Batch, step: int) -> dict[str, Tensor]:
-        z = method.method.predict(batch.x)
+        z = method.method.learner(batch.x)
         torch.manual_seed(step)
         labeled, unlabeled = method.ask_teacher(batch, z)
         z_s = torch.cat([labeled.detach(), unlabeled])
@@ -133,9 +133,22 @@ def _distilled(
     return terms
 
 
+def _of_prediction(method: Any, batch: Batch, step: int) -> dict[str, Tensor]:
+    """Both terms, with what the method predicts as prompt and as learner."""
+    z = method.method.predict(batch.x)
+    torch.manual_seed(step)
+    labeled, unlabeled = method.ask_teacher(batch, z)
+    z_s = torch.cat([labeled.detach(), unlabeled])
+    skd = distillation_loss(z, z_s, method.config.temperature)
+    return {
+        "sam/supervised": supervised_loss(labeled, batch.y[: batch.n_labeled]),
+        "distillation": method.config.distillation_weight * skd,
+    }
+
+
 def _sam_term(method: Any, batch: Batch, step: int) -> Tensor:
     torch.manual_seed(step)
-    labeled, _ = method.ask_teacher(batch, method.method.predict(batch.x))
+    labeled, _ = method.ask_teacher(batch, method.method.learner(batch.x))
     return supervised_loss(labeled, batch.y[: batch.n_labeled])
 
 
@@ -283,6 +296,12 @@ PLUG = Exercise(
             ),
         ),
         Mistake(
+            "the average taught",
+            "predict was taken for the learner: here a moving average predicts, which no gradient reaches.",
+            "hint 1: `learner` is the map of the nets that learn.",
+            _skd(_of_prediction),
+        ),
+        Mistake(
             "the learner detached",
             "z was detached before the distillation: there it is the learner, and now learns nothing.",
             "hint 1: z is prompt and learner; ask_teacher detaches the prompt itself.",
@@ -302,12 +321,12 @@ PLUG = Exercise(
         ),
         Mistake(
             "the prompt in SAM's place",
-            "SAM's own term was given the method's prediction, so the labels teach the method, not SAM.",
+            "SAM's own term was given the method's own map, so the labels teach the method, not SAM.",
             "hint 3: `labeled` is SAM's answer.",
             _skd(
                 lambda m, batch, at: {
                     "sam/supervised": supervised_loss(
-                        m.method.predict(batch.x)[: batch.n_labeled], batch.y[: batch.n_labeled]
+                        m.method.learner(batch.x)[: batch.n_labeled], batch.y[: batch.n_labeled]
                     )
                 }
             ),

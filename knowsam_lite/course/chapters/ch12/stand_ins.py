@@ -15,7 +15,7 @@ from knowsam_lite.sam.teacher import TeacherOutput
 
 
 class InnerMethod(Method):
-    """A method with a moving average, its own optimizer, and a record of its steps."""
+    """A method whose moving average predicts, with its own optimizer, and a record of its steps."""
 
     name = "inner"
 
@@ -33,6 +33,9 @@ class InnerMethod(Method):
         }
 
     def predict(self, x: Tensor) -> Tensor:
+        return self.average(x)
+
+    def learner(self, x: Tensor) -> Tensor:
         return self.net(x)
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
