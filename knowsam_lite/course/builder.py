@@ -34,7 +34,10 @@ SETUP = """\
 import importlib.util, os, subprocess, sys
 if not importlib.util.find_spec("knowsam_lite"):
     package = os.getenv("KNOWSAM_LITE_WHEEL", "{url}")
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", package], check=True)
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--retries", "1", package]
+    pip = subprocess.run(command, capture_output=True, text=True)
+    if pip.returncode:
+        sys.exit("knowsam_lite could not be installed: " + pip.stderr.split("ERROR: ")[-1].strip()[-200:])
 from knowsam_lite.course import budget, check, quiz, setup, show
 setup()"""
 HINTS = re.compile(r"<details><summary>Hint</summary>\n\n(.*?)\n\n</details>", re.DOTALL)
@@ -53,7 +56,7 @@ def repository(root: Path) -> str:
 
 
 def first_cell(root: Path) -> str:
-    """The six lines with which every notebook begins."""
+    """The lines with which every notebook begins."""
     return SETUP.format(url=f"{repository(root)}/archive/refs/tags/v{__version__}.tar.gz")
 
 
@@ -201,6 +204,26 @@ def current(source: Path, root: Path) -> NotebookNode | None:
     return old if without_outputs(old) == without_outputs(solution(source, root)) else None
 
 
+def carried(source: Path, root: Path) -> NotebookNode | None:
+    """The solution with the committed one's outputs, if nothing differs but texts and the first cell."""
+    path = paths(source, root)[0]
+    if not path.is_file():
+        return None
+    old, new = nbformat.read(path, as_version=4), solution(source, root)
+    before, now = ([cell for cell in each.cells if cell.cell_type == "code"] for each in (old, new))
+    if [_computes(cell) for cell in before] != [_computes(cell) for cell in now]:
+        return None
+    for was, cell in zip(before, now, strict=True):
+        cell.outputs, cell.execution_count = was.outputs, was.execution_count
+    return new
+
+
+def _computes(cell: NotebookNode) -> tuple[str, dict]:
+    """What decides a cell's outputs: its source, unless it is the first cell, and its tags."""
+    metadata = dict(cell.metadata)
+    return "" if "setup" in metadata.get("tags", []) else cell.source, metadata
+
+
 def old_pages(root: Path) -> dict[Path, str]:
     """The reference pages that are out of date: file -> new text."""
     return {p: words for p, words in pages(root).items() if not p.is_file() or p.read_text("utf8") != words}
@@ -208,15 +231,17 @@ def old_pages(root: Path) -> dict[Path, str]:
 
 def build(root: Path = ROOT, force: bool = False, chapters: Sequence[str] = ()) -> list[Path]:
     """Make both notebooks of every chapter, or of `chapters`, and the reference pages, and return the files
-    that changed. Executes a chapter only if it changed, or with `force`.
+    that changed. Executes a chapter only if its code changed, or with `force`.
     """
     written = []
     for source in sources(root, chapters):
         complete, open_ = paths(source, root)
         executed = None if force else current(source, root)
         if executed is None:
-            print(f"executing {source.name}", file=sys.stderr)
-            executed = execute(solution(source, root), source.parent)
+            executed = None if force else carried(source, root)
+            if executed is None:
+                print(f"executing {source.name}", file=sys.stderr)
+                executed = execute(solution(source, root), source.parent)
             write_text(complete, text(executed))
             written.append(complete)
         made = text(student(executed, source.stem[:2]))
