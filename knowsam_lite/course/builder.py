@@ -40,6 +40,7 @@ if not importlib.util.find_spec("knowsam_lite"):
         sys.exit("knowsam_lite could not be installed: " + pip.stderr.split("ERROR: ")[-1].strip()[-200:])
 from knowsam_lite.course import budget, check, quiz, setup, show
 setup()"""
+CHOICE = re.compile(r",?\s+(\([a-d]\))\s+")  # of a quiz question, behind it or behind the choice before
 HINTS = re.compile(r"<details><summary>Hint</summary>\n\n(.*?)\n\n</details>", re.DOTALL)
 FOLD = "<details><summary>Hint {}</summary>\n\n{}\n\n</details>"
 BADGES = """\
@@ -86,6 +87,9 @@ def solution(source: Path, root: Path) -> NotebookNode:
         if "compare" in tags or cell.source.startswith(("check", "quiz")):
             tags = (tags - {"compare"}) | {"nbval-check-output"}
         cell.source = cell.source.replace("{{badges}}", badges)
+        if cell.cell_type == "markdown":
+            before, quiz, questions = cell.source.partition("## Quiz\n")
+            cell.source = before + quiz + CHOICE.sub(r"\n   - \1 ", questions)
         cell.metadata = nbformat.from_dict({"tags": sorted(tags)} if tags else {})
         blanks = [name for kind, name in markers if kind == "blank"]
         if blanks:
