@@ -46,8 +46,9 @@ $(EXTRA): $(STAMP)
 test-extra: $(EXTRA)  ## nbgrader for real; notebooks, annotator and demo in a browser (needs chromium)
 	.venv-extra/bin/python -m pytest tests/extra $(ARGS)
 
-lab: $(STAMP)  ## open the notebooks in JupyterLab
-	cd notebooks && ../$(BIN)/jupyter lab
+lab: $(STAMP)  ## open JupyterLab at a page of all chapters and of what is done
+	$(BIN)/python -m knowsam_lite.course start notebooks/start.ipynb
+	cd notebooks && ../$(BIN)/jupyter lab start.ipynb
 
 $(SITE): $(STAMP)
 	$(BIN)/python -m pip install --disable-pip-version-check -e '.[site]'

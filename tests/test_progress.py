@@ -3,11 +3,13 @@
 import json
 
 import pytest
-from helpers.chapters import answer
+from helpers.chapters import NAMES, answer
 
 from knowsam_lite.course import progress, quiz
+from knowsam_lite.course.builder import ROOT
 from knowsam_lite.course.checks import Checker
 from knowsam_lite.course.told import COLORS, Line, card
+from knowsam_lite.course.welcome import page
 
 
 @pytest.fixture
@@ -81,3 +83,13 @@ def test_no_notebook_fails_for_its_progress(damage, kept, shown, monkeypatch):
     one.report()
     assert shown[-1]["text/plain"].endswith("chapter 05: 0 of 5 done")
     assert kept.exists() == (damage not in ("off", "unwritable"))
+
+
+def test_the_start_page_lists_every_chapter_and_its_state(kept):
+    kept.parent.mkdir()
+    kept.write_text(json.dumps({"05.1": "done", "05.2": "to mend"}))
+    text = page(ROOT).cells[0].source
+    assert [line for line in text.splitlines() if line.endswith("| ●○○○○ | 1 of 5 |")]
+    for name in NAMES:
+        assert f"]({name}.ipynb) |" in text and (ROOT / "notebooks" / f"{name}.ipynb").is_file()
+    assert text.count("| not started |") == len(NAMES) - 1
