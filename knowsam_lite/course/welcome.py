@@ -16,7 +16,7 @@ HEAD = """\
 
 Open a chapter by its name. The state is that of your last visit; run the cell below for the present one.
 
-| chapter | minutes for exercises | done | |
+| chapter | minutes for exercises | done | state |
 |---|---|---|---|
 """
 CELL = "from knowsam_lite.course import check\n\ncheck.report()"
