@@ -9,7 +9,7 @@ SITE := .venv/.site
 PURELIB := import sysconfig; print(sysconfig.get_path("purelib"))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-extra lint lab site clean
+.PHONY: help setup train test test-extra lint lab site slides clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -57,6 +57,9 @@ $(SITE): $(STAMP)
 site: $(SITE)  ## the course, the pages and the reference as a site: build/site/index.html
 	rm -rf build/site
 	$(BIN)/python -m knowsam_lite.course site build/site
+
+slides: $(STAMP)  ## headings, equations and figures of every chapter: build/slides
+	$(BIN)/python -m knowsam_lite.course slides build/slides
 
 clean:  ## remove caches and build output; .venv, .venv-extra and runs stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -21,7 +21,7 @@ def anchor(term: str) -> str:
 
 
 def mark(tree: nodes.document, page: str) -> None:
-    """Give the glossary's terms their ids, or link each term where `page`, such as "docs/lab", first has it."""
+    """Give the glossary's terms their ids, or link each term where `page` ("docs/lab") first has it."""
     if page == PAGE:
         for word in tree.findall(nodes.strong):
             if word.astext() in GLOSSARY:
