@@ -9,7 +9,7 @@ SITE := .venv/.site
 PURELIB := import sysconfig; print(sysconfig.get_path("purelib"))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-extra lint lab site clean
+.PHONY: help setup train test test-extra lint lab site slides clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -46,8 +46,9 @@ $(EXTRA): $(STAMP)
 test-extra: $(EXTRA)  ## nbgrader for real; notebooks, annotator and demo in a browser (needs chromium)
 	.venv-extra/bin/python -m pytest tests/extra $(ARGS)
 
-lab: $(STAMP)  ## open the notebooks in JupyterLab
-	cd notebooks && ../$(BIN)/jupyter lab
+lab: $(STAMP)  ## open JupyterLab at a page of all chapters and of what is done
+	$(BIN)/python -m knowsam_lite.course start notebooks/start.ipynb
+	cd notebooks && ../$(BIN)/jupyter lab start.ipynb
 
 $(SITE): $(STAMP)
 	$(BIN)/python -m pip install --disable-pip-version-check -e '.[site]'
@@ -56,6 +57,9 @@ $(SITE): $(STAMP)
 site: $(SITE)  ## the course, the pages and the reference as a site: build/site/index.html
 	rm -rf build/site
 	$(BIN)/python -m knowsam_lite.course site build/site
+
+slides: $(STAMP)  ## headings, equations and figures of every chapter: build/slides
+	$(BIN)/python -m knowsam_lite.course slides build/slides
 
 clean:  ## remove caches and build output; .venv, .venv-extra and runs stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

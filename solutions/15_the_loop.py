@@ -291,6 +291,8 @@ sheet = show(
 )
 
 # %% [markdown]
+# In the last row both agree on nothing, and are wrong together.
+#
 # ## Step 2: different ones
 #
 # **Idea.** The most uncertain images of a pool are often alike: ten frames of one video, ten pale lesions. Ten

@@ -239,26 +239,53 @@ def test_show_displays_a_small_picture_with_its_text(monkeypatch):
 # ---------------------------------------------------------------- the first cell
 
 
-def run_first_four_lines(monkeypatch) -> list[str]:
-    """The command that the first cell would run where the package is missing."""
+def run_first_cell(monkeypatch, outcome=None) -> list[str]:
+    """The command that the first cell runs where the package is missing; `outcome` is what pip does."""
     commands = []
+
+    def pip(command, **_):
+        commands.append(command)
+        return outcome or subprocess.CompletedProcess(command, 0)
+
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    monkeypatch.setattr(subprocess, "run", lambda command, check: commands.append(command))
-    exec("\n".join(builder.first_cell(builder.ROOT).splitlines()[:4]), {})
+    monkeypatch.setattr(subprocess, "run", pip)
+    exec(builder.first_cell(builder.ROOT).split("from knowsam_lite")[0], {})
     return commands[0]
 
 
 def test_the_first_cell_installs_from_one_address_or_a_given_wheel(monkeypatch):
     url = "https://github.com/knowsam-lite/knowsam-lite/archive/refs/tags/v0.1.0.tar.gz"
     monkeypatch.delenv("KNOWSAM_LITE_WHEEL", raising=False)
-    assert run_first_four_lines(monkeypatch)[1:] == ["-m", "pip", "install", "-q", "--no-deps", url]
+    command = run_first_cell(monkeypatch)
+    assert command[1:6] == ["-m", "pip", "install", "-q", "--no-deps"] and command[-1] == url
     monkeypatch.setenv("KNOWSAM_LITE_WHEEL", "somewhere/knowsam_lite.whl")
-    assert run_first_four_lines(monkeypatch)[-1] == "somewhere/knowsam_lite.whl"
+    assert run_first_cell(monkeypatch)[-1] == "somewhere/knowsam_lite.whl"
 
 
-def test_the_first_cell_is_the_same_six_lines_everywhere():
+# What pip 24 ends with: no network, no such address, a Python that is too old, a full disk.
+REASONS = (
+    "Could not install packages due to an OSError: HTTPSConnectionPool(host='github.com', port=443): Max "
+    "retries exceeded with url: /knowsam-lite (Caused by NewConnectionError('Failed to establish a new "
+    "connection: [Errno -2] Name or service not known'))",
+    "HTTP error 404 while getting https://github.com/knowsam-lite/knowsam-lite/archive/none.tar.gz",
+    "Package 'knowsam-lite' requires a different Python: 3.9.2 not in '>=3.10'",
+    "Could not install packages due to an OSError: [Errno 28] No space left on device",
+)
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_a_first_cell_that_cannot_install_says_why_in_one_line(monkeypatch, reason):
+    failed = subprocess.CompletedProcess([], 1, stderr=f"WARNING: Retrying\nERROR: {reason}\n")
+    with pytest.raises(SystemExit) as stopped:
+        run_first_cell(monkeypatch, failed)
+    says = str(stopped.value)
+    assert says.startswith("knowsam_lite could not be installed: ") and says.endswith(reason[-60:])
+    assert "\n" not in says and len(says) < 250
+
+
+def test_the_first_cell_is_short_and_the_same_everywhere():
     first = builder.first_cell(builder.ROOT)
-    assert len(first.splitlines()) == 6
+    assert len(first.splitlines()) == 9
     assert {code_cells(chapter(name))[0].source for name in NAMES} == {first}
 
 
@@ -292,7 +319,7 @@ def test_setup_installs_what_is_missing_and_holds_torch_and_numpy(monkeypatch, c
 def test_a_failing_pip_is_one_message(monkeypatch):
     failed = subprocess.CompletedProcess([], 1, stderr="noise\nERROR: no network")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
-    with pytest.raises(UserError, match="pip failing \\(ERROR: no network\\)"):
+    with pytest.raises(UserError, match="pip failing \\(no network\\)"):
         setup_file.install(["surely-not-there"])
 
 
@@ -345,8 +372,12 @@ def test_build_makes_both_notebooks_and_check_tells_what_is_stale(tiny, monkeypa
     assert (complete.read_bytes(), open_.read_bytes()) == before
     open_.write_text("{}", encoding="utf-8")
     assert builder.stale(tiny) == [open_]
+    source.write_text(TINY.replace("# Title", "# Another"), encoding="utf-8")
+    assert builder.stale(tiny) == [complete]
+    assert builder.build(tiny) == [complete, open_] and len(runs) == 1, "outputs outlive a change of text"
     source.write_text(TINY.replace("print(4)", "print(5)"), encoding="utf-8")
     assert builder.stale(tiny) == [complete]
+    assert builder.build(tiny) == [complete, open_] and len(runs) == 2
 
 
 def test_a_change_of_text_alone_keeps_the_outputs(tiny, monkeypatch):
@@ -375,7 +406,10 @@ def test_a_change_of_text_alone_keeps_the_outputs(tiny, monkeypatch):
 def test_the_student_notebook_keeps_signature_docstring_and_hides_answers(tiny):
     whole = builder.solution(tiny / "solutions" / "03_tiny.py", tiny)
     title, first, task, shown, questions = whole.cells
-    assert "colab.research.google.com/github/knowsam-lite" in title.source and first.source.count("\n") == 5
+    assert (
+        "colab.research.google.com/github/knowsam-lite" in title.source
+        and first.source == builder.first_cell(tiny)
+    )
     assert "# blank" not in task.source and "nbval-check-output" in shown.metadata.tags
     student = builder.student(whole, "03")
     stub, check_, solution = student.cells[2:5]
@@ -385,6 +419,12 @@ def test_the_student_notebook_keeps_signature_docstring_and_hides_answers(tiny):
     assert "return 2 * x" not in stub.source
     assert student.cells[-1].source == 'quiz("05", ["?", "?"])'
     assert questions.source == 'quiz("05", ["b", "c"])', "the solution itself is untouched"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_choices_of_a_quiz_are_lists(name):
+    text = "\n".join(cell.source for cell in chapter(name).cells).split("## Quiz\n")[1].split("quiz(")[0]
+    assert re.findall(r"^   - \((\w)\) \S", text, re.M) == list("abcd") * 5
 
 
 def test_hints_are_folded_one_by_one():

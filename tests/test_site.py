@@ -76,3 +76,28 @@ def test_docstrings_become_plain_text(words, expected):
     lines = [words]
     _docstring(None, "", "", None, None, lines)
     assert lines == [expected]
+
+
+def test_a_term_is_linked_where_a_page_first_has_it():
+    nodes = pytest.importorskip("docutils.nodes")
+    terms = pytest.importorskip("knowsam_lite.course.site.terms")
+    from docutils.utils import new_document
+
+    def page():
+        words = "Entropy, and entropy again; entropy-like, a fused map."
+        tree = new_document("page")
+        tree += [
+            nodes.title("", "Dice"),
+            nodes.paragraph("", "", nodes.literal("", "SAM"), nodes.Text(words)),
+        ]
+        return tree
+
+    found = page()
+    terms.mark(found, "notebooks/05")
+    linked = list(found.findall(nodes.reference))
+    assert [link.astext() for link in linked] == ["Entropy", "fused map"]
+    assert linked[0]["refuri"] == "../docs/glossary.html#term-entropy" and linked[0]["reftitle"]
+    assert found.astext() == page().astext(), "the words are the same"
+    elsewhere = page()
+    terms.mark(elsewhere, "api/losses")
+    assert not list(elsewhere.findall(nodes.reference))

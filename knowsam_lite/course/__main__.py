@@ -33,6 +33,12 @@ def main() -> int:
     site = commands.add_parser("site", help="make a site of the course, the pages and the reference")
     site.set_defaults(command=_site)
     site.add_argument("out", type=Path, metavar="DIR", help="a new or empty folder")
+    start = commands.add_parser("start", help="make the page with which JupyterLab opens")
+    start.set_defaults(command=_start)
+    start.add_argument("out", type=Path, metavar="FILE", help="a notebook beside those of the course")
+    slides = commands.add_parser("slides", help="make slides of every chapter: headings, equations, figures")
+    slides.set_defaults(command=_slides)
+    slides.add_argument("out", type=Path, metavar="DIR", help="for NN_topic.slides.html; they need a network")
     options = parser.parse_args()
     return exit_code(lambda: options.command(options))
 
@@ -85,6 +91,23 @@ def _site(options: argparse.Namespace) -> int:
         print(f"dead link in {link}", file=sys.stderr)
     print(f"wrote {options.out / 'index.html'}")
     return 1 if dead else 0
+
+
+def _start(options: argparse.Namespace) -> int:
+    from knowsam_lite.course.builder import text
+    from knowsam_lite.course.welcome import page
+    from knowsam_lite.files import write_text
+
+    write_text(options.out, text(page(ROOT)))
+    return 0
+
+
+def _slides(options: argparse.Namespace) -> int:
+    from knowsam_lite.course.slides import write
+
+    for path in write(options.out, ROOT):
+        print(f"wrote {path}")
+    return 0
 
 
 if __name__ == "__main__":

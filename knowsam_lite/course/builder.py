@@ -34,9 +34,13 @@ SETUP = """\
 import importlib.util, os, subprocess, sys
 if not importlib.util.find_spec("knowsam_lite"):
     package = os.getenv("KNOWSAM_LITE_WHEEL", "{url}")
-    subprocess.run([sys.executable, "-m", "pip", "install", "-q", "--no-deps", package], check=True)
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--retries", "1", package]
+    pip = subprocess.run(command, capture_output=True, text=True)
+    if pip.returncode:
+        sys.exit("knowsam_lite could not be installed: " + pip.stderr.split("ERROR: ")[-1].strip()[-200:])
 from knowsam_lite.course import budget, check, quiz, setup, show
 setup()"""
+CHOICE = re.compile(r",?\s+(\([a-d]\))\s+")  # of a quiz question, behind it or behind the choice before
 HINTS = re.compile(r"<details><summary>Hint</summary>\n\n(.*?)\n\n</details>", re.DOTALL)
 FOLD = "<details><summary>Hint {}</summary>\n\n{}\n\n</details>"
 BADGES = """\
@@ -53,7 +57,7 @@ def repository(root: Path) -> str:
 
 
 def first_cell(root: Path) -> str:
-    """The six lines with which every notebook begins."""
+    """The lines with which every notebook begins."""
     return SETUP.format(url=f"{repository(root)}/archive/refs/tags/v{__version__}.tar.gz")
 
 
@@ -83,6 +87,9 @@ def solution(source: Path, root: Path) -> NotebookNode:
         if "compare" in tags or cell.source.startswith(("check", "quiz")):
             tags = (tags - {"compare"}) | {"nbval-check-output"}
         cell.source = cell.source.replace("{{badges}}", badges)
+        if cell.cell_type == "markdown":
+            before, quiz, questions = cell.source.partition("## Quiz\n")
+            cell.source = before + quiz + CHOICE.sub(r"\n   - \1 ", questions)
         cell.metadata = nbformat.from_dict({"tags": sorted(tags)} if tags else {})
         blanks = [name for kind, name in markers if kind == "blank"]
         if blanks:
@@ -201,18 +208,24 @@ def current(source: Path, root: Path) -> NotebookNode | None:
     return old if without_outputs(old) == without_outputs(solution(source, root)) else None
 
 
-def reused(source: Path, root: Path) -> NotebookNode | None:
-    """The solution with the committed outputs, if its code is what made them: only its text may be new."""
+def carried(source: Path, root: Path) -> NotebookNode | None:
+    """The solution with the committed one's outputs, if nothing differs but texts and the first cell."""
     path = paths(source, root)[0]
     if not path.is_file():
         return None
     old, new = nbformat.read(path, as_version=4), solution(source, root)
-    before, now = ([c for c in book.cells if c.cell_type == "code"] for book in (old, new))
-    if [c.source for c in before] != [c.source for c in now]:
+    before, now = ([cell for cell in each.cells if cell.cell_type == "code"] for each in (old, new))
+    if [_computes(cell) for cell in before] != [_computes(cell) for cell in now]:
         return None
-    for cell, ran in zip(now, before, strict=True):
-        cell.outputs, cell.execution_count = ran.outputs, ran.execution_count
+    for was, cell in zip(before, now, strict=True):
+        cell.outputs, cell.execution_count = was.outputs, was.execution_count
     return new
+
+
+def _computes(cell: NotebookNode) -> tuple[str, dict]:
+    """What decides a cell's outputs: its source, unless it is the first cell, and its tags."""
+    metadata = dict(cell.metadata)
+    return "" if "setup" in metadata.get("tags", []) else cell.source, metadata
 
 
 def old_pages(root: Path) -> dict[Path, str]:
@@ -227,7 +240,7 @@ def build(root: Path = ROOT, force: bool = False, chapters: Sequence[str] = ()) 
     written = []
     for source in sources(root, chapters):
         complete, open_ = paths(source, root)
-        executed = None if force else reused(source, root)
+        executed = None if force else carried(source, root)
         if executed is None:
             print(f"executing {source.name}", file=sys.stderr)
             executed = execute(solution(source, root), source.parent)

@@ -5,13 +5,16 @@ What a right or a catalogued answer prints holds no number of its own, so it is 
 
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from knowsam_lite.course import progress
+from knowsam_lite.course.audience import by_a_person
 from knowsam_lite.course.evidence import comparisons, counterexample, described, own_line, seeded
+from knowsam_lite.course.told import Kind, Line, tell
 from knowsam_lite.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
 # The place of a hint: numbered hints, or the text, table or equation of the exercise or above it.
 PLACE = re.compile(r"^(hints? \d(?: and \d)?|the (?:equation|text|table))(?: (above))?(?=[ :,.])(?! of )")
+KINDS: dict[str, Kind] = {"done": "good", "to mend": "bad", "not started": "quiet"}
+MARKS: dict[str, Kind] = {"ok": "good", "no": "bad", "-": "quiet"}
 SHOWN = 3  # largest number of mistakes offered when none fits exactly
 # Library classes made to be inherited from: what an exercise asks for is left to their subclasses.
 CONTRACTS = ("knowsam_lite.methods.base.Method", "knowsam_lite.methods.with_sam.WithSam")
@@ -219,65 +224,101 @@ class Checker:
     def __call__(self, number: str, answer: Any) -> None:
         exercise = find_exercise(number)
         self.results[number] = "to mend"
+        lines = self._judge(exercise, answer)
+        state = self.results[number]
+        tell(lines, Line(state, KINDS[state]))
+        if by_a_person():
+            progress.keep({number: state})
+
+    def _judge(self, exercise: Exercise, answer: Any) -> list[Line]:
+        """What is said of an answer; its state is in `results` then."""
+        number, title = exercise.number, f"{exercise.number}  {exercise.title}"
         if is_librarys(answer):
-            print(f"{number}  {exercise.title}: this is the library's own, and no answer of yours;")
-            print("      run the cell that defines yours, then this one again")
-            return
+            return [
+                Line(f"{title}: this is the library's own, and no answer of yours;"),
+                Line("      run the cell that defines yours, then this one again"),
+            ]
         try:
             found = verdicts(exercise, answer)
         except NotImplementedError:
             self.results[number] = "not started"
-            print(f"{number}  {exercise.title}: not started")
-            return
-        print(f"{number}  {exercise.title}")
+            return [Line(f"{title}: not started")]
+        said = [Line(title)]
         for prop in exercise.properties:
-            print(f"  {found[prop.name].mark:<2}  {prop.name:<10}  {prop.says}")
+            mark = found[prop.name].mark
+            said.append(Line(f"  {mark:<2}  {prop.name:<10}  {prop.says}", MARKS[mark]))
         if all(verdict.mark == "ok" for verdict in found.values()):
             self.results[number] = "done"
-            print("  All properties hold.")
-            return
-        self._explain(exercise, answer, found)
+            return [*said, Line("  All properties hold.", "good")]
+        return [*said, *self._explained(exercise, answer, found)]
 
-    def _explain(self, exercise: Exercise, answer: Any, found: dict[str, Verdict]) -> None:
+    def _explained(self, exercise: Exercise, answer: Any, found: dict[str, Verdict]) -> Iterator[Line]:
         mistake = diagnose(exercise, answer)
         if mistake is not None:
-            print(f"  What happened: {mistake.says}")
-            print(f"  What helps: {exercise.help_for(mistake)}")
+            yield Line(f"  What happened: {mistake.says}", "bad")
+            yield Line(f"  What helps: {exercise.help_for(mistake)}")
             return
         if any(verdict.mark == "-" for verdict in found.values()):
-            print("  A line marked - cannot be judged yet.")
+            yield Line("  A line marked - cannot be judged yet.", "quiet")
         for error in dict.fromkeys(v.why for v in found.values() if v.mark == "no" and v.why):
-            print(f"  {error}")
-        self._show(exercise, answer, [p for p in exercise.properties if found[p.name] == Verdict("no")])
-        print(f"  Begin with the first line that says no; the hints stand above exercise {exercise.number}.")
+            yield Line(f"  {error}", "bad")
+        yield from self._example(
+            exercise, answer, [p for p in exercise.properties if found[p.name] == Verdict("no")]
+        )
+        yield Line(
+            f"  Begin with the first line that says no; the hints stand above exercise {exercise.number}."
+        )
         perhaps = suspects(exercise, answer)
         if perhaps:
-            print(
+            yield Line(
                 "  Your mistake is not in the catalogue, or there are two. Some of your values are those of:"
             )
         for mistake in perhaps[:SHOWN]:
-            print(f"  - {mistake.name} ({exercise.help_for(mistake)})")
+            yield Line(f"  - {mistake.name} ({exercise.help_for(mistake)})")
 
-    def _show(self, exercise: Exercise, answer: Any, failed: Sequence[Property]) -> None:
-        """Print a small input that shows what is wrong: the first one with a wrong value, else the first."""
-        seen = None
+    def _example(self, exercise: Exercise, answer: Any, failed: Sequence[Property]) -> Iterator[Line]:
+        """A small input that shows what is wrong: the first one with a wrong value, else the first."""
+        seen: tuple[str, ...] = ()
+        values = False
         for prop in failed:
             example = counterexample(answer, exercise.right, prop.holds)
-            if example and (seen is None or example.values):
+            if example and (not seen or example.values):
                 seen = f"  An example for {prop.name}:", *(f"    {line}" for line in example.lines)
-            if example and example.values:
+                values = example.values
+            if values:
                 break
-        if seen:
-            print(*seen, sep="\n")
+        yield from map(Line, seen)
 
     def report(self) -> None:
-        """Print the state of every exercise of the chapters checked in this session."""
-        for chapter in sorted({number.split(".")[0] for number in self.results}):
-            module = import_module(f"knowsam_lite.course.chapters.ch{chapter}")
-            states = [self.results.get(exercise.number, "not started") for exercise in module.EXERCISES]
-            for exercise, state in zip(module.EXERCISES, states, strict=True):
-                print(f"{exercise.number}  {exercise.title:<36}  {state}")
-            print(f"chapter {chapter}: {states.count('done')} of {len(states)} done")
+        """Show the state of every exercise of the chapters checked in this session; where a person runs the
+        notebook also what was done before.
+        """
+        kept = progress.load() if by_a_person() else {}
+        before = {number: state for number, state in kept.items() if _is_known(number)}
+        now = {number.split(".")[0] for number in self.results}
+        states = progress.merged(before, self.results)
+        lines: list[Line] = []
+        for chapter in sorted(now | {number.split(".")[0] for number in before}):
+            exercises: Sequence[Exercise] = import_module(
+                f"knowsam_lite.course.chapters.ch{chapter}"
+            ).EXERCISES
+            reached = [states.get(exercise.number, "not started") for exercise in exercises]
+            if chapter in now:
+                for exercise, state in zip(exercises, reached, strict=True):
+                    lines.append(
+                        Line(f"{exercise.number}  {exercise.title:<36}  {state}", KINDS.get(state, "quiet"))
+                    )
+            lines.append(Line(f"chapter {chapter}: {reached.count('done')} of {len(reached)} done"))
+        if lines:
+            tell(lines)
+
+
+def _is_known(number: str) -> bool:
+    """False for what another version of the course may have left in the file."""
+    try:
+        return bool(find_exercise(number))
+    except UserError:
+        return False
 
 
 check = Checker()

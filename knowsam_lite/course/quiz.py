@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
+from knowsam_lite.course.told import Line, tell
 from knowsam_lite.errors import UserError
 
 OPEN = "?"  # an answer that has not been given
@@ -33,14 +34,15 @@ def quiz(chapter: str, answers: Sequence[str]) -> None:
         )
     given = [answer.strip().lower() for answer in answers]
     if all(letter == OPEN for letter in given):
-        print(f"quiz {chapter}: not started")
+        tell([Line(f"quiz {chapter}: not started")])
         return
+    lines = []
     for number, (letter, answer) in enumerate(zip(given, key, strict=True), start=1):
         if letter == OPEN:
-            print(f"{number}  open")
+            lines.append(Line(f"{number}  open", "quiet"))
         elif letter == answer.letter:
-            print(f"{number}  right: {answer.because}")
+            lines.append(Line(f"{number}  right: {answer.because}", "good"))
         else:
-            print(f"{number}  not {letter}: read again {answer.see}")
+            lines.append(Line(f"{number}  not {letter}: read again {answer.see}", "bad"))
     right = sum(letter == answer.letter for letter, answer in zip(given, key, strict=True))
-    print(f"quiz {chapter}: {right} of {len(key)} right")
+    tell([*lines, Line(f"quiz {chapter}: {right} of {len(key)} right")])

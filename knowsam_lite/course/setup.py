@@ -87,7 +87,7 @@ def install(requirements: list[str]) -> None:
         command = [sys.executable, "-m", "pip", "install", "--quiet", "-c", str(constraints), *requirements]
         outcome = subprocess.run(command, capture_output=True, text=True)
     if outcome.returncode:
-        says = (outcome.stderr.strip() or "no message").splitlines()[-1]
+        says = (outcome.stderr.split("ERROR: ")[-1].strip() or "no message").splitlines()[0]
         raise UserError(
             f"found pip failing ({says}), expected it to install {', '.join(requirements)}: install them "
             "by hand, then run this cell again"
@@ -100,7 +100,10 @@ def setup() -> None:
     """
     missing = missing_requirements()
     if missing:
-        install(missing)
+        try:
+            install(missing)
+        except UserError as error:
+            sys.exit(str(error))  # one line in a notebook, where another exception shows its calls
     import matplotlib
     import numpy
     import torch

@@ -2,16 +2,11 @@
 
 from importlib.util import find_spec
 
+from knowsam_lite.course.audience import by_a_person
+
 
 def attended() -> bool:
-    """True if ipywidgets is installed and the front end that runs the cell can ask a person for input.
-
-    A program that executes a notebook (a build, a test) says in each request that it takes no input; such a
-    notebook must not keep widgets.
+    """True if ipywidgets is installed and a person runs the notebook: one that a program runs must not keep
+    widgets.
     """
-    if not find_spec("ipywidgets"):
-        return False
-    from IPython import get_ipython
-
-    kernel = getattr(get_ipython(), "kernel", None)
-    return kernel is not None and bool(kernel.get_parent().get("content", {}).get("allow_stdin"))
+    return bool(find_spec("ipywidgets")) and by_a_person()

@@ -56,6 +56,7 @@ GUIDES = {
 CSS = """\
 .formula { overflow-x: auto; margin: 1rem 0 } math { font-size: 1.05em }
 .bd-page-width { max-width: 100rem }
+a.term { color: inherit; text-decoration: underline dotted; cursor: help }
 """
 SKIPPED = ("course.hidden", "course.chapters", "course.site", "course.grading.worker")
 

@@ -8,6 +8,8 @@ from typing import Any
 from docutils import nodes
 from latex2mathml.converter import convert
 
+from knowsam_lite.course.site.terms import mark
+
 LINK = re.compile(r"(?<!!)\[([^\]\n]+)\]\(([^)\s:#]+)(#[^)\s]*)?\)")
 
 
@@ -19,7 +21,12 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("autodoc-process-docstring", _docstring)
     app.connect("autodoc-process-signature", _signature)
     app.connect("source-read", _links)
+    app.connect("doctree-read", _terms)
     return {"parallel_read_safe": True}
+
+
+def _terms(app: Any, tree: nodes.document) -> None:
+    mark(tree, app.env.docname)
 
 
 def _inline(translator: Any, node: nodes.math) -> None:
