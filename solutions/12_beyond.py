@@ -953,6 +953,7 @@ else:
     for name in ("images", "masks"):
         (folder / "nifti" / name).mkdir(parents=True, exist_ok=True)
         file = nibabel.Nifti1Image(stack.T, np.diag([1.5, 1.5, 8.0, 1.0]))  # NIfTI: columns, rows, slices
+        file.header.set_xyzt_units("mm")  # without a unit the numbers say nothing of size
         nibabel.save(file, folder / "nifti" / name / "heart.nii.gz")
     text = '{"classes": ["background", "right ventricle", "myocardium", "left ventricle"], "mask_values": [0, 1, 2, 3]}'
     (folder / "nifti/dataset.json").write_text(text)
@@ -1028,7 +1029,7 @@ quiz("12", ["d", "b", "a", "c", "d"])
 #
 # **To contribute.** One file in `knowsam_lite/methods/`, with the source and what you adapted in its docstring;
 # one line in `knowsam_lite/methods/__init__.py`, which also gives it its `+skd`; a test that calls
-# `check_method` of `tests/base.py` and says what is peculiar to it. `make test` tells what is missing.
+# `check_method` of `tests/helpers/base.py` and says what is peculiar to it. `make test` tells what is missing.
 
 # %%
 check.report()

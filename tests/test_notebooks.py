@@ -30,6 +30,7 @@ PERTURBED = {
     "11": ("metrics.py", "columns), [2.5, 97.5])", "columns), [25, 75])"),
     "12": ("methods/bcp.py", "SIDE = 2 / 3", "SIDE = 1 / 3"),
     "13": ("methods/base.py", "(step + 1) / max(warm_up", "step / max(warm_up"),
+    "14": ("methods/fixmatch.py", "p < threshold", "p <= threshold"),
     "15": ("suggest/choose.py", "int(nearest.argmax())", "int(nearest.argmin())"),
 }
 

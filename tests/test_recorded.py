@@ -1,6 +1,7 @@
-"""What chapter 11 reads: small, whole, and what its commands make."""
+"""What chapters 11, 13 and 14 read: small, whole, and what its commands make."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -29,6 +30,43 @@ def test_the_grid_of_kvasir_is_the_one_beside_the_comparison(tmp_path, monkeypat
     assert made.read_text("utf8") == committed
 
 
+def test_recorded_runs_hold_finite_dice_for_every_seed_and_image():
+    runs = recorded.load_runs("starts")
+    assert {"scratch", "frozen", "rate_0.1", "rate_0.25", "rate_1.0"} == set(runs.last) == set(runs.curves)
+    for name, found in runs.last.items():
+        assert found.shape == (len(runs.curves[name]), 88) and runs.curves[name].shape[1] == len(runs.steps)
+        assert ((found >= 0) & (found <= 1)).all()
+        assert np.allclose(found.mean(axis=1), runs.curves[name][:, -1], atol=2e-4)
+    with pytest.raises(UserError, match="found no runs 'ends', expected one of starts"):
+        recorded.load_runs("ends")
+
+
+def test_runs_are_recorded_from_val_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(recorded, "FOLDER", tmp_path / "kept")
+    (tmp_path / "kept" / "runs").mkdir(parents=True)
+    run = tmp_path / "frozen" / "0"
+    run.mkdir(parents=True)
+    scores = {"split": "val", "data": "drawn", "prediction": "net", "cases": {"net": [{"dice": [0.5]}]}}
+    (run / "log.jsonl").write_text(json.dumps({"kind": "val", "step": 10, "dice": {"net": 0.5}}) + "\n")
+    (run / "metrics.json").write_text(json.dumps(scores))
+    recorded.record_runs("mine", tmp_path, ["frozen"])
+    runs = recorded.load_runs("mine")
+    assert (runs.title, runs.steps, runs.last["frozen"].tolist()) == ("drawn", (10,), [[0.5]])
+    (run / "metrics.json").write_text(json.dumps({**scores, "split": "test"}))
+    with pytest.raises(UserError, match="scored on test, expected val"):
+        recorded.record_runs("mine", tmp_path, ["frozen"])
+
+
+def test_the_curves_that_chapter_14_shows_are_those_of_the_trials():
+    told = (ROOT / "docs" / "starts.md").read_text("utf8")
+    source = (ROOT / "solutions" / "14_teachers_that_wait.py").read_text("utf8")
+    for row in ("`supervised_pair`", "`knowsam_plus`", "its SAM"):
+        line = next(x for x in told.splitlines() if x.startswith(f"| {row} |") and x.count("|") == 12)
+        assert ", ".join(re.findall(r"0\.\d{3}", line)) in source
+    for number in ("0.743", "0.669", "0.818", "0.803", "0.811", "0.775"):
+        assert number in told and number in source
+
+
 def test_an_unknown_grid_is_named():
     with pytest.raises(UserError, match="found no grid 'stairs', expected one of kvasir, ladder"):
         recorded.load_grid("stairs")
@@ -45,4 +83,4 @@ def test_the_maps_belong_to_the_images(method):
 
 
 def test_what_is_shipped_is_small():
-    assert sum(path.stat().st_size for path in recorded.FOLDER.iterdir()) < 600_000
+    assert sum(path.stat().st_size for path in recorded.FOLDER.rglob("*.*")) < 600_000

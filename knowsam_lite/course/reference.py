@@ -17,6 +17,7 @@ CHAPTERS = {
     "11": "reading results",
     "12": "beyond",
     "13": "a real start",
+    "14": "teachers that wait",
     "15": "the loop",
 }
 
@@ -300,6 +301,34 @@ EQUATIONS = (
         ("knowsam_lite.methods.base.rate_factor",),
         "13",
         "the decay is the authors'; the warm-up is ours",
+    ),
+    Equation(
+        "confident pseudo-labels",
+        r"\hat y_i = \arg\max_c p_{ic} \text{ if } \max_c p_{ic} \ge \tau, \text{ else } -1; \quad L = -\frac{1}{|\Omega|} \sum_{i:\, \hat y_i \ne -1} \log p_{i, \hat y_i}",
+        ("knowsam_lite.methods.fixmatch.confident", "knowsam_lite.methods.fixmatch.masked_cross_entropy"),
+        "14",
+        "FixMatch (Sohn et al., 2020); over all pixels, sure or not",
+    ),
+    Equation(
+        "handover",
+        r"r = \mathrm{Dice}(y, y_{EMA}) \cdot \mathrm{Dice}(y_{EMA}, y_{SAM}), \quad p = (1 - r)\, p_{SAM} + r\, p_{EMA}",
+        ("knowsam_lite.methods.knowsam_plus.handover", "knowsam_lite.methods.knowsam_plus.agreement"),
+        "14",
+        "after SynFoC (Ma et al., 2025); each image has its r",
+    ),
+    Equation(
+        "labels first",
+        r"\mathrm{rise} = 0 \text{ before } t_1, \text{ then } e^{-5 (1 - t')^2}, \quad t' = \min\big((t / t_{max} - t_1) / 0.25,\ 1\big)",
+        ("knowsam_lite.methods.knowsam_plus.rise",),
+        "14",
+        "ours, with the ramp of Laine and Aila, 2017; t_1 is 0.15",
+    ),
+    Equation(
+        "CutMix from labels",
+        r"\tilde x_u = M \odot x_l + (1 - M) \odot x_u, \quad \tilde y_u = M \odot y_l + (1 - M) \cdot (-1)",
+        ("knowsam_lite.methods.knowsam_plus.with_labeled", "knowsam_lite.methods.fixmatch.boxes"),
+        "14",
+        "Yun et al., 2019; a rectangle for each image",
     ),
     Equation(
         "how far two masks are apart",

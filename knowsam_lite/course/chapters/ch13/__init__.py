@@ -27,7 +27,7 @@ QUIZ = (
     ),
     Answer(
         "b",
-        "two seeds of one setting lie about as far apart as two of the rates.",
+        "one seed, and a difference that another memory layout of the same run makes as well.",
         "what the recorded runs say",
     ),
 )
