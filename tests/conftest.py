@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+# A shell without job control starts what runs in the background with Ctrl-C ignored, and so would be the
+# processes to which tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 
