@@ -813,8 +813,8 @@ race = show(
 #
 # So do not be disappointed if the answers of others have taught nothing that you could measure.
 # Semi-supervision is a small force beside good labels; it needs a long run, a partner worth hearing, and
-# several seeds to be seen. [The table of runs from
-# scratch](https://github.com/knowsam-lite/knowsam-lite/blob/main/docs/from_scratch.md) has them: there `mc`, which is *consistency* with HAM, stands
+# several seeds to be seen. [The runs from
+# scratch](https://github.com/knowsam-lite/knowsam-lite/blob/main/docs/from_scratch.md) have them: there `mc`, which is *consistency* with HAM, stands
 # beside the same pair on labels alone. And it is why the method looks for a teacher that knows what the pair
 # does not: SAM.
 #

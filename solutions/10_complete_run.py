@@ -890,9 +890,9 @@ else:
 # large as the difference itself. Even the processor has a say: on one maker's this very run ended with +0.065
 # [+0.005, +0.128], "better", on another's, which rounds otherwise, with +0.059 [-0.002, +0.127], "a tie".
 # Several seeds, fixed beforehand, say more: `knowsam-lite compare --seeds 3` trains the grid, and chapter 11
-# reads its table. [The project's own](https://github.com/knowsam-lite/knowsam-lite/blob/main/docs/from_scratch.md), full networks and 400 steps over three seeds, has one clear win and three
-# ties, one of them with the lower mean; with students that start from ImageNet and a real SAM
-# [the differences are larger](https://github.com/knowsam-lite/knowsam-lite/blob/main/docs/starts.md).
+# reads its table. [The project's own](https://github.com/knowsam-lite/knowsam-lite/blob/main/docs/from_scratch.md),
+# full networks and 400 steps, has one clear win and three ties; after
+# [a real start](https://github.com/knowsam-lite/knowsam-lite/blob/main/docs/starts.md) differences are larger.
 #
 # ## The same on a GPU
 #

@@ -263,9 +263,9 @@ print(", ".join(sorted(path.name for path in short.out.iterdir())))
 # ## Step 2: plug SAM in
 #
 # **Idea.** In KnowSAM the students' fused map prompts SAM, and its answer is distilled into both subnets.
-# Nothing in this needs two subnets. *Any* method has nets that learn, and their map, `method.learner(x)`, can be
-# the prompt, and it can be the learner. (Mostly it is the prediction, too. Where a moving average predicts, as in
-# `fixmatch`, it is not: no gradient reaches an average.) So SKD becomes a method around a method: the inner one keeps its terms, its optimizers and its
+# Nothing in this needs two subnets. *Any* method has nets that learn; their map, `method.learner(x)`, can be prompt
+# and learner. (`predict` may be a moving average, as in `fixmatch`, which no gradient
+# reaches.) So SKD becomes a method around a method: the inner one keeps its terms, its optimizers and its
 # moment after the step; the outer one adds two terms and SAM's optimizer.
 #
 # What SAM is asked and what it learns from is settled once for all methods, in `WithSam.ask_teacher(batch,
@@ -940,7 +940,7 @@ hearts = show(
 # taken for another class.
 #
 # **Files.** Real scans come as NIfTI or h5. The library reads both if the extra `volumes` is installed
-# (nibabel and h5py), spacing and all; this chapter does not need it:
+# (nibabel and h5py):
 
 # %%
 if importlib.util.find_spec("nibabel") is None:
@@ -968,8 +968,8 @@ else:
 #
 # | detail | published | this library |
 # |---|---|---|
-# | what prompts SAM | KnowSAM: the fused map of two subnets | `+skd`: the map of the method's own nets, whatever they are |
-# | who learns from SAM | KnowSAM: each subnet, half the weight each | `+skd`: the nets that predict or, where an average predicts, those it follows; once, with the whole weight |
+# | what prompts SAM | KnowSAM: the fused map of two subnets | `+skd`: the map of the method's nets |
+# | who learns from SAM | KnowSAM: each subnet, half the weight each | `+skd`: the method's nets, once, with the whole weight |
 # | Mean Teacher | for classification | its usual form for segmentation; the student is tested |
 # | start of BCP's second phase | after 10,000 of 40,000 steps | after a quarter of the run |
 # | many rivals | in 3-D, on networks of their own | in 2-D, on this library's U-Net and V-Net |
@@ -1017,7 +1017,7 @@ quiz("12", ["d", "b", "a", "c", "d"])
 #
 # ## Here the paper ends
 #
-# What follows goes beyond it: chapter 13 gives the students a real start, chapter 14 teaches their teachers to wait.
+# Chapters 13 to 15 go on: a real start, patient teachers, the loop.
 #
 # **To read.** The paper (Huang et al., IEEE TMI 2025) once more: you know every arrow of its figures. Then the
 # rivals in the words of their authors: Tarvainen and Valpola 2017 (Mean Teacher), Bai et al. 2023 (BCP), and

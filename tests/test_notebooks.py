@@ -27,7 +27,7 @@ PERTURBED = {
     "08": ("losses.py", "(log_p - log_q), dim=1", "(log_p - log_q), dim=2"),
     "09": ("mixing.py", 'largest=most == "uncertain"', 'largest=most == "certain"'),
     "10": ("methods/base.py", "(1 - progress) ** 2", "(1 + progress) ** 2"),
-    "11": ("metrics.py", "columns), [2.5, 97.5])", "columns), [25, 75])"),
+    "11": ("metrics.py", "percentile(means, [2.5, 97.5])", "percentile(means, [25, 75])"),
     "12": ("methods/bcp.py", "SIDE = 2 / 3", "SIDE = 1 / 3"),
     "13": ("methods/base.py", "(step + 1) / max(warm_up", "step / max(warm_up"),
     "14": ("methods/fixmatch.py", "p < threshold", "p <= threshold"),

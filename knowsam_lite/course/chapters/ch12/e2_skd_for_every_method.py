@@ -119,12 +119,12 @@ def _skd(
 
 
 def _distilled(
-    made: Callable[[Any, Tensor, Tensor, int], Tensor],
+    made: Callable[[Any, Tensor, Tensor, int], Tensor], taught: str = "learner"
 ) -> Callable[[Any, Batch, int], dict[str, Tensor]]:
-    """A distillation term from z, SAM's answer and n; SAM is asked as in the library."""
+    """A distillation term from z, SAM's answer and n; SAM is asked as in the library, if `taught` is."""
 
     def terms(method: Any, batch: Batch, step: int) -> dict[str, Tensor]:
-        z = method.method.learner(batch.x)
+        z = getattr(method.method, taught)(batch.x)
         torch.manual_seed(step)
         labeled, unlabeled = method.ask_teacher(batch, z)
         z_s = torch.cat([labeled.detach(), unlabeled])
@@ -133,17 +133,8 @@ def _distilled(
     return terms
 
 
-def _of_prediction(method: Any, batch: Batch, step: int) -> dict[str, Tensor]:
-    """Both terms, with what the method predicts as prompt and as learner."""
-    z = method.method.predict(batch.x)
-    torch.manual_seed(step)
-    labeled, unlabeled = method.ask_teacher(batch, z)
-    z_s = torch.cat([labeled.detach(), unlabeled])
-    skd = distillation_loss(z, z_s, method.config.temperature)
-    return {
-        "sam/supervised": supervised_loss(labeled, batch.y[: batch.n_labeled]),
-        "distillation": method.config.distillation_weight * skd,
-    }
+def _right(c: Any, z: Tensor, z_s: Tensor, n: int) -> Tensor:
+    return c.distillation_weight * distillation_loss(z, z_s, c.temperature)
 
 
 def _sam_term(method: Any, batch: Batch, step: int) -> Tensor:
@@ -252,13 +243,7 @@ PLUG = Exercise(
             "unlabelled half only",
             "the distillation runs over the unlabelled images alone; it is meant for all of them.",
             "hint 2: SAM's answer for the whole batch.",
-            _skd(
-                _distilled(
-                    lambda c, z, z_s, n: (
-                        c.distillation_weight * distillation_loss(z[n:], z_s[n:], c.temperature)
-                    )
-                )
-            ),
+            _skd(_distilled(lambda c, z, z_s, n: _right(c, z[n:], z_s[n:], n))),
         ),
         Mistake(
             "weight not used",
@@ -276,42 +261,25 @@ PLUG = Exercise(
             "teacher and learner exchanged",
             "SAM stands where the learner belongs: the second argument gets no gradient, so nobody learns.",
             "hint 2: the learner is the first argument.",
-            _skd(
-                _distilled(
-                    lambda c, z, z_s, n: c.distillation_weight * distillation_loss(z_s, z, c.temperature)
-                )
-            ),
+            _skd(_distilled(lambda c, z, z_s, n: _right(c, z_s, z, n))),
         ),
         Mistake(
             "halves exchanged",
             "SAM's answers were joined in the wrong order: each image is taught the answer to another one.",
             "hint 2: in the batch the labelled images come first.",
-            _skd(
-                _distilled(
-                    lambda c, z, z_s, n: (
-                        c.distillation_weight
-                        * distillation_loss(z, torch.cat([z_s[n:], z_s[:n]]), c.temperature)
-                    )
-                )
-            ),
+            _skd(_distilled(lambda c, z, z_s, n: _right(c, z, torch.cat([z_s[n:], z_s[:n]]), n))),
         ),
         Mistake(
             "the average taught",
             "predict was taken for the learner: here a moving average predicts, which no gradient reaches.",
             "hint 1: `learner` is the map of the nets that learn.",
-            _skd(_of_prediction),
+            _skd(_distilled(_right, "predict")),
         ),
         Mistake(
             "the learner detached",
             "z was detached before the distillation: there it is the learner, and now learns nothing.",
             "hint 1: z is prompt and learner; ask_teacher detaches the prompt itself.",
-            _skd(
-                _distilled(
-                    lambda c, z, z_s, n: (
-                        c.distillation_weight * distillation_loss(z.detach(), z_s, c.temperature)
-                    )
-                )
-            ),
+            _skd(_distilled(lambda c, z, z_s, n: _right(c, z.detach(), z_s, n))),
         ),
         Mistake(
             "SAM detached",
