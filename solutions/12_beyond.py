@@ -257,8 +257,7 @@ print(f"{trained.name}: {short.steps} steps; the run folder holds", end=" ")
 print(", ".join(sorted(path.name for path in short.out.iterdir())))
 
 # %% [markdown]
-# A handful of steps teaches nothing, but every wire holds. That is the first thing to try with a new method,
-# and the cheapest.
+# A handful of steps teaches nothing, but every wire holds. Try that first with a new method.
 #
 # ## Step 2: plug SAM in
 #
