@@ -1,7 +1,10 @@
 # Everything runs in .venv, which is made once and again whenever pyproject.toml changes.
+# make setup LOCKED=1 installs the versions of requirements.lock, the ones that were tested together.
 # ARGS goes to the program:  make train ARGS="--data path/to/folder --labeled 15"   make test ARGS="-k metrics"
 PYTHON ?= python3
 ARGS ?=
+LOCKED ?=
+EXTRAS := cluster,coco,course,dev,onnx,pretrained,volumes
 BIN := .venv/bin
 STAMP := .venv/.installed
 EXTRA := .venv-extra/.installed
@@ -9,7 +12,7 @@ SITE := .venv/.site
 PURELIB := import sysconfig; print(sysconfig.get_path("purelib"))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-extra lint lab site slides clean
+.PHONY: help setup train test test-extra lint lab site slides lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -17,9 +20,9 @@ help:  ## this list
 setup: $(STAMP)  ## make .venv and install the package with its extras
 
 $(STAMP): pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 10) else "found Python %d.%d, expected 3.10 or newer: run make PYTHON=python3.12, say" % v[:2])'
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "found Python %d.%d, expected 3.11 or newer: run make PYTHON=python3.12, say" % v[:2])'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check -e '.[cluster,coco,course,dev,onnx,pretrained,volumes]'
+	$(BIN)/python -m pip install --disable-pip-version-check $(if $(LOCKED),-c requirements.lock) -e '.[$(EXTRAS)]'
 	touch $(STAMP)
 
 # Without glibc's cache of small blocks a step at 256 px takes 0.1 to 0.6 GB less: docs/speed.md.
@@ -60,6 +63,12 @@ site: $(SITE)  ## the course, the pages and the reference as a site: build/site/
 
 slides: $(STAMP)  ## headings, equations and figures of every chapter: build/slides
 	$(BIN)/python -m knowsam_lite.course slides build/slides
+
+lock: $(STAMP)  ## write the versions of .venv to requirements.lock, for every system and this Python or newer
+	$(BIN)/python -m pip install --disable-pip-version-check 'uv>=0.9'
+	$(BIN)/python -m pip freeze --exclude-editable > .venv/versions.txt
+	$(BIN)/uv pip compile pyproject.toml --universal --python-version $$($(BIN)/python -c 'import platform; print(platform.python_version())') --extra '$(EXTRAS)' -c .venv/versions.txt \
+		--no-annotate --custom-compile-command 'make lock' --quiet -o requirements.lock
 
 clean:  ## remove caches and build output; .venv, .venv-extra and runs stay
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -268,7 +268,7 @@ REASONS = (
     "retries exceeded with url: /knowsam-lite (Caused by NewConnectionError('Failed to establish a new "
     "connection: [Errno -2] Name or service not known'))",
     "HTTP error 404 while getting https://github.com/knowsam-lite/knowsam-lite/archive/none.tar.gz",
-    "Package 'knowsam-lite' requires a different Python: 3.9.2 not in '>=3.10'",
+    "Package 'knowsam-lite' requires a different Python: 3.9.2 not in '>=3.11'",
     "Could not install packages due to an OSError: [Errno 28] No space left on device",
 )
 

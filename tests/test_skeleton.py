@@ -3,15 +3,13 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf8"))["project"]
@@ -23,32 +21,56 @@ def test_top_level_layout():
         "README.md",
         "CHANGELOG.md",
         "CITATION.cff",
+        "Containerfile",
         "LICENSE",
         "LICENSE-TEXT",
         "Makefile",
         "environment.yml",
         "pyproject.toml",
+        "requirements.lock",
         ".ci/run",
     ]
     assert [name for name in folders if not (ROOT / name).is_dir()] == []
     assert [name for name in files if not (ROOT / name).is_file()] == []
 
 
+EXTRAS = "cluster,coco,course,dev,onnx,pretrained,volumes"
+
+
+def requirements(extras: list[str]) -> list[str]:
+    return [
+        *PROJECT["dependencies"],
+        *(one for name in extras for one in PROJECT["optional-dependencies"][name]),
+    ]
+
+
+def test_the_lock_file_pins_what_setup_installs_within_its_bounds():
+    lines = (ROOT / "requirements.lock").read_text("utf8").splitlines()
+    pins = [Requirement(line) for line in lines if not line.startswith("#")]
+    pinned = {canonicalize_name(pin.name): next(iter(pin.specifier)).version for pin in pins}
+    for requirement in map(Requirement, requirements(EXTRAS.split(","))):
+        assert requirement.specifier.contains(pinned[canonicalize_name(requirement.name)]), requirement
+
+
+def test_setup_and_container_install_the_same_extras():
+    assert f"EXTRAS := {EXTRAS}\n" in (ROOT / "Makefile").read_text("utf8")
+    run_only = EXTRAS.replace("dev,", "")  # nobody runs the tests in the container
+    assert f"-c requirements.lock -e '.[{run_only}]'" in (ROOT / "Containerfile").read_text("utf8")
+
+
 def test_environment_holds_python_pip_and_the_editable_install_only():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text("utf8"))
     assert environment["dependencies"] == [
-        "python>=3.10",
+        "python>=3.11",
         "pip",
-        {"pip": ["-e .[cluster,coco,course,dev,onnx,pretrained,volumes]"]},
+        {"pip": [f"-e .[{EXTRAS}]"]},
     ]
     assert set(environment) == {"name", "channels", "dependencies"}
     assert {"course", "dev", "volumes"} <= set(PROJECT["optional-dependencies"])
 
 
 def test_dependencies_have_lower_bounds_and_no_caps():
-    extras = PROJECT["optional-dependencies"].values()
-    requirements = [*PROJECT["dependencies"], *(one for extra in extras for one in extra)]
-    versions = [requirement.split(";")[0] for requirement in requirements]
+    versions = [one.split(";")[0] for one in requirements(list(PROJECT["optional-dependencies"]))]
     assert [version for version in versions if not re.fullmatch(r"[A-Za-z0-9-]+>=[0-9.]+\s*", version)] == []
 
 
