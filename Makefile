@@ -1,9 +1,11 @@
 # Everything runs in .venv, which is made once and again whenever pyproject.toml changes.
 # make setup LOCKED=1 installs the versions of requirements.lock, the ones that were tested together.
+# make site DEMO=folder shows what `knowsam-lite demo` wrote to that folder.
 # ARGS goes to the program:  make train ARGS="--data path/to/folder --labeled 15"   make test ARGS="-k metrics"
 PYTHON ?= python3
 ARGS ?=
 LOCKED ?=
+DEMO ?=
 EXTRAS := cluster,coco,course,dev,onnx,pretrained,volumes
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -59,7 +61,7 @@ $(SITE): $(STAMP)
 
 site: $(SITE)  ## the course, the pages and the reference as a site: build/site/index.html
 	rm -rf build/site
-	$(BIN)/python -m knowsam_lite.course site build/site
+	$(BIN)/python -m knowsam_lite.course site build/site $(if $(DEMO),--demo $(DEMO))
 
 slides: $(STAMP)  ## headings, equations and figures of every chapter: build/slides
 	$(BIN)/python -m knowsam_lite.course slides build/slides

@@ -165,9 +165,8 @@ sheet = show(
 )
 
 # %% [markdown]
-# The rows are chosen by number, not by beauty: where 40 labels gain most, in the middle, and where they
-# gain least or even lose. The number in the corner is the *Dice score*; you will write it yourself in a
-# moment.
+# The rows are chosen by number, not by beauty: where 40 labels gain most, in the middle, and least. The number in the corner is the *Dice score*; you will soon write it
+# yourself.
 #
 # [The project's runs from scratch](https://github.com/knowsam-lite/knowsam-lite/blob/main/docs/from_scratch.md)
 # show the same gap, with a full-sized U-Net, 400 steps, one seed and some 150 training images of each of five drawn kinds:
@@ -615,8 +614,7 @@ for name, z in (("pair, 8", z_few), ("knowsam, 8", z_know), ("pair, 40", z_all))
 # SAM and 32 images without a label. In a run this short the second can even pass the third: SAM brings in
 # outlines that no label here holds.
 #
-# - **Why not compare with a plain U-Net?** Two networks and HAM may beat one without any unlabelled image,
-#   and that is no semi-supervision.
+# - **Why not compare with a plain U-Net?** Two networks and HAM may beat one without any unlabelled image.
 # - **Can you trust it?** With 16 test images and one seed the last digit means nothing. The table of
 #   [the runs from scratch](https://github.com/knowsam-lite/knowsam-lite/blob/main/docs/from_scratch.md)
 #   has three seeds (± is their standard deviation), 400 steps, full-sized networks and 60 test images:
@@ -626,8 +624,10 @@ for name, z in (("pair, 8", z_few), ("knowsam, 8", z_know), ("pair, 40", z_all))
 # | synthetic dermoscopy | 0.740 ± 0.047 | 0.825 ± 0.030 | +0.086 [+0.013, +0.174] better |
 # | synthetic colonoscopy | 0.640 ± 0.047 | 0.674 ± 0.008 | +0.035 [−0.021, +0.101] tie |
 #
-# An interval that holds 0 is a tie. On real polyps (Kvasir-SEG, 15 labels) the same table has no gain at all:
-# there SAM, asked with the students' map, is hardly better than that map.
+# An interval that holds 0 is a tie. On real polyps, 15 labels, that table has no gain at all: both end near 0.33,
+# and SAM hardly improves so poor a map. Networks that start from ImageNet reach 0.67 there with
+# the same labels; what KnowSAM's ideas [add to that](https://github.com/knowsam-lite/knowsam-lite/blob/main/docs/starts.md)
+# depends on the images: chapters 13 and 14.
 #
 # ## Step 4: one batch, from left to right
 #

@@ -7,8 +7,9 @@ import pytest
 from helpers.chapters import NAMES, ROOT, exercise_cells
 
 from knowsam_lite.course.site import chapters
-from knowsam_lite.course.site.build import GUIDES, assemble
+from knowsam_lite.course.site.build import GUIDES, assemble, build
 from knowsam_lite.course.site.links import dead
+from knowsam_lite.errors import UserError
 
 ADDRESS = "https://example.org/knowsam"
 HAM = "05_uncertainty_and_ham"
@@ -47,6 +48,15 @@ def test_every_page_of_docs_has_its_place(tmp_path):
         p.name for p in (tmp_path / "notebooks").iterdir()
     }
     assert "| [00 the tour](00_tour.ipynb)" in (tmp_path / "notebooks" / "README.md").read_text("utf8")
+
+
+def test_a_demo_has_a_page_where_one_is_given(tmp_path):
+    for demo in (False, True):
+        assemble(tmp_path / str(demo), ROOT, demo)
+        assert ("\ntry_it\n" in (tmp_path / str(demo) / "index.md").read_text("utf8")) is demo
+        assert (tmp_path / str(demo) / "try_it.md").exists() is demo
+    with pytest.raises(UserError, match=r"no model\.js"):
+        build(tmp_path / "site", ROOT, tmp_path)
 
 
 def test_dead_links_are_found(tmp_path):

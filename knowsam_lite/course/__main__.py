@@ -33,6 +33,9 @@ def main() -> int:
     site = commands.add_parser("site", help="make a site of the course, the pages and the reference")
     site.set_defaults(command=_site)
     site.add_argument("out", type=Path, metavar="DIR", help="a new or empty folder")
+    site.add_argument(
+        "--demo", type=Path, metavar="DIR", help="what `knowsam-lite demo` wrote, to be shown in it"
+    )
     start = commands.add_parser("start", help="make the page with which JupyterLab opens")
     start.set_defaults(command=_start)
     start.add_argument("out", type=Path, metavar="FILE", help="a notebook beside those of the course")
@@ -86,7 +89,7 @@ def _grade(options: argparse.Namespace) -> int:
 def _site(options: argparse.Namespace) -> int:
     from knowsam_lite.course.site.build import build as build_site
 
-    dead = build_site(options.out, ROOT)
+    dead = build_site(options.out, ROOT, options.demo)
     for link in dead:
         print(f"dead link in {link}", file=sys.stderr)
     print(f"wrote {options.out / 'index.html'}")

@@ -31,9 +31,19 @@ SAM's answer back to both](docs/pipeline.png)
 
 ```{{toctree}}
 :hidden:
-notebooks/README
+{demo}notebooks/README
 docs/README
 api/README
+```
+"""
+DEMO = """\
+# Try a model
+
+A trained model of this library, in your browser: the picture that you choose is sent nowhere.
+
+```{raw} html
+<iframe src="demo/index.html" title="A trained model" class="demo"></iframe>
+<p><a href="demo/index.html">On a page of its own</a></p>
 ```
 """
 NEWLINE = "\n"
@@ -56,25 +66,33 @@ GUIDES = {
 CSS = """\
 .formula { overflow-x: auto; margin: 1rem 0 } math { font-size: 1.05em }
 .bd-page-width { max-width: 100rem }
+iframe.demo { width: 100%; height: 60rem; border: 0 }
 a.term { color: inherit; text-decoration: underline dotted; cursor: help }
 """
 SKIPPED = ("course.hidden", "course.chapters", "course.site", "course.grading.worker")
 
 
-def build(out: Path, root: Path) -> list[str]:
-    """Write the site into `out`, which must be new or empty, and return its dead links.
+def build(out: Path, root: Path, demo: Path | None = None) -> list[str]:
+    """Write the site into `out`, which must be new or empty, and return its dead links. `demo` is a folder
+    that `knowsam-lite demo` wrote, to be shown in a page.
 
-    Raises UserError if what it needs is not installed, or if Sphinx warns of anything.
+    Raises UserError if what it needs is not installed, if `demo` is none, or if Sphinx warns of anything.
     """
+    if demo is not None and not (demo / "model.js").is_file():
+        raise UserError(
+            f"found no model.js in {demo}, expected the folder of `knowsam-lite demo`: make it first"
+        )
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(f"found no {', '.join(missing)}, expected it for the site: run `make site`")
     with tempfile.TemporaryDirectory() as place, new_folder(out) as made:
         source = Path(place, "source")
-        assemble(source, root)
+        assemble(source, root, demo is not None)
         warnings = _sphinx(source, made, Path(place, "trees"), root)
         if warnings:
             raise UserError(f"found {len(warnings)} warnings of Sphinx, expected none: mend {warnings[0]}")
+        if demo is not None:
+            shutil.copytree(demo, made / "demo")
         return dead(made)
 
 
@@ -136,8 +154,10 @@ def settings() -> dict[str, Any]:
     }
 
 
-def assemble(source: Path, root: Path) -> None:
-    """Put what Sphinx reads into `source`, laid out as the repository is, so that links hold."""
+def assemble(source: Path, root: Path, demo: bool = False) -> None:
+    """Put what Sphinx reads into `source`, laid out as the repository is, so that links hold; with `demo`
+    a page that shows the folder `demo` of the site.
+    """
     shutil.copytree(root / "docs", source / "docs", ignore=shutil.ignore_patterns("*.json"))
     for card in (root / "knowsam_lite" / "weights").glob("*.md"):
         (source / "knowsam_lite" / "weights").mkdir(parents=True, exist_ok=True)
@@ -145,7 +165,11 @@ def assemble(source: Path, root: Path) -> None:
     (source / "_static").mkdir()
     write_text(source / "_static" / "site.css", CSS)
     title, intro = (root / "README.md").read_text("utf8").split("\n\n", 2)[:2]
-    write_text(source / "index.md", START.format(title=title.lstrip("# "), intro=intro))
+    write_text(
+        source / "index.md", START.format(title=title.lstrip("# "), intro=intro, demo="try_it\n" * demo)
+    )
+    if demo:
+        write_text(source / "try_it.md", DEMO)
 
     (source / "notebooks").mkdir()
     names = [path.stem for path in sources(root)]
