@@ -59,6 +59,7 @@ class Config:
     labels_first: float = 0.15  # of knowsam_plus: fraction of the run that learns from labels alone
     pseudo: Literal["soft", "hard"] = "soft"  # of knowsam_plus: KL at T, or labels above threshold
     target: Literal["sam", "ema", "both"] = "both"  # of knowsam_plus: whose answer is learned
+    trust: Literal["alike", "agreement"] = "alike"  # of knowsam_plus, soft: an unlabelled image's weight
     cutmix: bool = True  # of knowsam_plus, fixmatch: paste a rectangle between images
     mix_too: bool = False  # of knowsam_plus: UGDA as well, from mix_start on
     largest_component: bool = True  # BCP's pseudo-labels: keep one component a class; off for many objects

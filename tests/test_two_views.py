@@ -212,6 +212,26 @@ def test_the_target_is_whose_was_chosen(target, share):
     torch.testing.assert_close(terms["a/distillation"], expected)
 
 
+def test_an_image_counts_by_the_agreement_of_its_teachers():
+    method = plus(replace(CONFIG, trust="agreement", distillation_weight=1.0), 2).train()
+    z = method.students(two_stream_batch(2).x)
+    a, b = (torch.zeros(3, 32, 32, dtype=torch.int64) for _ in range(2))
+    a[0, :16], b[0, 8:24] = 1, 1  # half in common
+    a[1, :16], b[1, 16:] = 1, 1  # nothing
+    wanted = torch.ones(3, 32, 32, dtype=torch.bool)
+    terms = method.taught_terms(z, z.logits_a[:2].detach(), one_hot(b), one_hot(a), wanted, 0.9)
+    t = method.config.temperature
+    r = handover(z.logits_f[2:], one_hot(a), one_hot(b))
+    p = (1 - r) * (one_hot(b) / t).softmax(dim=1) + r * (one_hot(a) / t).softmax(dim=1)
+    each = [
+        t**2 * (p[i] * (p[i].log() - (z.logits_a[2 + i] / t).log_softmax(0))).sum(0).mean() for i in range(3)
+    ]
+    expected = (
+        0.5 * (0.5 * each[0] + each[2]) / (2 + 0.5 + 0 + 1)
+    )  # the two labelled images learn from themselves
+    torch.testing.assert_close(terms["a/distillation"], expected)
+
+
 def test_the_average_of_the_students_follows_with_its_statistics():
     method = plus(replace(CONFIG, steps=1000), 2).train()
     with torch.no_grad():

@@ -40,6 +40,7 @@ PLUS: dict[str, dict[str, Any]] = {
     "hard labels": {**PLUS_ONLY, "pseudo": "hard"},
     "SAM alone": {**PLUS_ONLY, "target": "sam"},
     "average alone": {**PLUS_ONLY, "target": "ema"},
+    "by agreement": {**PLUS_ONLY, "trust": "agreement"},
     "no CutMix": {**PLUS_ONLY, "cutmix": False},
     "UGDA, too": {**PLUS_ONLY, "mix_too": True},
     "knowsam": {"method": "knowsam"},

@@ -64,7 +64,9 @@ def handover(z: Tensor, z_ema: Tensor, z_s: Tensor) -> Tensor:
 
 @whole_batch
 def masked_distillation(z: Tensor, log_p: Tensor, wanted: Tensor, temperature: float) -> Tensor:
-    """T^2 KL(p || softmax(z / T)), mean over the pixels of `wanted` (N, H, W); `log_p` is at T already."""
+    """T^2 KL(p || softmax(z / T)), mean over the pixels by their weights `wanted` (N, H, W), in [0, 1] or
+    bool; `log_p` is at T already.
+    """
     log_q = (z.float() / temperature).log_softmax(dim=1)
     divergence = (log_p.exp() * (log_p - log_q)).sum(dim=1)
     return temperature**2 * (divergence * wanted).sum() / wanted.sum().clamp(min=1)
@@ -79,6 +81,8 @@ class KnowSAMPlus(KnowSAM):
     - `target`: each image's target is (1 - r) p_SAM + r p_EMA (`handover`), or one of the two.
     - `pseudo`: "soft", KL at T as in the paper, or "hard", CE + Dice on pixels whose confidence is above a
       threshold that goes from 0.80 to `threshold`.
+    - `trust`: with "agreement" an unlabelled image counts by Dice(EMA, SAM), which tells how good its target
+      is (docs/starts.md); "alike": each counts once.
     - `cutmix`: a rectangle of a labelled image, with its labels, in half of the unlabelled ones (Yun et al.,
       2019), instead of UGDA's second pass, which `mix_too` brings back.
     - A moving average of the students over 4 % of the run, statistics included, asks SAM and predicts.
@@ -156,7 +160,11 @@ class KnowSAMPlus(KnowSAM):
         terms = {}
         if config.pseudo == "soft":
             log_p = torch.cat([(own.float() / t).log_softmax(dim=1), p.clamp(min=1e-12).log()])
-            pixels = torch.cat([torch.ones_like(own[:, 0], dtype=torch.bool), wanted])
+            weights = wanted.to(log_p.dtype)
+            if config.trust == "agreement":
+                labels = z_ema.argmax(dim=1), z_s.argmax(dim=1)
+                weights = weights * agreement(*labels, own.shape[1]).view(-1, 1, 1)
+            pixels = torch.cat([torch.ones_like(log_p[:n, 0]), weights])
             for k, z_k in (("a", z.logits_a), ("b", z.logits_b)):
                 terms[f"{k}/distillation"] = w * masked_distillation(z_k, log_p, pixels, t)
             return terms
