@@ -127,9 +127,37 @@ def test_without_weights_the_chapter_goes_on_with_sam_mini(code, found, capsys, 
     outcome = subprocess.CompletedProcess([], code)
     monkeypatch.setattr(subprocess, "run", lambda command, **_: outcome)
     namespace: dict = {}
-    exec("import subprocess, sys\n" + source.split("\n\n\nteacher = ")[0], namespace)
+    exec("import subprocess, sys\n" + source.split("\n\n\nreal_start = ")[0], namespace)
     assert namespace["teacher_at_hand"]("sam_vit_b") == found
     assert len(capsys.readouterr().out.splitlines()) == (code != 0)
+
+
+@pytest.mark.parametrize(
+    ("real", "code", "students", "teacher"),
+    [
+        (False, 0, "paper", ("sam_mini", None)),
+        (True, 0, "pretrained", ("mobile_sam", 224)),
+        (True, 2, "pretrained", ("sam_mini", None)),
+    ],
+)
+def test_a_real_start_changes_students_and_teacher_not_the_method(
+    real, code, students, teacher, monkeypatch, tmp_path
+):
+    cells = [c.source for c in code_cells(chapter(NAME))]
+    chosen = [
+        next(c for c in cells if text in c)
+        for text in ("def teacher_at_hand", "address =", "config = replace(")
+    ]
+    source = "\n".join(chosen).replace("real_start = False", f"real_start = {real}")
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess([], code))
+    namespace: dict = {"runs": tmp_path, "budget": lambda smoke, ci, laptop, gpu: laptop}
+    namespace["budget"].name = "laptop"
+    imports = next(c for c in cells if c.startswith("import json"))
+    exec(f"{imports}\n{source}", namespace)
+    config = namespace["config"]
+    assert (config.method, config.students) == ("knowsam", students)
+    assert (config.teacher, config.teacher_size) == teacher
+    assert (config.image_size, config.steps) == ((128, 1000) if real else (64, 200))
 
 
 @pytest.mark.slow
