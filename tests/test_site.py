@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+from fnmatch import fnmatch
 
 import pytest
 from helpers.chapters import NAMES, ROOT, exercise_cells
@@ -43,10 +44,10 @@ def test_pictures_keep_their_alternative_text():
 def test_every_page_of_docs_has_its_place(tmp_path):
     assemble(tmp_path, ROOT)
     listed = {name for names in GUIDES.values() for name in names}
-    pages = {path.stem for path in (ROOT / "docs").glob("*.md")}
-    assert pages <= listed and {f"{name}.ipynb" for name in NAMES} <= {
-        p.name for p in (tmp_path / "notebooks").iterdir()
-    }
+    docs = ROOT / "docs"
+    pages = [path.relative_to(docs).with_suffix("").as_posix() for path in docs.rglob("*.md")]
+    assert [page for page in pages if not any(fnmatch(page, name) for name in listed)] == []
+    assert {f"{name}.ipynb" for name in NAMES} <= {p.name for p in (tmp_path / "notebooks").iterdir()}
     assert "| [00 the tour](00_tour.ipynb)" in (tmp_path / "notebooks" / "README.md").read_text("utf8")
 
 

@@ -31,9 +31,9 @@ SAM's answer back to both](docs/pipeline.png)
 
 ```{{toctree}}
 :hidden:
-{demo}notebooks/README
+notebooks/README
 docs/README
-api/README
+{demo}api/README
 ```
 """
 DEMO = """\
@@ -58,6 +58,7 @@ GUIDES = {
         "starts",
         "from_scratch",
         "comparison/README",
+        "comparison/protocol",
         "parity",
         "speed",
         "speed_trials",
@@ -141,6 +142,7 @@ def settings() -> dict[str, Any]:
         "html_math_renderer": "mathml",
         "html_static_path": ["_static"],
         "html_css_files": ["site.css"],
+        "html_sidebars": {"try_it": []},
         "html_copy_source": False,
         "html_show_sphinx": False,
         "html_theme_options": {
