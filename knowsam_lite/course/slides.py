@@ -17,6 +17,8 @@ HEADING = re.compile(r"^#{1,2} (.+)$", re.MULTILINE)  # of the chapter and of it
 EQUATION = re.compile(r"\$\$.+?\$\$", re.DOTALL)
 QUIET = ("From equation to code", "Quiz")  # sections of tables and questions
 WHOLE = ("Recap",)  # sections whose text is shown
+# A figure fills its slide; nbconvert shows it as large as in a notebook, at the left.
+STYLE = "<style>.reveal .jp-RenderedImage img { width: 100%; height: 32rem; object-fit: contain }</style>"
 
 
 def deck(notebook: NotebookNode) -> NotebookNode:
@@ -65,5 +67,5 @@ def write(out: Path, root: Path) -> list[Path]:
         made = deck(nbformat.read(source.with_suffix(".ipynb"), as_version=4))
         html, _ = exporter.from_notebook_node(made, {"metadata": {"name": source.stem}})
         written.append(out / f"{source.stem}.slides.html")
-        write_text(written[-1], html)
+        write_text(written[-1], html.replace("</head>", f"{STYLE}</head>", 1))
     return written
