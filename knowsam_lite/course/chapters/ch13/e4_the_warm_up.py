@@ -150,6 +150,12 @@ WARM_UP = Exercise(
             "the equation above: its first factor has no w.",
             lambda t, steps, w: (1 - max(t - w * steps, 0) / steps) * min(1.0, (t + 1) / max(w * steps, 1)),
         ),
+        Mistake(
+            "two steps early",
+            "the decay counts step + 1: two steps early.",
+            "hint 3: max(step - 1, 0).",
+            _made(fall=lambda t, steps: 1 - (t + 1) / steps),
+        ),
     ),
     rate_factor,
 )

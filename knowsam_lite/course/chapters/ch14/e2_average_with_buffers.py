@@ -212,6 +212,18 @@ AVERAGE = Exercise(
                 counter=lambda old, new: None,
             ),
         ),
+        Mistake(
+            "weights copied",
+            "the weights are the student's of this step; nothing is averaged.",
+            "hint 1: lerp_, with 1 - decay.",
+            _made(weights=lambda old, new, w: old.copy_(new)),
+        ),
+        Mistake(
+            "shares of the statistics exchanged",
+            "the statistics keep 1 - decay of themselves; the weights are right.",
+            "hint 2: the same share as the weights.",
+            _made(statistics=lambda old, new, w: _mix(old, new, 1 - w)),
+        ),
     ),
     update_ema,
 )

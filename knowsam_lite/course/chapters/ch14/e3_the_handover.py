@@ -201,6 +201,18 @@ HANDOVER = Exercise(
             "hint 1: argmax(dim=1) first.",
             _made(labels=lambda z: z),
         ),
+        Mistake(
+            "the mean over the images",
+            "the mean over the batch was taken, and all images share it.",
+            "hint 3: (N,), one number for each image.",
+            _made(shape=lambda r: r.mean().expand(len(r)).view(-1, 1, 1, 1)),
+        ),
+        Mistake(
+            "the student twice",
+            "student and average were compared twice; the second comparison is that of average and SAM.",
+            "hint 2: times average with SAM.",
+            _made(join=lambda a, b: a * a),
+        ),
     ),
     handover,
 )

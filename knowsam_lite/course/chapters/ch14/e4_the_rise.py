@@ -152,6 +152,19 @@ FIRST = Exercise(
             "hint 1: 0.0 only as long as the difference is negative.",
             lambda t, first: 0.0 if t <= first else rise(t, first),
         ),
+        Mistake(
+            "from 0 over both",
+            "the whole time was divided by wait and rise together: the ramp has been running while it was "
+            "silent.",
+            "hint 1: progress - labels_first.",
+            lambda t, first: 0.0 if t < first else ramp(min(t / (first + RISE), 1)),
+        ),
+        Mistake(
+            "the other way round",
+            "1 minus the weight was returned: it begins at 1 and falls to 0.",
+            "hint 1: 0.0 while the labels have the word.",
+            lambda t, first: 1 - rise(t, first),
+        ),
     ),
     rise,
 )

@@ -168,6 +168,12 @@ PASTED = Exercise(
                 with_labeled(x_l, y_l, x_u, y_u, ~inside)[1],
             ),
         ),
+        Mistake(
+            "in equal parts",
+            "the unlabelled images were divided among the labelled ones in order; partners go in turn.",
+            "hint 1: j mod N_l.",
+            _made(lambda n, of: torch.arange(n) * of // n),
+        ),
     ),
     with_labeled,
 )

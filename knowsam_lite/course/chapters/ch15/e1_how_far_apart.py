@@ -192,6 +192,20 @@ APART = Exercise(
             "the text: more than half.",
             _apart_with(lambda z: z.softmax(dim=0) >= 0.5),
         ),
+        Mistake(
+            "the last class left out",
+            "the last class was left out, and the background counted.",
+            "hint 2: [1:], not [:-1].",
+            _apart_with(
+                value=lambda a, b: (a ^ b)[:-1].sum(dim=(1, 2)) / (a | b)[:-1].sum(dim=(1, 2)).clamp(min=1)
+            ),
+        ),
+        Mistake(
+            "divided by one of them",
+            "you divided by the pixels of the first student alone.",
+            "hint 3: | where either is.",
+            _apart_with(value=lambda a, b: _area(a ^ b) / _area(a).clamp(min=1)),
+        ),
     ),
     apart,
 )

@@ -80,9 +80,8 @@ def _with(
     away: Callable[[Array, Array], Array] = lambda x, new: np.linalg.norm(x - new, axis=1),
 ) -> list[int]:
     """The same with one list of distances that is renewed; each mistake replaces one part."""
-    none = taken is None or not len(taken)
-    chosen = [0] if none else []
-    first = features[:1] if none else taken
+    first = features[:1] if taken is None or not len(taken) else taken
+    chosen = [0] if first is not taken else []
     nearest = np.linalg.norm(features[:, None] - first[None], axis=2).min(axis=1)
     while len(chosen) < n:
         nearest[chosen] = -1.0
@@ -211,6 +210,21 @@ CENTER = Exercise(
             "image 0 was chosen, and n more after it.",
             "the text: n images, the first one counted.",
             lambda f, t, n: k_center(f, t, n + (t is None or not len(t))),
+        ),
+        Mistake(
+            "only the newest counts",
+            "after a choice only the distance to the newest one was kept; the others are forgotten.",
+            "hint 4: np.minimum of the old distance and the new one.",
+            lambda f, t, n: _with(f, t, n, renew=lambda old, new: new),
+        ),
+        Mistake(
+            "image 0 in any case",
+            "image 0 was chosen first though there are labelled ones.",
+            "the text: only if taken is None or empty.",
+            lambda f, t, n: [
+                0,
+                *k_center(f, t if t is None or not len(t) else np.concatenate([t, f[:1]]), n),
+            ][:n],
         ),
     ),
     k_center,

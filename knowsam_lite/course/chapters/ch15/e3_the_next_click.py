@@ -229,6 +229,28 @@ CLICK = Exercise(
             "hint 2: row and column are y and x; add 0.5.",
             lambda found, truth: _clicked(found, truth, place=lambda x, y: (y - 0.5, x - 0.5)),
         ),
+        Mistake(
+            "always outside",
+            "every click says outside: what was missed is never added.",
+            "hint 3: inside where the deeper middle is that of what was missed.",
+            lambda found, truth: _clicked(found, truth, inside=lambda missed, added: False),
+        ),
+        Mistake(
+            "all of the object",
+            "the middle of the whole object was taken for that of what was missed.",
+            "hint 3: truth & ~found.",
+            lambda found, truth: (
+                _clicked(np.zeros_like(found), truth)
+                if _deepest(truth)[2] >= _deepest(found & ~truth)[2]
+                else _clicked(found | truth, truth)
+            ),
+        ),
+        Mistake(
+            "half a pixel in y alone",
+            "the half pixel was added to y and not to x.",
+            "hint 2: to both.",
+            lambda found, truth: _clicked(found, truth, place=lambda x, y: (x - 0.5, y)),
+        ),
     ),
     next_click,
 )

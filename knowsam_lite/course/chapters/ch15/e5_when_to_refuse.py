@@ -211,6 +211,16 @@ REFUSE = Exercise(
                 sum(risk[doubt <= u].mean() <= allowed for u in np.unique(doubt)) or NEVER
             ),
         ),
+        Mistake(
+            "the share that is kept",
+            "you return how many are kept; the limit itself is asked for.",
+            "hint 3: return the last that holds.",
+            lambda risk, doubt, allowed: (
+                float((doubt <= right_limit(risk, doubt, allowed)).mean())
+                if right_limit(risk, doubt, allowed) > NEVER
+                else NEVER
+            ),
+        ),
     ),
     right_limit,
 )
