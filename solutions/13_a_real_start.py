@@ -62,8 +62,8 @@ drawn = show(
 # are recorded runs on real images, 128 pixels, 150 steps, scored on 88 *validation* images; the commands are in
 # [the list of recorded runs](https://github.com/knowsam-lite/knowsam-lite/blob/main/knowsam_lite/course/grids/README.md).
 # The network, EfficientNet-Lite0 under a U-Net's decoder, is the same in both rows, and so are images and steps.
-# One began at random, the other with an encoder that had learned to tell 1,000 kinds of things in photographs
-# apart, ImageNet's; not one of them is a polyp.
+# `scratch` began at random, `rate_0.25` with an encoder that had learned to tell 1,000 kinds of things in photographs
+# apart, ImageNet's; not one of them is a polyp. (The name says at which rate it goes on learning: step 4.)
 
 # %% tags=["compare"]
 starts = load_runs("starts")
@@ -272,7 +272,7 @@ for name, mean, std in (
 #    hold what the code says.
 # 2. `x` is in [0, 1] already. `(x - self.mean) / self.std`, a new tensor, and then the encoder.
 # 3. `x.expand(-1, 3, -1, -1)` shows one channel three times without a copy, and leaves three as they are. Do it
-#    before you normalize. (Minus a mean of shape (3, 1, 1) broadcasting would do it, too.)
+#    before you normalize. (Without it, broadcasting against a mean of shape (3, 1, 1) would do the same.)
 #
 # </details>
 #

@@ -390,8 +390,8 @@ for what, student, average, sam in (
 check("14.3", handover)
 
 # %% [markdown]
-# **Look.** The whole target, for one image in which the average is right and SAM finds half. How sure is each that
-# the pixel below the middle belongs to the object?
+# **Look.** The whole target, for one image in which the average is right and SAM finds half: how sure is it of a pixel
+# that the average finds and SAM does not?
 
 # %% tags=["compare"]
 
@@ -469,8 +469,9 @@ weights = show(
 #
 # Difficulty 2 of 5 · importance 4 of 5 · 8 minutes
 #
-# Write `with_labeled(x_l, y_l, x_u, y_u, inside)`. Unlabelled image $j$ gets what lies `inside[j]` from labelled image
-# $j \bmod N_l$, in the image and in the labels. Return the new images and labels of the unlabelled half.
+# Write `with_labeled(x_l, y_l, x_u, y_u, inside)`. Where `inside[j]` is True, unlabelled image $j$ gets the pixels
+# of labelled image $j \bmod N_l$, in the image and in the labels. Return the new images and labels of the unlabelled
+# half.
 #
 # <details><summary>Hint</summary>
 #
@@ -601,7 +602,7 @@ for name, found in live.items():
 # %% [markdown]
 # In the executed solution (30 steps, two seeds) plain `knowsam` is far *ahead* of `knowsam_plus`, and the rows below
 # cannot be told from it. Is the chapter wrong? Look at what differs from the recorded run. Thirty steps are few:
-# four of them belong to the labels alone, and the weight of all else is still rising at the twelfth. And the students
+# the first five belong to the labels alone, and the weight of all else is still rising at the twelfth. And the students
 # begin with nothing here, beside a `sam_mini` that mends masks of such drawings from the start (its
 # [card](https://github.com/knowsam-lite/knowsam-lite/blob/main/knowsam_lite/weights/sam_mini.md)): a likely reason why
 # those who ask it at once do better. In the recorded run the students begin with ImageNet, and SAM has to learn what a

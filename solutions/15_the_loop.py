@@ -291,7 +291,7 @@ sheet = show(
 )
 
 # %% [markdown]
-# In the last row both agree on nothing, and are wrong together.
+# In the last row of the executed solution both agree on nothing, and are wrong together.
 #
 # ## Step 2: different ones
 #

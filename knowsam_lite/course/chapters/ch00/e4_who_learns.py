@@ -200,6 +200,14 @@ LEARNERS = Exercise(
             "hint 2: retain_graph=True.",
             _named(_graph_gone),
         ),
+        Mistake(
+            "a gradient is a number above 0",
+            "gradients were added up and compared with 0; their sum may be 0 or less though they are not 0.",
+            "hint 3: g.any().",
+            _named(
+                lambda loss, network: any(g is not None and bool(g.sum() > 0) for g in _grads(loss, network))
+            ),
+        ),
     ),
     learners,
 )

@@ -109,6 +109,11 @@ def _first_move(x: Tensor, y: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
     return _warped(x, y, theta[:1].expand(len(x), -1, -1))
 
 
+def _moved(x: Tensor, y: Tensor, theta: Tensor, align: bool = False) -> tuple[Tensor, Tensor]:
+    grid = _grid(x, theta, align)
+    return _read(x, grid, "bilinear"), _read(y[:, None].float(), grid, "nearest")[:, 0].long()
+
+
 WARP = Exercise(
     "01.2",
     "image and mask move alike",
@@ -216,6 +221,18 @@ WARP = Exercise(
             "every image makes the move of the first one.",
             "the text: theta holds one matrix for each image.",
             _first_move,
+        ),
+        Mistake(
+            "corners aligned in the grid",
+            "the grid aligns the corners and the sampling does not: both move a little.",
+            "hint 1: align_corners=False in the grid, too.",
+            lambda x, y, theta: _moved(x, y, theta, align=True),
+        ),
+        Mistake(
+            "the matrix with a minus",
+            "theta was given a minus: the image is turned round.",
+            "hint 1: theta as it is.",
+            lambda x, y, theta: _moved(x, y, -theta),
         ),
     ),
     _warped,

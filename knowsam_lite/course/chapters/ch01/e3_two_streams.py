@@ -201,6 +201,24 @@ STEPS = Exercise(
                 _by_position(labeled, unlabeled, step, 0, n_u),
             ],
         ),
+        Mistake(
+            "the labelled stream slides",
+            "the labelled stream goes on by one record for each step; each step takes n_labeled.",
+            "hint 1: step * n_labeled records were taken.",
+            lambda labeled, unlabeled, step, n_l, n_u: (
+                [labeled[step + i] for i in range(n_l)]
+                + _by_position(labeled, unlabeled, step, n_l, n_u)[n_l:]
+            ),
+        ),
+        Mistake(
+            "one record late",
+            "the labelled half begins one record late: the very first one is left out.",
+            "hint 1: i from 0 on.",
+            lambda labeled, unlabeled, step, n_l, n_u: (
+                [labeled[step * n_l + i + 1] for i in range(n_l)]
+                + _by_position(labeled, unlabeled, step, n_l, n_u)[n_l:]
+            ),
+        ),
     ),
     _by_position,
 )

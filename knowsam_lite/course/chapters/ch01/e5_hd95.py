@@ -85,6 +85,11 @@ def _along_axes(p: BoolArray, t: BoolArray) -> float:
     return float(np.percentile(np.concatenate([between.min(axis=1), between.min(axis=0)]), 95))
 
 
+def _farthest(p: BoolArray, t: BoolArray) -> float:
+    between = np.linalg.norm(np.argwhere(surface(p))[:, None] - np.argwhere(surface(t))[None], axis=2)
+    return float(np.percentile(np.concatenate([between.max(axis=1), between.max(axis=0)]), 95))
+
+
 def _all_pairs(p: BoolArray, t: BoolArray) -> float:
     between = np.linalg.norm(np.argwhere(surface(p))[:, None] - np.argwhere(surface(t))[None], axis=2)
     return float(np.percentile(between, 95))
@@ -213,6 +218,12 @@ HD95 = Exercise(
             "an empty mask is infinitely far; then one miss makes every mean infinite.",
             "the text: one empty mask costs the diagonal.",
             _other_rule(math.inf, 0.0),
+        ),
+        Mistake(
+            "the farthest pixel",
+            "for each border pixel the farthest one of the other border was taken.",
+            "the text: the distance to the nearest.",
+            _other_distance(_farthest),
         ),
     ),
     hd95,

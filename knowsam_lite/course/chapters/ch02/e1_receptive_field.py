@@ -187,6 +187,13 @@ FIELD = Exercise(
             "hint 3: int(...).",
             _tensors,
         ),
+        Mistake(
+            "one image, one channel",
+            "only the first channel of the first image was asked: max-pooling hides pixels that others "
+            "would show.",
+            "hint 2: the sum over all images and channels.",
+            _field(of=lambda out: out[0, 0, out.shape[2] // 2, out.shape[3] // 2]),
+        ),
     ),
     receptive_field,
 )

@@ -248,6 +248,12 @@ LOSS = Exercise(
             "the equation: 2 times the overlap.",
             _once,
         ),
+        Mistake(
+            "softmax over the images",
+            "the softmax runs over the images of the batch; the classes lie on axis 1.",
+            "hint 1: softmax(dim=1).",
+            _dice(probabilities=lambda z: z.float().softmax(dim=0)),
+        ),
     ),
     dice_loss,
 )

@@ -289,6 +289,14 @@ CONSISTENCY = Exercise(
             "hint 2: log_softmax of the learner.",
             _log_outside,
         ),
+        Mistake(
+            "softmax over the height",
+            "the softmax runs along the height; the classes lie on axis 1.",
+            "hint 1: the classes lie on axis 1.",
+            lambda z, z_other: (
+                -(z_other.detach().float().softmax(dim=2) * z.float().log_softmax(dim=2)).sum(dim=1).mean()
+            ),
+        ),
     ),
     consistency_loss,
 )

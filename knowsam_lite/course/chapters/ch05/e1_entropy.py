@@ -233,6 +233,12 @@ ENTROPY = Exercise(
             "hint 2: p is the exponential of log p.",
             _logits_as_p,
         ),
+        Mistake(
+            "log2 below the line",
+            "the divisor is the logarithm to base 2; above the line it is the natural one.",
+            "hint 3: math.log.",
+            lambda z: entropy_map(z) * (math.log(z.shape[1]) / math.log2(z.shape[1])),
+        ),
     ),
     entropy_map,
 )

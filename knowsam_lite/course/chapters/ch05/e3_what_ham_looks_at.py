@@ -153,6 +153,12 @@ INPUTS = Exercise(
             "hint 1: a stands before b in certainty and in logits.",
             lambda z_a, z_b: library_inputs(z_b, z_a),
         ),
+        Mistake(
+            "stacked in front",
+            "the two certainties lie on axis 0, where the images belong.",
+            "hint 1: a new axis for the networks, dim=1.",
+            _changed(lambda a, c, z: (a, torch.stack(c.unbind(1), dim=0), z)),
+        ),
     ),
     library_inputs,
 )

@@ -172,6 +172,18 @@ HAM = Exercise(
             "the table of symbols: z_f is what fuse returns.",
             _Skip,
         ),
+        Mistake(
+            "b before a",
+            "the logits of the second subnet stand before those of the first.",
+            "hint 1: as in exercise 05.3.",
+            _wrong_ham(lambda a, c, z: (a, c, torch.cat(z.chunk(2, dim=1)[::-1], dim=1))),
+        ),
+        Mistake(
+            "probabilities in place of logits",
+            "the third branch got probabilities; it wants the logits themselves.",
+            "hint 1: as in exercise 05.3.",
+            _wrong_ham(lambda a, c, z: (a, c, torch.cat([h.softmax(1) for h in z.chunk(2, dim=1)], dim=1))),
+        ),
     ),
     HybridAggregation,
 )

@@ -214,6 +214,18 @@ ABLATION = Exercise(
             "hint 3: setattr replaces a branch by its name.",
             lambda ham, name: copy.deepcopy(ham),
         ),
+        Mistake(
+            "always the same branch",
+            "one branch is silent whatever name was given.",
+            "hint 3: getattr and setattr with the name.",
+            lambda ham, name: _ablated(ham, "logits", _Zero()),
+        ),
+        Mistake(
+            "the given one returned",
+            "the HAM that was given came back; the ablated one is its copy.",
+            "hint 1: return the copy.",
+            lambda ham, name: ham,
+        ),
     ),
     lambda ham, name: _ablated(ham, name, _Zero()),
 )

@@ -36,6 +36,12 @@ def _mask_larger(f: MaskPrompts) -> bool:
     return same(f(z, (12, 9)), _prompted(z, (12, 9)))
 
 
+def _zero_for_itself(z_f: Tensor, size: tuple[int, int]) -> Tensor:
+    z = resized_to(z_f.detach().float(), size)
+    itself = torch.eye(z.shape[1], dtype=torch.bool)[:, :, None, None]
+    return z - z.unsqueeze(1).masked_fill(itself, 0.0).logsumexp(dim=2)
+
+
 MASKS = Exercise(
     "07.1",
     "mask prompts",
@@ -195,6 +201,12 @@ MASKS = Exercise(
             "the resize takes the nearest pixel, the default of F.interpolate.",
             'hint 1: mode="bilinear".',
             lambda z_f, size: _odds(resized_to(z_f.detach().float(), size, mode="nearest")),
+        ),
+        Mistake(
+            "0 in its own place",
+            "where a class meets itself you put 0, which counts as a rival; exp(-infinity) is nothing.",
+            "hint 3: -torch.inf.",
+            _zero_for_itself,
         ),
     ),
     _prompted,

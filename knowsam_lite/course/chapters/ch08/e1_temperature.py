@@ -119,6 +119,12 @@ SOFTEN = Exercise(
             "hint 2: softmax here, log_softmax in the next exercises.",
             lambda z, t: (z.float() / t).log_softmax(dim=1),
         ),
+        Mistake(
+            "a sigmoid",
+            "a sigmoid asks about each class alone; the classes compete.",
+            "hint 1: the softmax.",
+            lambda z, t: (z.float() / t).sigmoid(),
+        ),
     ),
     _soft,
 )

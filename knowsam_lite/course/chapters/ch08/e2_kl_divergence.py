@@ -131,6 +131,12 @@ KL = Exercise(
             "hint 2: the bracket is log_p - log_q as it stands.",
             lambda log_p, log_q: (log_p * (log_p.log() - log_q.log())).sum(dim=1),
         ),
+        Mistake(
+            "summed over the height",
+            "the sum runs over axis 2, the height; the classes lie on axis 1.",
+            "hint 3: sum over axis 1.",
+            lambda log_p, log_q: torch.sum(log_p.exp() * (log_p - log_q), dim=2),
+        ),
     ),
     kl_reference,
 )

@@ -210,6 +210,18 @@ LOSS = Exercise(
                 teacher=lambda z, t: (z.float() / t).log_softmax(dim=1),
             ),
         ),
+        Mistake(
+            "the sum over the pixels",
+            "the divergences of all pixels were added up: a larger image costs more.",
+            "hint 3: .mean() over the pixels.",
+            _built(join=lambda log_q, log_p: kl_reference(log_p, log_q).sum()),
+        ),
+        Mistake(
+            "divided by T squared",
+            "the loss was divided by T squared, which makes a small gradient smaller still.",
+            "hint 3: in front of it temperature**2.",
+            _built(scale=lambda t: t**-2),
+        ),
     ),
     distillation_loss,
 )

@@ -154,6 +154,14 @@ TERMS = Exercise(
             "hint 3: a is the U-Net, z_a.",
             lambda a, b, s, w, t: _terms(b, a, s, w, t),
         ),
+        Mistake(
+            "T squared twice",
+            "the terms were multiplied by T squared; distillation_loss has done that already.",
+            "hint 2: 0.5 * weight, and nothing else.",
+            lambda z_a, z_b, z_s, weight, t: {
+                name: t**2 * term for name, term in _terms(z_a, z_b, z_s, weight, t).items()
+            },
+        ),
     ),
     _terms,
 )

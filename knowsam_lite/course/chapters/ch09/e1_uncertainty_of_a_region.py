@@ -80,6 +80,17 @@ def _pooled(h: Tensor, grid: int, pool: Callable[..., Tensor] = F.avg_pool2d) ->
     return pool(h.unsqueeze(1), (height // grid, width // grid)).squeeze(1)
 
 
+def _refusing(f: Boards) -> Boards:
+    """The same, but it refuses what the grid does not divide, as the right answer does."""
+
+    def board(z: Tensor, grid: int = 4) -> Tensor:
+        if z.shape[-2] % grid or z.shape[-1] % grid:
+            raise UserError("the grid does not divide the map")
+        return f(z, grid)
+
+    return board
+
+
 def _late_entropy(z: Tensor, grid: int = 4) -> Tensor:
     return entropy_map(F.adaptive_avg_pool2d(z, grid))
 
@@ -118,13 +129,13 @@ BOARD = Exercise(
             "the number of cells as their size",
             "the grid was used as the size of a cell: you made cells of 4 x 4 pixels instead of 4 x 4 cells.",
             "hint 2: a cell is H / grid pixels high and W / grid pixels wide.",
-            lambda z, grid=4: F.avg_pool2d(entropy_map(z).unsqueeze(1), grid).squeeze(1),
+            _refusing(lambda z, grid=4: F.avg_pool2d(entropy_map(z).unsqueeze(1), grid).squeeze(1)),
         ),
         Mistake(
             "the largest pixel",
             "each cell has the entropy of its worst pixel; the mean over the cell is wanted.",
             "hint 2: avg_pool2d, not max_pool2d.",
-            lambda z, grid=4: _pooled(entropy_map(z), grid, F.max_pool2d),
+            _refusing(lambda z, grid=4: _pooled(entropy_map(z), grid, F.max_pool2d)),
         ),
         Mistake(
             "sum over the cell",
@@ -136,13 +147,13 @@ BOARD = Exercise(
             "entropy of the mean",
             "the logits of a cell were averaged before the entropy; averages of sure pixels look unsure.",
             "hint 1: first the entropy of each pixel, then the mean.",
-            _late_entropy,
+            _refusing(_late_entropy),
         ),
         Mistake(
             "confidence",
             "your map holds the probability of the winner, which is large where the network is sure.",
             "hint 1: the entropy of each pixel.",
-            _confidence,
+            _refusing(_confidence),
         ),
         Mistake(
             "an axis too many",
@@ -172,13 +183,15 @@ BOARD = Exercise(
             "square cells",
             "each cell is as wide as it is high; an image that is wider than high has wider cells.",
             "hint 2: height // grid and width // grid.",
-            lambda z, grid=4: F.avg_pool2d(entropy_map(z), z.shape[-2] // grid),
+            _refusing(lambda z, grid=4: F.avg_pool2d(entropy_map(z), z.shape[-2] // grid)),
         ),
         Mistake(
             "height and width exchanged",
             "height and width of a cell are exchanged.",
             "hint 2: (height // grid, width // grid), in this order.",
-            lambda z, grid=4: F.avg_pool2d(entropy_map(z), (z.shape[-1] // grid, z.shape[-2] // grid)),
+            _refusing(
+                lambda z, grid=4: F.avg_pool2d(entropy_map(z), (z.shape[-1] // grid, z.shape[-2] // grid))
+            ),
         ),
         Mistake(
             "certainty",

@@ -229,6 +229,12 @@ STEP = Exercise(
             "hint 2: one backward, of the sum.",
             _one_by_one,
         ),
+        Mistake(
+            "one term alone",
+            "backward was called on one term only; the others teach nobody.",
+            "hint 1: the sum of all terms.",
+            _step_with(lambda terms: terms[-1]),
+        ),
     ),
     right_step,
 )

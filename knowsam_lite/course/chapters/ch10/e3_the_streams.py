@@ -128,6 +128,18 @@ STREAM = Exercise(
             "hint 2: default_rng takes a list of three numbers.",
             _made_of(lambda s, epoch, n: np.random.default_rng(s.seed + s.name + epoch).permutation(n)),
         ),
+        Mistake(
+            "the name before the seed",
+            "the three numbers stand in another order: it is a good shuffle, and not the library's.",
+            "hint 2: seed, name, epoch.",
+            _made_of(lambda s, epoch, n: np.random.default_rng([s.name, s.seed, epoch]).permutation(n)),
+        ),
+        Mistake(
+            "the epoch before the name",
+            "the name stands last: a good shuffle, and not the library's.",
+            "hint 2: seed, name, epoch, in this order.",
+            _made_of(lambda s, epoch, n: np.random.default_rng([s.seed, epoch, s.name]).permutation(n)),
+        ),
     ),
     Stream,
 )

@@ -154,6 +154,18 @@ INTERVAL = Exercise(
             "the equation above: delta is the mean over the n images.",
             _of_the_draws,
         ),
+        Mistake(
+            "without a sign",
+            "the differences lost their signs: no method could ever be behind.",
+            "hint 1: a - b.",
+            lambda a, b, draws: right_interval((a - b).abs(), torch.zeros_like(a), draws),
+        ),
+        Mistake(
+            "the middle half",
+            "the interval holds half of the means, from 25 % to 75 %; it should hold 95 %.",
+            "hint 3: 0.025.",
+            _of_means(lambda a, b, draws: (a - b)[draws].mean(dim=1), 0.25),
+        ),
     ),
     right_interval,
 )

@@ -92,6 +92,16 @@ def _batch_together(labels: Tensor, num_classes: int) -> Tensor:
     return kept
 
 
+def _any_class(labels: Tensor, num_classes: int) -> Tensor:
+    kept = np.zeros(labels.shape, dtype=np.int64)
+    for image, out in zip(labels.numpy(), kept, strict=True):
+        for c in range(1, num_classes):
+            components, count = ndimage.label(image > 0)
+            if count:
+                out[components == np.bincount(components.ravel())[1:].argmax() + 1] = c
+    return torch.from_numpy(kept)
+
+
 KEEP = Exercise(
     "12.4",
     "the largest component",
@@ -176,6 +186,12 @@ KEEP = Exercise(
             "the maps are right, but they were written into the labels that were handed in.",
             "hint 1: write into `kept`; the array of a tensor is the tensor's own memory.",
             lambda labels, n: labels.copy_(largest_components(labels, n)),
+        ),
+        Mistake(
+            "every class in one piece",
+            "the components are those of the whole foreground, so each class overwrites the one before it.",
+            "hint 2: ndimage.label(image == c).",
+            _any_class,
         ),
     ),
     largest_components,

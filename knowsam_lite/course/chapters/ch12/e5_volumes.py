@@ -201,6 +201,17 @@ VOLUMES = Exercise(
             "the text: Dice, and HD95 in mm.",
             lambda r, f, t: right_scores(r, f, t, score=lambda p, t, mm: (hd95(p, t, mm), dice(p, t))),
         ),
+        Mistake(
+            "slices along the last axis",
+            "the slices lie along the last axis, and the spacing begins with theirs.",
+            "hint 3: np.stack puts them in front.",
+            lambda r, f, t: right_scores(
+                r,
+                f,
+                t,
+                score=lambda p, t, mm: (dice(p, t), hd95(np.moveaxis(p, 0, -1), np.moveaxis(t, 0, -1), mm)),
+            ),
+        ),
     ),
     right_scores,
 )

@@ -210,6 +210,30 @@ NORMALIZED = Exercise(
             "hint 1: register_buffer.",
             _made(keep="attributes"),
         ),
+        Mistake(
+            "divided by the variance",
+            "you divided by std squared.",
+            "hint 2: divide by std itself.",
+            _turned(lambda self, x: (x - self.mean) / self.std**2),
+        ),
+        Mistake(
+            "mean and std exchanged",
+            "std was taken off and the mean divided by.",
+            "hint 2: minus mean, over std.",
+            _turned(lambda self, x: (x - self.std) / self.mean),
+        ),
+        Mistake(
+            "divided by 255",
+            "the images were divided by 255; they are in [0, 1] already.",
+            "hint 2: x is in [0, 1] already.",
+            _turned(lambda self, x: (x / 255 - self.mean) / self.std),
+        ),
+        Mistake(
+            "the encoder not asked",
+            "you return the normalized image; the encoder was never called.",
+            "hint 2: a new tensor, and then the encoder.",
+            _made(lambda self, x: (x.expand(-1, 3, -1, -1) - self.mean) / self.std),
+        ),
     ),
     RIGHT,
 )

@@ -34,7 +34,9 @@ def _still(self: Any, mode: bool) -> Any:
     return self
 
 
-def _made(start: Start = lambda net: _off(net).eval(), switch: Switch | None = _still) -> type[nn.Module]:
+def _made(
+    start: Start = lambda net: _off(net).eval(), switch: Switch | None = _still, cut: bool = False
+) -> type[nn.Module]:
     """The class, built from its two pieces; `switch` None: `train` is not written."""
 
     class Made(nn.Module):
@@ -43,7 +45,8 @@ def _made(start: Start = lambda net: _off(net).eval(), switch: Switch | None = _
             self.net = start(net)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.net(x)
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not cut):
+                return self.net(x)
 
     if switch is not None:
         Made.train = lambda self, mode=True: switch(self, mode)  # type: ignore[method-assign]
@@ -154,6 +157,12 @@ def _before(x: Any) -> bool:
     return front.weight.grad is not None and bool(front.weight.grad.abs().sum() > 0)
 
 
+def _opposite(self: Any, mode: bool) -> Any:
+    nn.Module.train(self, mode)
+    self.net.train(not mode)
+    return self
+
+
 FROZEN = Exercise(
     "13.2",
     "frozen whole",
@@ -255,6 +264,18 @@ FROZEN = Exercise(
             "you froze a copy; the net that was given goes on learning elsewhere.",
             "the text: this very net.",
             _made(lambda net: _off(copy.deepcopy(net)).eval()),
+        ),
+        Mistake(
+            "no_grad in forward",
+            "forward runs under no_grad: whatever stands in front of the net learns nothing through it.",
+            "hint 1: requires_grad_(False) is enough, forward stays as it is.",
+            _made(cut=True),
+        ),
+        Mistake(
+            "the opposite mode",
+            "the net is in training mode as soon as the rest is in evaluation mode.",
+            "hint 2: self.net.eval(), whatever mode is.",
+            _made(switch=_opposite),
         ),
     ),
     RIGHT,

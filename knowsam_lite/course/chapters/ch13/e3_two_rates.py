@@ -99,6 +99,7 @@ def _made(
     momentum: float = 0.9,
     published: Callable[[Config], bool] = lambda c: c.optimizer == "published",
     keep_slow: bool = True,
+    kind: Callable[..., torch.optim.Optimizer] = torch.optim.AdamW,
 ) -> Make:
     """The optimizer, built from parts; each mistake replaces one or two."""
 
@@ -112,9 +113,14 @@ def _made(
             groups.append({"params": [p for p in trained if id(p) in listed], "lr": slow_rate(config)})
         if published(config):
             return torch.optim.SGD(groups, momentum=momentum, weight_decay=decay(config))
-        return torch.optim.AdamW(groups, weight_decay=decay(config))
+        return kind(groups, weight_decay=decay(config))
 
     return make
+
+
+def _children(module: nn.Module) -> list[nn.Parameter]:
+    found = [m for m in module.children() if isinstance(m, PretrainedNet)]
+    return [p for m in found for p in m.encoder.parameters()]
 
 
 TWO_RATES = Exercise(
@@ -233,6 +239,31 @@ TWO_RATES = Exercise(
             "the published optimizer has momentum 0.9.",
             "hint 4: momentum=0.9.",
             _made(momentum=0.0),
+        ),
+        Mistake(
+            "Adam",
+            "Adam lets the weight decay go through its averages; AdamW does not.",
+            "hint 4: torch.optim.AdamW.",
+            _made(kind=torch.optim.Adam),
+        ),
+        Mistake(
+            "the children alone",
+            "only the module's own children were asked: a pretrained net by itself, or one further "
+            "inside, is overlooked.",
+            "hint 1: module.modules(), which counts the module itself.",
+            _made(_children),
+        ),
+        Mistake(
+            "the default rate",
+            "AdamW got no learning rate: what is no encoder learns at PyTorch's 0.001.",
+            "hint 4: config.learning_rate.",
+            _made(fast_rate=lambda c: c.learning_rate if c.optimizer == "published" else 1e-3),
+        ),
+        Mistake(
+            "no weight decay with SGD",
+            "SGD got no weight decay; it holds for both.",
+            "hint 4: weight_decay=config.weight_decay, twice.",
+            _made(decay=lambda c: 0.0 if c.optimizer == "published" else c.weight_decay),
         ),
     ),
     students_optimizer,

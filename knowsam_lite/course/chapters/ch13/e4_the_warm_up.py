@@ -10,7 +10,7 @@ from knowsam_lite.course.probes import same, takes
 from knowsam_lite.methods.base import rate_factor
 
 Factor = Callable[[int, int, float], float]
-WARM = [(step, steps, w) for steps, w in ((40, 0.25), (30, 0.1)) for step in range(steps)]
+WARM = [(step, steps, w) for steps, w in ((40, 0.25), (30, 0.1), (25, 0.1)) for step in range(steps)]
 COLD = [(step, 25, 0.0) for step in range(25)]
 
 
@@ -29,6 +29,11 @@ def _made(
 ) -> Factor:
     """The factor, built from parts; each mistake replaces one."""
     return lambda step, steps, warm_up: joined(fall(step, steps), rise(step, warm_up * steps))
+
+
+def _waiting(step: int, steps: int, warm_up: float) -> float:
+    length = max(warm_up * steps, 1)
+    return (step + 1) / length if step + 1 < length else 1 - max(step - 1, 0) / steps
 
 
 WARM_UP = Exercise(
@@ -120,6 +125,36 @@ WARM_UP = Exercise(
             "without a warm-up its length is 0, and you divide by it.",
             "hint 2: at least one step.",
             _made(rise=lambda t, length: min(1.0, (t + 1) / length)),
+        ),
+        Mistake(
+            "zero at the last step",
+            "the decay was divided by steps - 1; it is 0 only after the last step.",
+            "the equation above: t_max itself.",
+            _made(fall=lambda t, steps: 1 - max(t - 1, 0) / (steps - 1)),
+        ),
+        Mistake(
+            "a whole number of steps",
+            "the length of the warm-up was rounded; w t_max need not be whole.",
+            "hint 2: max(warm_up * steps, 1) as it is.",
+            _made(rise=lambda t, length: min(1.0, (t + 1) / max(int(length), 1))),
+        ),
+        Mistake(
+            "either or",
+            "during the warm-up the rate only rises; it decays all the while.",
+            "the equation above: always both factors.",
+            _waiting,
+        ),
+        Mistake(
+            "the decay waits",
+            "the decay begins when the warm-up is over; it begins with the run.",
+            "the equation above: its first factor has no w.",
+            lambda t, steps, w: (1 - max(t - w * steps, 0) / steps) * min(1.0, (t + 1) / max(w * steps, 1)),
+        ),
+        Mistake(
+            "two steps early",
+            "the decay counts step + 1: two steps early.",
+            "hint 3: max(step - 1, 0).",
+            _made(fall=lambda t, steps: 1 - (t + 1) / steps),
         ),
     ),
     rate_factor,

@@ -107,6 +107,37 @@ def _bottom_up(self: Any, features: Sequence[Tensor], size: tuple[int, int]) -> 
     return _large(self.head(merged), size)
 
 
+def _from_the_finest(self: Any, features: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    """Begins with the finest map and goes on with the deepest."""
+    merged, *others = (lateral(f) for lateral, f in zip(self.lateral, features, strict=True))
+    for f in reversed(others):
+        merged = f + _nearest(merged, f)
+    return _large(self.head(merged), size)
+
+
+def _finer_first(self: Any, features: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    """Begins with the deepest map and adds the finest first."""
+    *finer, merged = (lateral(f) for lateral, f in zip(self.lateral, features, strict=True))
+    for f in finer:
+        merged = f + _nearest(merged, f)
+    return _large(self.head(merged), size)
+
+
+def _shrunk(self: Any, features: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    """The finer map is brought to the deeper one's size."""
+    *finer, merged = (lateral(f) for lateral, f in zip(self.lateral, features, strict=True))
+    for f in reversed(finer):
+        merged = merged + _nearest(f, merged)
+    return _large(self.head(merged), size)
+
+
+def _bent(self: Any, features: Sequence[Tensor]) -> Tensor:
+    *finer, merged = (lateral(f).relu() for lateral, f in zip(self.lateral, features, strict=True))
+    for f in reversed(finer):
+        merged = f + _nearest(merged, f)
+    return merged
+
+
 DECODER = Exercise(
     "13.5",
     "a decoder",
@@ -206,6 +237,36 @@ DECODER = Exercise(
             "the logits still have the size of the finest features.",
             "hint 4: F.interpolate to the size asked for.",
             _made(lambda self, f, size: self.head(_top_down(self, f))),
+        ),
+        Mistake(
+            "the finest first",
+            "you began with the finest map; the deepest comes first.",
+            "hint 2: begin with the last one.",
+            _made(_from_the_finest),
+        ),
+        Mistake(
+            "not reversed",
+            "after the deepest map came the finest; the next finer one comes next.",
+            "hint 2: reversed(...).",
+            _made(_finer_first),
+        ),
+        Mistake(
+            "the finer one shrunk",
+            "the finer map was brought to the size of the deeper one, and its detail is lost.",
+            "hint 3: enlarge what is merged to the size of the finer map.",
+            _made(_shrunk),
+        ),
+        Mistake(
+            "probabilities",
+            "you return probabilities; logits are asked for.",
+            "hint 4: the head, then the size, no softmax.",
+            _made(lambda self, f, size: _large(self.head(_top_down(self, f)).softmax(dim=1), size)),
+        ),
+        Mistake(
+            "a bend",
+            "there is a ReLU in between; the maps are added as the convolutions leave them.",
+            "the equation above: convolve, enlarge, add.",
+            _made(lambda self, f, size: _large(self.head(_bent(self, f)), size)),
         ),
     ),
     RIGHT,

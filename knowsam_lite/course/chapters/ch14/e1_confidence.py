@@ -41,6 +41,10 @@ def _made(
     return confident
 
 
+def _class_one(z: Tensor, threshold: float) -> Tensor:
+    return z.argmax(dim=1).masked_fill(z.float().softmax(dim=1)[:, 1] < threshold, -1)
+
+
 CONFIDENT = Exercise(
     "14.1",
     "confident or silent",
@@ -114,6 +118,42 @@ CONFIDENT = Exercise(
             "you asked whether the image is sure on average; the question is put to each pixel.",
             "hint 2: each pixel for itself.",
             _made(hidden=lambda p, t: p.mean((1, 2), keepdim=True).expand_as(p) < t),
+        ),
+        Mistake(
+            "the sure ones silent",
+            "the sure pixels are silent; the unsure ones have a label.",
+            "hint 2: -1 where the probability is *below* the threshold.",
+            _made(hidden=lambda p, t: p > t),
+        ),
+        Mistake(
+            "softmax over the width",
+            "the softmax runs along the last axis, the width.",
+            "hint 1: dim=1, the classes.",
+            _made(lambda z: z.float().softmax(dim=-1)),
+        ),
+        Mistake(
+            "a sigmoid",
+            "a sigmoid asks about each class alone; the classes compete.",
+            "hint 1: softmax over the classes.",
+            _made(lambda z: z.float().sigmoid()),
+        ),
+        Mistake(
+            "a sigmoid, and the threshold silent",
+            "a sigmoid asks about each class alone; and a pixel exactly at the threshold counts.",
+            "hints 1 and 2: softmax, and below.",
+            _made(lambda z: z.float().sigmoid(), lambda p, t: p <= t),
+        ),
+        Mistake(
+            "255 for silence",
+            "silence was written as 255; here it is -1.",
+            "hint 3: UNKNOWN, which is -1.",
+            _made(fill=255),
+        ),
+        Mistake(
+            "only class 1 asked",
+            "the probability of class 1 was compared with the threshold; a sure background counts as well.",
+            "hint 1: the largest probability, whichever class has it.",
+            _class_one,
         ),
     ),
     confident,

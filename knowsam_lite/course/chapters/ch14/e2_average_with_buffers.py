@@ -75,7 +75,7 @@ def _made(
     statistics: Callable[[Tensor, Tensor, float], object] = lambda old, new, w: _mix(old, new, w),
     counter: Callable[[Tensor, Tensor], object] = lambda old, new: old.copy_(new),
     always: bool = False,
-    weights: bool = True,
+    weights: Callable[[Tensor, Tensor, float], object] = lambda old, new, w: _mix(old, new, w),
     backwards: bool = False,
 ) -> Update:
     """The update, built from parts; each mistake replaces one."""
@@ -85,9 +85,8 @@ def _made(
         if backwards:
             teacher, student = student, teacher
         w = share(decay)
-        if weights:
-            for old, new in zip(teacher.parameters(), student.parameters(), strict=True):
-                _mix(old, new, w)
+        for old, new in zip(teacher.parameters(), student.parameters(), strict=True):
+            weights(old, new, w)
         if buffers or always:
             for kept, seen in zip(teacher.buffers(), student.buffers(), strict=True):
                 if kept.is_floating_point():
@@ -173,15 +172,57 @@ AVERAGE = Exercise(
         ),
         Mistake(
             "buffers alone",
-            "the statistics follow and the weights stay.",
-            "hint 1: the parameters first.",
-            _made(weights=False),
+            "the statistics follow and the weights stay as they were: no line moves them, or `old = ...` "
+            "gave the result a name and the teacher's own tensor was left alone.",
+            "hint 1: the parameters first, in place, with lerp_ or copy_.",
+            _made(weights=lambda old, new, w: None),
         ),
         Mistake(
             "the student follows",
             "the student changed, and it follows the teacher.",
             "hint 1: only the teacher's tensors change.",
             _made(backwards=True),
+        ),
+        Mistake(
+            "shares of the weights exchanged",
+            "the teacher's weights keep 1 - decay of themselves; the statistics are right.",
+            "hint 1: the student's share is 1 - decay.",
+            _made(weights=lambda old, new, w: _mix(old, new, 1 - w)),
+        ),
+        Mistake(
+            "weights that grow",
+            "the student's share was added and the teacher's own not made smaller: the weights grow.",
+            "the equation above: decay times the old ones, first.",
+            _made(weights=lambda old, new, w: old.add_(w * new)),
+        ),
+        Mistake(
+            "counters added",
+            "the student's counter was added to the teacher's; it is copied.",
+            "hint 3: copy what is no floating-point number.",
+            _made(counter=lambda old, new: old.add_(new)),
+        ),
+        Mistake(
+            "nothing moves",
+            "neither weights nor statistics have changed: `old = ...` gives the result a name and leaves "
+            "the teacher alone.",
+            "hint 1: in place, with lerp_ or copy_.",
+            _made(
+                weights=lambda old, new, w: None,
+                statistics=lambda old, new, w: None,
+                counter=lambda old, new: None,
+            ),
+        ),
+        Mistake(
+            "weights copied",
+            "the weights are the student's of this step; nothing is averaged.",
+            "hint 1: lerp_, with 1 - decay.",
+            _made(weights=lambda old, new, w: old.copy_(new)),
+        ),
+        Mistake(
+            "shares of the statistics exchanged",
+            "the statistics keep 1 - decay of themselves; the weights are right.",
+            "hint 2: the same share as the weights.",
+            _made(statistics=lambda old, new, w: _mix(old, new, 1 - w)),
         ),
     ),
     update_ema,

@@ -56,13 +56,15 @@ def _made(
     join: Callable[[Tensor, Tensor], Tensor] = lambda a, b: a * b,
     shape: Callable[[Tensor], Tensor] = lambda r: r.view(-1, 1, 1, 1),
     labels: Callable[[Tensor], Tensor] = lambda z: z.argmax(dim=1),
+    extra: bool = False,
 ) -> Handover:
     """r, built from parts; each mistake replaces one."""
 
     def handover(z: Tensor, z_ema: Tensor, z_s: Tensor) -> Tensor:
         maps = [labels(one) for one in (z, z_ema, z_s)]
         found = [dice(maps[i], maps[j], z.shape[1]) for i, j in pairs]
-        return shape(join(*found))
+        outer = dice(maps[0], maps[2], z.shape[1]) if extra else 1.0
+        return shape(join(*found) * outer)
 
     return handover
 
@@ -180,6 +182,36 @@ HANDOVER = Exercise(
             "r has shape (N,): multiplied with maps (N, C, H, W) it would meet the width.",
             "hint 3: view(-1, 1, 1, 1).",
             _made(shape=lambda r: r),
+        ),
+        Mistake(
+            "three comparisons",
+            "student and SAM were compared as well; the average meets both, and that is enough.",
+            "hint 2: two comparisons.",
+            _made(join=lambda a, b: a * b, extra=True),
+        ),
+        Mistake(
+            "the image axis",
+            "the largest was looked for along the images, not along the classes.",
+            "hint 1: argmax(dim=1).",
+            _made(labels=lambda z: z.argmax(dim=0)),
+        ),
+        Mistake(
+            "logits compared",
+            "agreement got logits; it compares label maps.",
+            "hint 1: argmax(dim=1) first.",
+            _made(labels=lambda z: z),
+        ),
+        Mistake(
+            "the mean over the images",
+            "the mean over the batch was taken, and all images share it.",
+            "hint 3: (N,), one number for each image.",
+            _made(shape=lambda r: r.mean().expand(len(r)).view(-1, 1, 1, 1)),
+        ),
+        Mistake(
+            "the student twice",
+            "student and average were compared twice; the second comparison is that of average and SAM.",
+            "hint 2: times average with SAM.",
+            _made(join=lambda a, b: a * a),
         ),
     ),
     handover,

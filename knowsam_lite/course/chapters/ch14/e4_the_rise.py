@@ -110,6 +110,61 @@ FIRST = Exercise(
             "hint 3: -5 times the square.",
             _made(curve=lambda x: ramp(1 - (1 - x) / 5**0.5)),
         ),
+        Mistake(
+            "silent, then the run's time",
+            "it waits, and then the ramp counts from the start of the run: the weight jumps.",
+            "hint 2: since / RISE.",
+            lambda t, first: 0.0 if t < first else ramp(min(t / RISE, 1)),
+        ),
+        Mistake(
+            "no square",
+            "the square is missing: the weight rises too early.",
+            "hint 3: -5 times the *square*.",
+            _made(curve=lambda x: ramp(1 - (1 - x) ** 0.5)),
+        ),
+        Mistake(
+            "no minus",
+            "the minus is missing: the weight begins at 148.",
+            "hint 3: -5.",
+            _made(curve=lambda x: 1 / ramp(x)),
+        ),
+        Mistake(
+            "it falls",
+            "the weight begins at 1 and falls: the square is that of t' and not of 1 - t'.",
+            "hint 3: 1 minus what has passed.",
+            _made(curve=lambda x: ramp(1 - x)),
+        ),
+        Mistake(
+            "over at a quarter",
+            "the rise is over at a quarter of the run, however long the wait was; it takes a quarter.",
+            "hint 2: divide by RISE itself.",
+            _made(length=lambda first: RISE - first or 1e-9),
+        ),
+        Mistake(
+            "multiplied by a quarter",
+            "the time since was multiplied by RISE; divide by it.",
+            "hint 2: since / RISE.",
+            _made(length=lambda first: 1 / RISE),
+        ),
+        Mistake(
+            "silent for one step more",
+            "at the very moment when the wait is over it is still 0; the ramp has begun.",
+            "hint 1: 0.0 only as long as the difference is negative.",
+            lambda t, first: 0.0 if t <= first else rise(t, first),
+        ),
+        Mistake(
+            "from 0 over both",
+            "the whole time was divided by wait and rise together: the ramp has been running while it was "
+            "silent.",
+            "hint 1: progress - labels_first.",
+            lambda t, first: 0.0 if t < first else ramp(min(t / (first + RISE), 1)),
+        ),
+        Mistake(
+            "the other way round",
+            "1 minus the weight was returned: it begins at 1 and falls to 0.",
+            "hint 1: 0.0 while the labels have the word.",
+            lambda t, first: 1 - rise(t, first),
+        ),
     ),
     rise,
 )

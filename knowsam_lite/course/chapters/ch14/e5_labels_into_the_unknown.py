@@ -144,6 +144,36 @@ PASTED = Exercise(
             "hint 2: torch.where makes a new tensor.",
             _in_place,
         ),
+        Mistake(
+            "unknown is background",
+            "outside of the rectangle the labels became 0, which says background; nobody knows.",
+            "hint 3: outside they stay -1.",
+            _made(labels=lambda here, known, unknown: torch.where(here, known, 0)),
+        ),
+        Mistake(
+            "the image inside out",
+            "in the images what lies outside was pasted; the labels are right.",
+            "hint 2: torch.where takes its first tensor where the mask is True.",
+            lambda x_l, y_l, x_u, y_u, inside: (
+                with_labeled(x_l, y_l, x_u, y_u, ~inside)[0],
+                with_labeled(x_l, y_l, x_u, y_u, inside)[1],
+            ),
+        ),
+        Mistake(
+            "the labels inside out",
+            "in the labels what lies outside was pasted; the images are right.",
+            "hint 3: likewise, the first tensor where the mask is True.",
+            lambda x_l, y_l, x_u, y_u, inside: (
+                with_labeled(x_l, y_l, x_u, y_u, inside)[0],
+                with_labeled(x_l, y_l, x_u, y_u, ~inside)[1],
+            ),
+        ),
+        Mistake(
+            "in equal parts",
+            "the unlabelled images were divided among the labelled ones in order; partners go in turn.",
+            "hint 1: j mod N_l.",
+            _made(lambda n, of: torch.arange(n) * of // n),
+        ),
     ),
     with_labeled,
 )

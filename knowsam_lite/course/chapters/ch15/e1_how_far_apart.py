@@ -35,6 +35,7 @@ PAIRS = (
     (_certain(), _certain()),
     (_certain(), _certain(5)),
     (_certain(1, 2, classes=3), _unsure()),
+    (_certain(1, 2), torch.zeros(2, 2, 4)),  # a tie everywhere: nobody has more than half
     *((blobs(c, seed), blobs(c, seed + 1)) for c, seed in ((2, 0), (2, 4), (3, 8), (5, 12))),
 )
 
@@ -87,12 +88,12 @@ APART = Exercise(
         Property(
             "majority",
             "a class marks a pixel with more than half of the probability",
-            lambda f: _value(f, PAIRS[4:5]),
+            lambda f: _value(f, PAIRS[4:6]),
         ),
         Property(
             "classes",
             "the mean over the foreground classes; 2, 3 and 5 classes",
-            lambda f: _value(f, PAIRS[5:]),
+            lambda f: _value(f, PAIRS[6:]),
         ),
         Property(
             "symmetry",
@@ -154,6 +155,56 @@ APART = Exercise(
             "the softmax ran over the rows of the picture, not over the classes.",
             "hint 1: the classes lie on axis 0, there is no batch.",
             _apart_with(lambda z: z.softmax(dim=1) > 0.5),
+        ),
+        Mistake(
+            "a sigmoid",
+            "a sigmoid asks about each class alone; the classes compete.",
+            "hint 1: softmax(dim=0).",
+            _apart_with(lambda z: z.sigmoid() > 0.5),
+        ),
+        Mistake(
+            "divided by what both mark",
+            "you divided by the pixels that both mark; the share is of those that either marks.",
+            "hint 3: | where either is.",
+            _apart_with(value=lambda a, b: _area(a ^ b) / _area(a & b).clamp(min=1)),
+        ),
+        Mistake(
+            "the sum over the classes",
+            "the classes were added up; with three or more the result may exceed 1.",
+            "the equation above: divided by C - 1.",
+            _apart_with(value=lambda a, b: (_area(a ^ b) / _area(a | b).clamp(min=1)).sum()),
+        ),
+        Mistake(
+            "divided by all classes",
+            "the sum over the foreground classes was divided by C, which counts the background.",
+            "the equation above: C - 1.",
+            _apart_with(value=lambda a, b: (_area(a ^ b) / _area(a | b).clamp(min=1)).sum() / len(a)),
+        ),
+        Mistake(
+            "one added below",
+            "1 was added to the union, not put in place of 0: every share gets smaller.",
+            "hint 4: clamp(min=1).",
+            _apart_with(value=lambda a, b: _area(a ^ b) / (_area(a | b) + 1)),
+        ),
+        Mistake(
+            "a tie speaks",
+            "a pixel of exactly one half was marked; more than half is asked for.",
+            "the text: more than half.",
+            _apart_with(lambda z: z.softmax(dim=0) >= 0.5),
+        ),
+        Mistake(
+            "the last class left out",
+            "the last class was left out, and the background counted.",
+            "hint 2: [1:], not [:-1].",
+            _apart_with(
+                value=lambda a, b: (a ^ b)[:-1].sum(dim=(1, 2)) / (a | b)[:-1].sum(dim=(1, 2)).clamp(min=1)
+            ),
+        ),
+        Mistake(
+            "divided by one of them",
+            "you divided by the pixels of the first student alone.",
+            "hint 3: | where either is.",
+            _apart_with(value=lambda a, b: _area(a ^ b) / _area(a).clamp(min=1)),
         ),
     ),
     apart,

@@ -71,6 +71,25 @@ def _ones_once(score: Array) -> int:
     return int(np.where(score < 0, np.inf, score).argmin())
 
 
+def _with(
+    features: Array,
+    taken: Array | None,
+    n: int,
+    renew: Callable[[Array, Array], Array] = np.minimum,
+    order: Callable[[Array], int] = lambda nearest: int(nearest.argmax()),
+    away: Callable[[Array, Array], Array] = lambda x, new: np.linalg.norm(x - new, axis=1),
+) -> list[int]:
+    """The same with one list of distances that is renewed; each mistake replaces one part."""
+    first = features[:1] if taken is None or not len(taken) else taken
+    chosen = [0] if first is not taken else []
+    nearest = np.linalg.norm(features[:, None] - first[None], axis=2).min(axis=1)
+    while len(chosen) < n:
+        nearest[chosen] = -1.0
+        chosen.append(order(nearest))
+        nearest = renew(nearest, away(features, features[chosen[-1]]))
+    return chosen
+
+
 CENTER = Exercise(
     "15.2",
     "images that differ",
@@ -147,6 +166,65 @@ CENTER = Exercise(
             lambda f, t, n: _chosen(
                 f, t, n, begin=lambda x: int(np.linalg.norm(x - x.mean(axis=0), axis=1).argmax())
             ),
+        ),
+        Mistake(
+            "the larger distance kept",
+            "after a choice the larger of the two distances was kept: what is taken seems far.",
+            "hint 4: np.minimum.",
+            lambda f, t, n: _with(f, t, n, renew=np.maximum),
+        ),
+        Mistake(
+            "all at once",
+            "the most distant ones were taken at once; after each choice the distances are others.",
+            "hint 4: renew them in each turn.",
+            lambda f, t, n: _with(f, t, n, renew=lambda old, new: old),
+        ),
+        Mistake(
+            "one norm for all",
+            "the norm has no axis: one number for all images, so the distances are not renewed.",
+            "hint 4: axis=1.",
+            lambda f, t, n: _with(
+                f, t, n, away=lambda x, new: np.full(len(x), np.linalg.norm(x - new), x.dtype)
+            ),
+        ),
+        Mistake(
+            "city blocks",
+            "distances to the new one were added up along the axes; they are lengths.",
+            "hint 4: np.linalg.norm.",
+            lambda f, t, n: _with(f, t, n, away=lambda x, new: np.abs(x - new).sum(axis=1)),
+        ),
+        Mistake(
+            "in order of place",
+            "the places were sorted; they stand in the order in which they were chosen.",
+            "the text: in the order in which they are chosen.",
+            lambda f, t, n: sorted(k_center(f, t, n)),
+        ),
+        Mistake(
+            "the smallest again",
+            "the smallest distance was chosen, and what is taken has -1: the same image again and again.",
+            "hint 3: argmax.",
+            lambda f, t, n: _with(f, t, n, order=lambda nearest: int(nearest.argmin())),
+        ),
+        Mistake(
+            "one too many",
+            "image 0 was chosen, and n more after it.",
+            "the text: n images, the first one counted.",
+            lambda f, t, n: k_center(f, t, n + (t is None or not len(t))),
+        ),
+        Mistake(
+            "only the newest counts",
+            "after a choice only the distance to the newest one was kept; the others are forgotten.",
+            "hint 4: np.minimum of the old distance and the new one.",
+            lambda f, t, n: _with(f, t, n, renew=lambda old, new: new),
+        ),
+        Mistake(
+            "image 0 in any case",
+            "image 0 was chosen first though there are labelled ones.",
+            "the text: only if taken is None or empty.",
+            lambda f, t, n: [
+                0,
+                *k_center(f, t if t is None or not len(t) else np.concatenate([t, f[:1]]), n),
+            ][:n],
         ),
     ),
     k_center,

@@ -94,6 +94,21 @@ def _only_missed(found: Mask, truth: Mask) -> Prompt | None:
     return _clicked(found & truth, truth)
 
 
+def _both_wrong(found: Mask, truth: Mask) -> Prompt | None:
+    return _clicked(np.zeros_like(truth), found ^ truth)
+
+
+def _padded(area: Mask) -> tuple[float, float, float]:
+    x, y, depth = _deepest(np.pad(area, 1))
+    return x, y, depth
+
+
+def _shallow(found: Mask, truth: Mask) -> Prompt | None:
+    missed, added = _deepest(truth & ~found), _deepest(found & ~truth)
+    x, y, depth = min(missed, added, key=lambda each: each[2])
+    return Prompt((x, y), missed[2] >= added[2]) if depth > 0 else None
+
+
 CLICK = Exercise(
     "15.3",
     "the next click",
@@ -177,6 +192,64 @@ CLICK = Exercise(
             "a mask without any mistake still gets a click, in the upper left corner.",
             "hint 4: a depth of 0 means that nothing is wrong.",
             lambda found, truth: _clicked(found, truth, nothing=False),
+        ),
+        Mistake(
+            "one region, always inside",
+            "missed and added pixels were taken for one region, and every click says inside.",
+            "hint 3: truth & ~found was missed, found & ~truth is too much.",
+            _both_wrong,
+        ),
+        Mistake(
+            "missed and added exchanged",
+            "found & ~truth was called missed: it is what is too much.",
+            "hint 3: truth & ~found was missed.",
+            lambda found, truth: _clicked(truth, found),
+        ),
+        Mistake(
+            "beside by the rim",
+            "the rim that np.pad adds is still there: each click lies one pixel too far right and down.",
+            "hint 1: [1:-1, 1:-1].",
+            lambda found, truth: _clicked(found, truth, middle=_padded),
+        ),
+        Mistake(
+            "the smaller mistake",
+            "the click went to the shallower of the two, and to none where only one is wrong.",
+            "hint 3: the one whose middle is deeper.",
+            _shallow,
+        ),
+        Mistake(
+            "outside where they are equal",
+            "of two equally deep mistakes the click called the missed one too much.",
+            "hint 3: of equal ones what was missed.",
+            lambda found, truth: _clicked(found, truth, inside=lambda missed, added: missed > added),
+        ),
+        Mistake(
+            "row before column, by the corner",
+            "x and y are exchanged, and the half pixel is missing.",
+            "hint 2: row and column are y and x; add 0.5.",
+            lambda found, truth: _clicked(found, truth, place=lambda x, y: (y - 0.5, x - 0.5)),
+        ),
+        Mistake(
+            "always outside",
+            "every click says outside: what was missed is never added.",
+            "hint 3: inside where the deeper middle is that of what was missed.",
+            lambda found, truth: _clicked(found, truth, inside=lambda missed, added: False),
+        ),
+        Mistake(
+            "all of the object",
+            "the middle of the whole object was taken for that of what was missed.",
+            "hint 3: truth & ~found.",
+            lambda found, truth: (
+                _clicked(np.zeros_like(found), truth)
+                if _deepest(truth)[2] >= _deepest(found & ~truth)[2]
+                else _clicked(found | truth, truth)
+            ),
+        ),
+        Mistake(
+            "half a pixel in y alone",
+            "the half pixel was added to y and not to x.",
+            "hint 2: to both.",
+            lambda found, truth: _clicked(found, truth, place=lambda x, y: (x - 0.5, y)),
         ),
     ),
     next_click,

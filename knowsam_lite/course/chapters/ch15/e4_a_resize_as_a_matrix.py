@@ -29,9 +29,11 @@ def _area(length: int, size: int) -> Tensor:
     return (torch.minimum(j + 1, (i + 1) * step) - torch.maximum(j, i * step)).clamp(min=0) / step
 
 
-def _bilinear(length: int, size: int, clamp: bool = True, half: float = 0.5) -> Tensor:
+def _bilinear(
+    length: int, size: int, clamp: bool = True, half: float = 0.5, last: int | None = None
+) -> Tensor:
     center = (torch.arange(size).float()[:, None] + half) * (length / size) - half
-    center = center.clamp(0, length - 1) if clamp else center
+    center = center.clamp(0, length - 1 if last is None else last) if clamp else center
     return (1 - (torch.arange(length).float()[None] - center).abs()).clamp(min=0)
 
 
@@ -48,6 +50,28 @@ def _nearest(length: int, size: int) -> Tensor:
 def _corners(length: int, size: int) -> Tensor:
     center = torch.linspace(0, length - 1, size)[:, None]
     return (1 - (torch.arange(length).float()[None] - center).abs()).clamp(min=0)
+
+
+def _open(length: int, size: int) -> Tensor:
+    step = length / size
+    i, j = torch.arange(size).float()[:, None], torch.arange(length).float()[None]
+    return (torch.minimum(j + 1, (i + 1) * step) - torch.maximum(j, i * step)) / step
+
+
+def _centers(center: Callable[[Tensor, float], Tensor], weight: Callable[[Tensor], Tensor]) -> Matrix:
+    def grow(length: int, size: int) -> Tensor:
+        c = center(torch.arange(size).float()[:, None], length / size).clamp(0, length - 1)
+        return weight((torch.arange(length).float()[None] - c).abs())
+
+    return grow
+
+
+def _stepped(length: int, size: int) -> Tensor:
+    s = size / length
+    i, j = torch.arange(size).float()[:, None], torch.arange(length).float()[None]
+    if length > size:
+        return (torch.minimum(j + 1, (i + 1) * s) - torch.maximum(j, i * s)).clamp(min=0) / s
+    return (1 - (j - ((i + 0.5) * s - 0.5).clamp(0, length - 1)).abs()).clamp(min=0)
 
 
 RESIZE = Exercise(
@@ -131,6 +155,36 @@ RESIZE = Exercise(
             "it averages where the picture grows and interpolates where it shrinks.",
             "hint 4: it shrinks if length > size.",
             lambda length, size: (_bilinear if length > size else _area)(length, size),
+        ),
+        Mistake(
+            "half a pixel twice",
+            "half a pixel was added twice: the last ½ is taken away.",
+            "hint 3: (i + ½) s - ½.",
+            _either(grow=_centers(lambda i, s: (i + 0.5) * s + 0.5, lambda d: (1 - d).clamp(min=0))),
+        ),
+        Mistake(
+            "weights below 0",
+            "old pixels that are farther than 1 away got negative weights.",
+            "hint 3: not below 0.",
+            _either(grow=_centers(lambda i, s: (i + 0.5) * s - 0.5, lambda d: 1 - d)),
+        ),
+        Mistake(
+            "overlaps below 0",
+            "stretches that do not meet got a negative overlap.",
+            "hint 2: not below 0.",
+            _either(shrink=_open),
+        ),
+        Mistake(
+            "the step upside down",
+            "the step is length / size; you divided size by length.",
+            "the text: the step s = length / size.",
+            _stepped,
+        ),
+        Mistake(
+            "clamped one too far",
+            "places were clamped to the length; the last old pixel has number length - 1.",
+            "hint 3: clamped to 0 and length - 1.",
+            _either(grow=lambda length, size: _bilinear(length, size, last=length)),
         ),
     ),
     resampling,

@@ -177,6 +177,50 @@ REFUSE = Exercise(
             "the text: the limit is a doubt.",
             _share,
         ),
+        Mistake(
+            "divided by all",
+            "the risk of the kept was divided by the number of all answers: who refuses looks better.",
+            "hint 2: the mean of the kept.",
+            lambda risk, doubt, allowed: max(
+                (float(u) for u in np.unique(doubt) if risk[doubt <= u].sum() / len(risk) <= allowed),
+                default=NEVER,
+            ),
+        ),
+        Mistake(
+            "the last one to come",
+            "the last answer in the given order was taken, not the one of the largest doubt.",
+            "hint 1: np.unique(doubt), sorted.",
+            lambda risk, doubt, allowed: [
+                NEVER,
+                *(float(u) for u in doubt if risk[doubt <= u].mean() <= allowed),
+            ][-1],
+        ),
+        Mistake(
+            "all for none",
+            "where no limit will do it is plus infinity: everything would be kept.",
+            "hint 4: *minus* infinity.",
+            lambda risk, doubt, allowed: (
+                right_limit(risk, doubt, allowed) if right_limit(risk, doubt, allowed) > NEVER else np.inf
+            ),
+        ),
+        Mistake(
+            "how many limits hold",
+            "the number of limits that hold was returned, not the largest one.",
+            "hint 3: the last that holds.",
+            lambda risk, doubt, allowed: float(
+                sum(risk[doubt <= u].mean() <= allowed for u in np.unique(doubt)) or NEVER
+            ),
+        ),
+        Mistake(
+            "the share that is kept",
+            "you return how many are kept; the limit itself is asked for.",
+            "hint 3: return the last that holds.",
+            lambda risk, doubt, allowed: (
+                float((doubt <= right_limit(risk, doubt, allowed)).mean())
+                if right_limit(risk, doubt, allowed) > NEVER
+                else NEVER
+            ),
+        ),
     ),
     right_limit,
 )
