@@ -12,7 +12,7 @@
 # |---|---|
 # | **You will** | score a segmentation; decide whom to label; ask SAM with a box, a point and a rough mask; train the whole method and its rival on the same eight labels; find out which network learns from which loss; use what is left when SAM has gone home |
 # | **You need** | PyTorch tensors, a network's forward pass, what a gradient is; nothing about SAM or semi-supervised learning |
-# | **Time** | about 60 minutes, five exercises and a quiz |
+# | **Time** | {{time}} |
 # | **Cost** | a CPU is enough: about three minutes of computing on a core that does nothing else, nearly all of it in two training cells |
 #
 # The next cell installs the package if it is missing and prints what you are working with. It is the same
@@ -59,7 +59,7 @@ drawn = show(
 # and an example is an image whose object somebody has outlined by hand, pixel by pixel. For photographs
 # of cats that is tedious. For a skin lesion it takes somebody who knows where the lesion ends.
 #
-# We work with drawn images, so that nothing need be downloaded and every truth is known: 64 synthetic
+# We work with drawn images, so nothing has to be downloaded and every truth is known: 64 synthetic
 # skin lesions, 40 of them for training. Eight of the 40 get a label. The truth of the other 32 exists,
 # too; it serves to show what you miss, and KnowSAM never sees it.
 
@@ -160,6 +160,7 @@ def by_gain(new: Tensor, old: Tensor) -> list[int]:
 sheet = show(
     figures.prediction_sheet,
     cases({"8 labels": z_few["fused"], "40 labels": z_all["fused"]}, by_gain(z_all["fused"], z_few["fused"])),
+    of={"8 labels": "fused", "40 labels": "fused"},
     alt="Three skin lesions, one per row: image, truth, and the masks of the same networks trained with 8 and "
     "with 40 labels: where the 40 gain most, in the middle, and where they gain least or lose.",
 )
@@ -263,7 +264,7 @@ for name in z_few:
 
 # %% [markdown]
 # Read the row `fused`, which is the prediction. (After the ten steps of the budget `ci` nothing is learned
-# yet, and nearly all of this is 0.00.) A single subnet may even lose by more labels in a run this
+# yet, and nearly all of this is 0.00.) A single subnet may even do worse with more labels in a run this
 # short: 150 steps of four images show it each of 8 images 75 times, and each of 40 only 15 times.
 #
 # ## Step 2: whom to label?
@@ -294,7 +295,7 @@ print(f"Dice of the truths: neighbours in one heart {np.mean(near):.2f}, two hea
 # %% [markdown]
 # A network that has learned one slice by heart knows most of the next. If that one is in the test set,
 # your figure measures memory: this is a *leak*. And a label on the next slice buys little. So the unit is
-# the patient, or the video: in the library a *group*. Whole groups are labelled, and no group stands in
+# the patient, or the video: in the library a *group*. Whole groups are labelled, and no group is in
 # two splits.
 #
 # ### Exercise 00.2: whom to label
@@ -461,46 +462,18 @@ for name, masks in answers.items():
 
 
 # %%
-def inked(image: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-    """An image (H, W, 3) with the pixels of `drawn` (H, W) in light blue."""
-    return np.where(drawn[..., None], np.array([86, 180, 233], np.uint8), image)
-
-
-def frame(box: Tensor) -> np.ndarray:
-    """The outline of a box as a mask (64, 64)."""
-    x0, y0, x1, y1 = box.int().tolist()
-    lines = np.zeros((64, 64), bool)
-    lines[y0 : y1 + 1, x0 : x1 + 1] = True
-    lines[y0 + 1 : y1, x0 + 1 : x1] = False
-    return lines
-
-
-def dot(mask: Tensor) -> np.ndarray:
-    """A square of 3 x 3 pixels in the middle of a mask."""
-    column, row = middle(mask)[0].flatten().round().int().tolist()
-    return frame(torch.tensor([column - 1, row - 1, column + 1, row + 1])) | frame(
-        torch.tensor([column, row, column, row])
-    )
-
-
-def row_of(name: str, image: np.ndarray, truth: np.ndarray, answer: np.ndarray) -> dict:
-    """A row of a prediction sheet: what SAM was asked, what is true, what it said."""
-    maps, score = {"SAM": answer.astype("uint8")}, {"SAM": dice(answer, truth)}
-    return {"id": name, "image": image, "truth": truth.astype("uint8"), "maps": maps, "dice": score}
-
-
 shown = 2
-image, truth = dataset.image(test[shown]), (y[shown] == 1).numpy()
-asked = {
-    "box": frame(right_box(y[shown] == 1)),
-    "point": dot(y[shown] == 1),
-    "rough mask": border(torch.tensor(rough[shown])).numpy(),
+lesion = {"image": dataset.image(test[shown]), "truth": (y[shown] == 1).numpy()}
+asked: dict[str, dict] = {
+    "box": {"box": right_box(y[shown] == 1).tolist()},
+    "point": {"points": [(*middle(y[shown] == 1)[0].flatten().tolist(), True)]},
+    "rough mask": {"mask": rough[shown]},
 }
 prompts = show(
-    figures.prediction_sheet,
-    [row_of(name, inked(image, asked[name]), truth, answers[name][shown]) for name in asked],
-    alt="One skin lesion asked about in three ways, one per row: a box, a point and a rough mask with false "
-    "islands, each painted on the image; beside it the truth and SAM's mask, which follows the lesion in all three rows.",
+    figures.questions,
+    [{**lesion, "id": name, "answer": answers[name][shown], **prompt} for name, prompt in asked.items()],
+    alt="One skin lesion asked about in three ways, side by side: with a box, with a point and with a rough mask that "
+    "has false islands; in all three SAM's mask follows the lesion.",
 )
 
 # %% [markdown]
@@ -560,14 +533,15 @@ heart, mask = load_case(beating, record, 64)[0], torch.tensor(beating.mask(recor
 box = right_box(mask == 2)
 with torch.no_grad():
     answer = ask(sam.encode(heart[None])[0], boxes=box.view(1, 1, 4))
-view = inked(beating.image(record), frame(box))
 i, empty, nothing = found[0]
+ring = {"image": beating.image(record), "box": box.tolist(), "answer": answer}
+nowhere = {"image": dataset.image(test[i]), "box": empty.tolist(), "answer": nothing}
 doubts = show(
-    figures.prediction_sheet,
+    figures.questions,
     [
-        row_of("the ring", view, (mask == 2).numpy(), answer),
-        row_of("ring and inside", view, (mask >= 2).numpy(), answer),
-        row_of("nothing", inked(dataset.image(test[i]), frame(empty)), np.zeros((64, 64), bool), nothing),
+        {**ring, "id": "the ring", "truth": (mask == 2).numpy()},
+        {**ring, "id": "ring and inside", "truth": (mask >= 2).numpy()},
+        {**nowhere, "id": "nothing", "truth": np.zeros((64, 64), bool)},
     ],
     alt="Three questions that SAM cannot answer: the same box around a heart's ring, and around the ring with its "
     "inside, get one and the same mask; a box on healthy skin gets a mask, too, where the truth is empty.",
@@ -596,6 +570,7 @@ result = show(
         {"pair": z_few["fused"], "fused": z_know["fused"], "SAM": z_know["SAM"]},
         by_gain(z_know["fused"], z_few["fused"]),
     ),
+    of={"pair": "fused"},
     alt="Three test images with the truth, the mask of the pair trained on labels alone, KnowSAM's fused mask and "
     "its SAM's mask: the image where KnowSAM gains most, one in the middle, and the one where it gains least.",
 )
@@ -626,7 +601,7 @@ for name, z in (("pair, 8", z_few), ("knowsam, 8", z_know), ("pair, 40", z_all))
 # | synthetic dermoscopy | 0.740 ± 0.047 | 0.825 ± 0.030 | +0.086 [+0.013, +0.174] better |
 # | synthetic colonoscopy | 0.640 ± 0.047 | 0.674 ± 0.008 | +0.035 [−0.021, +0.101] tie |
 #
-# An interval that holds 0 is a tie. On real polyps (Kvasir-SEG, 15 labels) the same table has no gain at all:
+# An interval that holds 0 is a tie. On real polyps (Kvasir-SEG, 15 labels) the same table shows no gain at all:
 # there SAM, asked with the students' map, is hardly better than that map.
 #
 # ## Step 4: one batch, from left to right
@@ -651,7 +626,7 @@ for name, tensor in flow.items():
 print("labelled images:", batch.n_labeled, " pixels with a label:", f"{(batch.y >= 0).float().mean():.0%}")
 
 # %% [markdown]
-# Both students look at all eight images. HAM makes one map of their two. That map becomes a *mask prompt*,
+# Both students look at all eight images. HAM makes one map out of two. That map becomes a *mask prompt*,
 # one per class, on SAM's grid of 32 × 32. LPS adds two prompt tokens per class, learned from SAM's own
 # *embedding* of the image. SAM answers for both classes at once, in the students' own shape. So its answer
 # can be compared with theirs pixel by pixel, and that is what SKD does. UGDA begins later in a run: where
@@ -728,9 +703,9 @@ check("00.4", who_learns)
 #
 # 1. `a/supervised`: the U-Net's answer against the labels
 # 2. `fused/supervised`: HAM's map against the labels
-# 3. `a/consistency`: the U-Net shall say what the V-Net says
+# 3. `a/consistency`: the U-Net should say what the V-Net says
 # 4. `sam/supervised`: SAM's answer, to a prompt made of HAM's map, against the labels
-# 5. `a/distillation`: the U-Net shall say what SAM says
+# 5. `a/distillation`: the U-Net should say what SAM says
 #
 # Then measure. `losses` gives all ten terms of the method, by name: also the V-Net's own, and `entropy`, by
 # which each subnet learns to be sure of itself (chapter 04).
@@ -841,8 +816,8 @@ use = show(
 # %% [markdown]
 # ## Ablate one thing
 #
-# Is it really the students' map that makes SAM useful, or would SAM's adapters and learned prompts do
-# without? An *ablation* takes one part away and leaves the rest as it is. Ask the trained SAM with the
+# Is it really the students' map that makes SAM useful, or could SAM's adapters and learned prompts do
+# without it? An *ablation* takes one part away and leaves the rest as it is. Ask the trained SAM with the
 # fused map, with a blank one (logits 0 everywhere: "undecided"), and with the map of another image.
 
 # %%
@@ -875,8 +850,8 @@ with torch.no_grad():
 # | prompts while SAM learns | the students' map as it is | roughened on the labelled half | 07 |
 # | UGDA exchanges | the most certain regions | the most uncertain, as in the paper's figure 3 | 09 |
 #
-# Take the first line. A softmax does not care if you add 3 to all logits of a pixel: nothing has been
-# said. Does the prompt care?
+# Take the first line. A softmax does not care if you add 3 to all logits of a pixel: no probability
+# changes. Does the prompt care?
 
 # %% tags=["compare"]
 from knowsam_lite.official.teacher import OfficialTeacher

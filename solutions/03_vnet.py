@@ -13,7 +13,7 @@
 # |---|---|
 # | **You will** | build the V-Net's stage and forward pass; measure with hooks what of an image survives each layer; write the Kaiming start; measure which errors two networks share; average them |
 # | **You need** | chapter 02, or a U-Net that you know: its blocks, its skips, its BatchNorm |
-# | **Time** | about 70 minutes, five exercises and a quiz |
+# | **Time** | {{time}} |
 # | **Cost** | a CPU is enough: less than a minute of computing |
 #
 # The next cell installs the package if it is missing and prints what you are working with. It is the same
@@ -72,7 +72,7 @@ bites = show(
         {"truth": disc, "first answer": first, "second answer": second, "contradiction": first ^ second}
         for first, second in pairs.values()
     ],
-    ends=("no", "yes"),
+    names=list(pairs),
     alt="Two rows of a disc, two answers and their contradiction. Above, both answers miss the left edge and the "
     "contradiction is empty. Below, one misses the left and one the right edge, and the contradiction shows both.",
 )
@@ -108,7 +108,7 @@ for name, (first, second) in pairs.items():
 #
 # ## Step 1: the stage
 #
-# **Idea.** A U-Net's block is convolution, BatchNorm, bend, twice, at every level. A V-Net's *stage* is
+# **Idea.** A U-Net's block is convolution, BatchNorm and LeakyReLU, twice, at every level. A V-Net's *stage* is
 # convolution and ReLU, with nothing between, and there are more of them the deeper it gets: one at the top,
 # three at the bottom. Few at the top save memory, many at the bottom widen the view, since a pixel is large
 # there.
@@ -321,6 +321,7 @@ survival = show(
     title="Signal behind each convolution, before training",
     xlabel="convolution, in the order of computing",
     log="y",
+    references=["V-Net, default start"],
     alt="Three curves over the convolutions, on a logarithmic axis. The V-Net and the U-Net stay near 0.2 from the "
     "first convolution to the last, the 30th and the 23rd. The V-Net with the default start falls in a straight "
     "line to a hundred millionth, and comes back in steps on the way up, where the skips arrive.",
@@ -615,6 +616,7 @@ maps = show(
         }
         for i in (0, 3, 5)
     ],
+    names=[f"lesion {i}" for i in (0, 3, 5)],
     alt="For three lesions the errors of three pairs. Pairs of one kind have large black patches, where both err; "
     "the pair of U-Net and V-Net has mostly blue patches and orange rims, where one of the two errs.",
 )

@@ -13,7 +13,7 @@
 # |---|---|
 # | **You will** | measure the uncertainty of a region; choose regions; decide what the target of a pixel is when nobody knows it; copy and paste both ways; weigh what the students learn from the mixture; train with mistakes on purpose |
 # | **You need** | PyTorch tensors, `torch.where`, indexing; chapters 05 (entropy) and 08 (SAM's answer) help but are not required |
-# | **Time** | about 65 minutes, five exercises and a quiz |
+# | **Time** | {{time}} |
 # | **Cost** | a CPU is enough: less than a minute of computing |
 #
 # The next cell installs the package if it is missing and prints what you are working with. It is the same
@@ -239,6 +239,7 @@ boards = show(
         for i in (0, 4)
     ],
     ends=("0 certain", "0.4 and above"),
+    names=["image 0", "image 4"],
     alt="Two unlabelled lesions, the entropy of each pixel, and the same on boards of 2, 4 and 8 cells a side: the "
     "finer the board, the more clearly the light cells follow the border of the lesion.",
 )
@@ -331,6 +332,7 @@ order = show(
         **{f"{most} first": (counts, values) for most, values in found.items()},
         "blindly": ([1, 16], [1 / 16, 1]),
     },
+    references=["blindly"],
     title="Part of the wrong pixels that lie in the chosen cells",
     xlabel="number of cells, of 16",
     alt="Three lines from few cells to all 16: taking the most uncertain cells first finds the students' errors "
@@ -490,9 +492,9 @@ for n_l, n_u in ((4, 4), (2, 5)):
 check("09.4", mix)
 
 # %% [markdown]
-# **Look, and turn the knobs.** Where widgets run, the next cell gives you four of them: the pair, which cells,
-# how fine the grid, how many cells. Where they do not, you see five settings below each other. In either
-# case answer for yourself: what is pasted, and what gets lost?
+# **Look, and turn the knobs.** If you run this notebook yourself, the next cell gives you four of them: the pair,
+# which cells, how fine the grid, how many cells. On a page that nobody runs, five settings stand below each other.
+# In either case answer for yourself: what is pasted, and what gets lost?
 
 # %%
 explore(
@@ -503,10 +505,10 @@ explore(
 )
 
 # %% [markdown]
-# - **Uncertain** cells (first row) mostly lie on the lesion. Half of a lesion on strange skin: a hard picture,
+# - **Uncertain** cells, as at the start (of five rows the first), mostly lie on the lesion. Half of a lesion on strange skin: a hard picture,
 #   with seams.
-# - **Certain** cells (second row) usually lie on plain skin. Skin replaces skin, and the mixture is easy.
-# - **All 16** (last row): the images change places and nothing is mixed. It is a batch in another order.
+# - **Certain** cells (the second row) usually lie on plain skin. Skin replaces skin, and the mixture is easy.
+# - **All 16** of the 4 × 4 cells (the last row): the images change places and nothing is mixed. It is a batch in another order.
 #
 # ## Uncertain or certain: count
 #
@@ -721,6 +723,7 @@ sheet = show(
     cases(
         {name: answers[name] for name in ("before", "early", "late")}, (by_loss[-1], by_loss[len(lost) // 2])
     ),
+    of={name: "fused" for name in ("before", "early", "late")},
     alt="Two unlabelled lesions with the truth and the fused map before, after mixing with early labels and after "
     "mixing with late ones: where the early labels did most harm, most of the lesion is gone, and in the middle case "
     "at most a part of it.",

@@ -13,7 +13,7 @@
 # |---|---|
 # | **You will** | join all losses of KnowSAM; write the training step, the streams of images, and an exact and safe save; stop a training and resume it bit for bit; train the whole method; choose a checkpoint and compare two methods fairly |
 # | **You need** | PyTorch optimizers, `state_dict`; the method's blocks from chapters 02 to 09 are explained where they appear |
-# | **Time** | about 75 minutes, six exercises and a quiz |
+# | **Time** | {{time}} |
 # | **Cost** | two CPU cores: at most five minutes of computing; with a GPU the real SAM and images of 256 pixels |
 #
 # The next cell installs the package if it is missing and prints what you are working with. It is the same
@@ -355,7 +355,7 @@ plan = show(
         "mixing": (progress, (progress >= 0.24).float()),
     },
     title="A run, from its first step to its last",
-    xlabel="progress t / t_max",
+    xlabel="progress $t / t_{max}$",
     alt="Three curves over the progress of a run: the learning rate falls in a straight line from 1 to 0, the ramp "
     "stays near 0 for a third of the run and rises to 1, and mixing jumps from 0 to 1 at about a quarter.",
 )
@@ -765,7 +765,7 @@ def with_rival(cases: list[dict]) -> list[dict]:
     for case, (record, _, truth, views) in zip(cases, shown, strict=True):
         maps = {"labels only": at_native_size(views["fused"], truth.shape), **case["maps"]}
         dice = {"labels only": scores[record.id]["dice"][0], **case["dice"]}
-        rows.append({**case, "maps": maps, "dice": dice})
+        rows.append({**case, "id": record.id.replace("_", " "), "maps": maps, "dice": dice})
     return rows
 
 
@@ -773,6 +773,7 @@ ranked = sheet_cases(knowsam.result(), "test", results["knowsam"]["cases"])  # f
 sheet = show(
     figures.prediction_sheet,
     with_rival([ranked[0], ranked[len(ranked) // 2], ranked[-1]]),
+    of={"labels only": "fused"},
     alt="Three test images, from the worst to the best: image, truth, the map learned from labels only, then the "
     "U-Net's, V-Net's, fused and SAM's maps of knowsam, and the entropy of the fused map.",
 )

@@ -11,7 +11,7 @@
 # |---|---|
 # | **You will** | make an ablation table; draw seeds and images for an honest interval; watch a winner lose its lead on other images; sort failures by kind; test whether confidence can be believed and doubt warns; measure what each defect of the authors' code changes |
 # | **You need** | NumPy arrays and their axes; Dice and HD95 (chapter 01), the paired bootstrap (chapter 10) |
-# | **Time** | about 70 minutes, five exercises and a quiz |
+# | **Time** | {{time}} |
 # | **Cost** | a CPU is enough: under a minute of computing |
 #
 # The next cell installs the package if it is missing and prints what you are working with. It is the same
@@ -285,8 +285,8 @@ for name, verdict in verdicts.items():
 #
 # ## Step 3: many comparisons
 #
-# **Idea.** An interval of 95 % errs once in twenty times. Who asks twenty times should expect one gift. And
-# who takes the *best* of many has picked the luckiest, too.
+# **Idea.** An interval of 95 % errs once in twenty times. Whoever asks twenty times should expect one gift. And
+# whoever takes the *best* of many has picked the luckiest, too.
 #
 # Real trainings now: eight methods on Kvasir-SEG, 15 labels, 59 test images, one seed; the scores stand in
 # `docs/comparison/fp32`. We are looking for a method that beats the pair trained on labels only. Play the
@@ -317,7 +317,7 @@ for name in ("MC", "+ SKD", "+ UGDA"):
     print(f"{name:<12} {last.mean():>13.3f} {last.max():>11.3f} {chosen:>13.3f}")
 
 # %% [markdown]
-# "Our best run" is always above the mean, by more the wilder the training and the more seeds one tried. The
+# "Our best run" is always above the mean, and the more so, the wilder the training and the more seeds one tried. The
 # checkpoint that is best on val is an honest choice, since the test images had no say. Here it is the last one every time: after 40 steps all
 # trainings are still improving.
 #
@@ -586,6 +586,7 @@ drawn = show(
     curves,
     title="Share of right pixels, part by part",
     xlabel="mean confidence of the part",
+    references=["perfect"],
     alt="Reliability curves of the U-Net and of the fused map of knowsam against the diagonal of a perfectly calibrated network, from confidence "
     "one half to one.",
 )
@@ -680,7 +681,7 @@ check("11.5", risk_coverage)
 # %% [markdown]
 # **Look**, for two ways to make one doubt of a map: the mean entropy of *all* pixels, and that of the pixels
 # *claimed* as lesion. `knowing` sorts by the true risk, the best that any doubt could do; the flat line is
-# doubt by lot.
+# random doubt.
 
 
 # %% tags=["compare"]
@@ -701,11 +702,12 @@ doubts = {
 paths = {label: calibration.risk_coverage(risk, doubt) for label, doubt in doubts.items()}
 drawn = show(
     figures.trends,
-    {**paths, "by lot": (paths["knowing"][0], np.full(len(risk), risk.mean()))},
-    title=f"{name}: mean risk (1 − Dice) of the images that are kept",
+    {**paths, "at random": (paths["knowing"][0], np.full(len(risk), risk.mean()))},
+    references=["knowing", "at random"],
+    title=f"{name}: risk (1 − Dice) of the images kept",
     xlabel="coverage: share of images kept, least doubtful first",
     alt="Risk against coverage of the knowsam run for doubt by all pixels, doubt by the claimed pixels, sorting by the "
-    "true risk, and a flat line for doubt by lot.",
+    "true risk, and a flat line for random doubt.",
 )
 half = len(risk) // 2 - 1
 for label, (_, kept) in paths.items():

@@ -12,7 +12,7 @@
 # |---|---|
 # | **You will** | give teacher and student two views of one geometry; silence what is unsure, and see what that costs; average weights with their statistics; hand the word from SAM to the students' average, image by image; let labels go first; carry labels into unlabelled images |
 # | **You need** | pseudo-labels, the ramp and Mean Teacher (chapter 04), distillation (08), copy and paste (09, 12) |
-# | **Time** | about 65 minutes, five exercises and a quiz |
+# | **Time** | {{time}} |
 # | **Cost** | a CPU is enough: two to four minutes of computing, most of it in one table |
 #
 # The next cell installs the package if it is missing and prints what you are working with. It is the same
@@ -72,7 +72,9 @@ print(f"largest distance {max(np.subtract(RECORDED['knowsam_plus'], RECORDED['la
 # %%
 curves = show(
     figures.trends,
-    {name: (at, values) for name, values in RECORDED.items()},
+    {name.replace("_", " "): (at, values) for name, values in RECORDED.items()},
+    of={"knowsam plus": "fused", "its SAM": "SAM"},
+    references=["labels alone"],
     title="Dice on val, 15 labelled polyps, seed 0",
     xlabel="step",
     alt="Three lines from step 100 to 1,000: all begin near 0.63; knowsam_plus passes the pair that learns from labels "
@@ -152,9 +154,10 @@ print(f"one of them mirrored {likeness(weak.flip(-1), strong):.1f}")
 looked = show(
     figures.panels,
     [
-        {str(i + 1): (view[i].movedim(0, -1) * 255).byte() for i in range(4)}
+        {f"lesion {i + 1}": (view[i].movedim(0, -1) * 255).byte() for i in range(4)}
         for view in (batch.weak, batch.x[n:])
     ],
+    names=("weak view", "strong view"),
     alt="Four lesions in two rows, weak views above and strong ones below: each lesion lies at the same place in both "
     "rows, some of them in other colors or blurred.",
 )
@@ -449,7 +452,7 @@ weights = show(
     {
         "knowsam, SKD": (times, [1.0] * 201),
         "knowsam, MC": (times, [base.ramp(t) for t in times]),
-        "knowsam_plus": (times, [knowsam_plus.rise(t, 0.15) for t in times]),
+        "knowsam plus": (times, [knowsam_plus.rise(t, 0.15) for t in times]),
     },
     title="Weight of what needs no labels",
     xlabel="fraction of the run",
@@ -510,11 +513,12 @@ pasted = show(
             "unlabelled": (batch.x[n + i].movedim(0, -1) * 255).byte(),
             "labelled": (x_l[i].movedim(0, -1) * 255).byte(),
             "mixed": (x_m[i].movedim(0, -1) * 255).byte(),
-            "its labels": (y_m[i] + 1) / 2,
+            "its labels": y_m[i],
         }
         for i in range(3)
     ],
-    ends=("unknown", "lesion"),
+    names=[f"pair {i + 1}" for i in range(3)],
+    classes=("background", "lesion"),
     alt="Three rows: an unlabelled lesion, a labelled one, the first with a rectangle of the second if it got one, and "
     "the labels: known inside the rectangle, unknown elsewhere.",
 )
