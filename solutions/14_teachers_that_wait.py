@@ -72,9 +72,7 @@ print(f"largest distance {max(np.subtract(RECORDED['knowsam_plus'], RECORDED['la
 # %%
 curves = show(
     figures.trends,
-    {name.replace("_", " "): (at, values) for name, values in RECORDED.items()},
-    of={"knowsam plus": "fused", "its SAM": "SAM"},
-    references=["labels alone"],
+    {name: (at, values) for name, values in RECORDED.items()},
     title="Dice on val, 15 labelled polyps, seed 0",
     xlabel="step",
     alt="Three lines from step 100 to 1,000: all begin near 0.63; knowsam_plus passes the pair that learns from labels "
@@ -154,10 +152,9 @@ print(f"one of them mirrored {likeness(weak.flip(-1), strong):.1f}")
 looked = show(
     figures.panels,
     [
-        {f"lesion {i + 1}": (view[i].movedim(0, -1) * 255).byte() for i in range(4)}
+        {str(i + 1): (view[i].movedim(0, -1) * 255).byte() for i in range(4)}
         for view in (batch.weak, batch.x[n:])
     ],
-    names=("weak view", "strong view"),
     alt="Four lesions in two rows, weak views above and strong ones below: each lesion lies at the same place in both "
     "rows, some of them in other colors or blurred.",
 )
@@ -452,7 +449,7 @@ weights = show(
     {
         "knowsam, SKD": (times, [1.0] * 201),
         "knowsam, MC": (times, [base.ramp(t) for t in times]),
-        "knowsam plus": (times, [knowsam_plus.rise(t, 0.15) for t in times]),
+        "knowsam_plus": (times, [knowsam_plus.rise(t, 0.15) for t in times]),
     },
     title="Weight of what needs no labels",
     xlabel="fraction of the run",
@@ -513,12 +510,11 @@ pasted = show(
             "unlabelled": (batch.x[n + i].movedim(0, -1) * 255).byte(),
             "labelled": (x_l[i].movedim(0, -1) * 255).byte(),
             "mixed": (x_m[i].movedim(0, -1) * 255).byte(),
-            "its labels": y_m[i],
+            "its labels": (y_m[i] + 1) / 2,
         }
         for i in range(3)
     ],
-    names=[f"pair {i + 1}" for i in range(3)],
-    classes=("background", "lesion"),
+    ends=("unknown", "lesion"),
     alt="Three rows: an unlabelled lesion, a labelled one, the first with a rectangle of the second if it got one, and "
     "the labels: known inside the rectangle, unknown elsewhere.",
 )
