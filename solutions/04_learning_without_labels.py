@@ -807,11 +807,11 @@ race = show(
 # 2. **Compare with *shown*.** What *shown* gains over *labels* is BatchNorm's work, and it may well be the
 #    greater part of what "semi-supervised" seems to win. Only what the others gain over *shown* was learned
 #    from answers.
-# 3. **A partner teaches no more than it knows.** Compare the rows seed by seed: a V-Net that is behind has little
+# 3. **A partner teaches what it knows.** Compare the rows seed by seed: a V-Net that is behind has little
 #    to teach the U-Net. Mean Teacher's teacher is an average over steps at which the student was worse, and in a
 #    short run it lags far behind.
 #
-# So do not be disappointed if the answers of others have taught nothing that you could measure.
+# So do not be disappointed if the answers of others have taught nothing measurable.
 # Semi-supervision is a small force beside good labels; it needs a long run, a partner worth hearing, and
 # several seeds to be seen. [The runs from
 # scratch](https://github.com/knowsam-lite/knowsam-lite/blob/main/docs/from_scratch.md) have them: there `mc`, which is *consistency* with HAM, stands

@@ -282,7 +282,7 @@ maps = show(
 #
 # ### Play: the prompt explorer
 #
-# Run the next cell and ask SAM yourself: click for a point, drag for a box, add a rough mask, alone and together.
+# Run the next cell and ask SAM yourself: click for a point, drag for a box, add a rough mask.
 # (On a page that nobody runs, six questions stand in.) Try a point on the border; a box around half of the lesion; the
 # rough mask with a point outside on one of its islands; and every prompt you can think of for all glands.
 
@@ -316,9 +316,8 @@ explored = prompts.explore(
 )
 
 # %% [markdown]
-# Two questions about `lesion 1` are worth asking, or a second look among the six. A box around its left half says
-# that the lesion ends where it plainly goes on, and SAM believes the box. And the mask together with a box
-# around the whole lesion can do worse than the mask alone: a question that `sam_mini`
+# Look twice at two questions about `lesion 1`. A box around its left half says that the lesion ends where it
+# plainly goes on, and SAM believes it. Mask and box together do worse than the mask alone: a question that `sam_mini`
 # never met in its training.
 #
 # ## Step 2: freezing
