@@ -3,6 +3,10 @@
 import numpy as np
 
 INK = "#1A1A1A"  # text, borders, the truth
+QUIET = "#6B6B6B"  # what is said beside, and references
+# A network has its color in every picture and curve; EMA is the moving average of a student.
+NETWORKS = {"U-Net": "#0072B2", "V-Net": "#D55E00", "fused": "#009E73", "SAM": "#B8559A", "EMA": "#882255"}
+PROMPT = "#88CCEE"  # points, boxes and rough masks
 # Foreground classes, where one color per network is not enough; none is a network's. From Okabe and Ito
 # (2008) and Tol's muted set, which are safe for color-blind readers.
 CLASSES = ("#56B4E9", "#F0E442", "#E69F00", "#44AA99", "#CC6677", "#DDCC77", "#AA4499", "#BBBBBB")

@@ -12,7 +12,7 @@
 # |---|---|
 # | **You will** | score a segmentation; decide whom to label; ask SAM with a box, a point and a rough mask; train the whole method and its rival on the same eight labels; find out which network learns from which loss; use what is left when SAM has gone home |
 # | **You need** | PyTorch tensors, a network's forward pass, what a gradient is; nothing about SAM or semi-supervised learning |
-# | **Time** | about 60 minutes, five exercises and a quiz |
+# | **Time** | {{time}} |
 # | **Cost** | a CPU is enough: about three minutes of computing on a core that does nothing else, nearly all of it in two training cells |
 #
 # The next cell installs the package if it is missing and prints what you are working with. It is the same
@@ -59,7 +59,7 @@ drawn = show(
 # and an example is an image whose object somebody has outlined by hand, pixel by pixel. For photographs
 # of cats that is tedious. For a skin lesion it takes somebody who knows where the lesion ends.
 #
-# We work with drawn images, so that nothing need be downloaded and every truth is known: 64 synthetic
+# We work with drawn images, so nothing has to be downloaded and every truth is known: 64 synthetic
 # skin lesions, 40 of them for training. Eight of the 40 get a label. The truth of the other 32 exists,
 # too; it serves to show what you miss, and KnowSAM never sees it.
 
@@ -262,7 +262,7 @@ for name in z_few:
 
 # %% [markdown]
 # Read the row `fused`, which is the prediction. (After the ten steps of the budget `ci` nothing is learned
-# yet, and nearly all of this is 0.00.) A single subnet may even lose by more labels in a run this
+# yet, and nearly all of this is 0.00.) A single subnet may even do worse with more labels in a run this
 # short: 150 steps of four images show it each of 8 images 75 times, and each of 40 only 15 times.
 #
 # ## Step 2: whom to label?
@@ -293,7 +293,7 @@ print(f"Dice of the truths: neighbours in one heart {np.mean(near):.2f}, two hea
 # %% [markdown]
 # A network that has learned one slice by heart knows most of the next. If that one is in the test set,
 # your figure measures memory: this is a *leak*. And a label on the next slice buys little. So the unit is
-# the patient, or the video: in the library a *group*. Whole groups are labelled, and no group stands in
+# the patient, or the video: in the library a *group*. Whole groups are labelled, and no group is in
 # two splits.
 #
 # ### Exercise 00.2: whom to label
@@ -651,7 +651,7 @@ for name, tensor in flow.items():
 print("labelled images:", batch.n_labeled, " pixels with a label:", f"{(batch.y >= 0).float().mean():.0%}")
 
 # %% [markdown]
-# Both students look at all eight images. HAM makes one map of their two. That map becomes a *mask prompt*,
+# Both students look at all eight images. HAM makes one map out of two. That map becomes a *mask prompt*,
 # one per class, on SAM's grid of 32 × 32. LPS adds two prompt tokens per class, learned from SAM's own
 # *embedding* of the image. SAM answers for both classes at once, in the students' own shape. So its answer
 # can be compared with theirs pixel by pixel, and that is what SKD does. UGDA begins later in a run: where
@@ -728,9 +728,9 @@ check("00.4", who_learns)
 #
 # 1. `a/supervised`: the U-Net's answer against the labels
 # 2. `fused/supervised`: HAM's map against the labels
-# 3. `a/consistency`: the U-Net shall say what the V-Net says
+# 3. `a/consistency`: the U-Net should say what the V-Net says
 # 4. `sam/supervised`: SAM's answer, to a prompt made of HAM's map, against the labels
-# 5. `a/distillation`: the U-Net shall say what SAM says
+# 5. `a/distillation`: the U-Net should say what SAM says
 #
 # Then measure. `losses` gives all ten terms of the method, by name: also the V-Net's own, and `entropy`, by
 # which each subnet learns to be sure of itself (chapter 04).
@@ -841,8 +841,8 @@ use = show(
 # %% [markdown]
 # ## Ablate one thing
 #
-# Is it really the students' map that makes SAM useful, or would SAM's adapters and learned prompts do
-# without? An *ablation* takes one part away and leaves the rest as it is. Ask the trained SAM with the
+# Is it really the students' map that makes SAM useful, or could SAM's adapters and learned prompts do
+# without it? An *ablation* takes one part away and leaves the rest as it is. Ask the trained SAM with the
 # fused map, with a blank one (logits 0 everywhere: "undecided"), and with the map of another image.
 
 # %%
@@ -875,8 +875,8 @@ with torch.no_grad():
 # | prompts while SAM learns | the students' map as it is | roughened on the labelled half | 07 |
 # | UGDA exchanges | the most certain regions | the most uncertain, as in the paper's figure 3 | 09 |
 #
-# Take the first line. A softmax does not care if you add 3 to all logits of a pixel: nothing has been
-# said. Does the prompt care?
+# Take the first line. A softmax does not care if you add 3 to all logits of a pixel: no probability
+# changes. Does the prompt care?
 
 # %% tags=["compare"]
 from knowsam_lite.official.teacher import OfficialTeacher

@@ -4,14 +4,14 @@
 # {{badges}}
 #
 # Before any network learns, others decide how good it will look: who is in the test set, which images it is
-# shown and how they are bent, and by which rule its answers are turned into one number. This chapter builds
+# shown and how they are changed, and by which rule its answers are turned into one number. This chapter builds
 # those parts by hand, and tries to be fooled by each. No network is trained in it.
 #
 # | | |
 # |---|---|
 # | **You will** | split a data set so that nothing leaks; move an image and its mask alike; deal out labelled and unlabelled images, step by step; compute IoU and HD95; choose what an empty mask is worth, and see what that choice does to a result |
 # | **You need** | NumPy and PyTorch tensors, Boolean masks; chapter 00 helps but is not required |
-# | **Time** | about 65 minutes, five exercises and a quiz |
+# | **Time** | {{time}} |
 # | **Cost** | a CPU is enough: a few seconds of computing |
 #
 # The next cell installs the package if it is missing and prints what you are working with. It is the same
@@ -157,7 +157,7 @@ for name, splits in ways.items():
 
 # %% [markdown]
 # The same copyist, the same slices. Shuffled slice by slice, it finds in the training set the neighbour of
-# each test slice, from the same heart, and copies that. Split by patient, it has to do with strangers. The
+# each test slice, from the same heart, and copies that. Split by patient, it has to make do with strangers. The
 # first number is a *leak*: the test set was known in part. Nothing crashes and nothing warns you. Four test
 # slices under both splits:
 
@@ -337,17 +337,17 @@ moves = show(
     [
         {
             "image": hearts.image(records[tip]),
-            "mask": y[tip] / 3,
-            **{mode: moved.round() / 3 for mode, moved in sampled.items()},
+            "mask": y[tip],
+            **{mode: moved.round().int() for mode, moved in sampled.items()},
         }
     ],
-    ends=("0 background", "3 left ventricle"),
+    classes=hearts.classes,
     alt="A slice of a heart, its mask with two classes, and the mask turned and enlarged: with nearest sampling it "
-    "keeps its two classes, with bilinear sampling a thin dark line of a third class runs around the muscle.",
+    "keeps its two classes, with bilinear sampling a thin blue line of a third class runs around the muscle.",
 )
 
 # %% [markdown]
-# The dark line around the muscle is right ventricle that nobody drew: a false label on every border pixel,
+# The blue line around the muscle is right ventricle that nobody drew: a false label on every border pixel,
 # and borders are where segmentation is decided.
 #
 # The library's `Augment` does all this with more kinds of moves. *Weak* augmentation only moves: flips,
@@ -365,9 +365,10 @@ views = show(
     figures.panels,
     [
         {name: (255 * view).byte().movedim(0, -1) for name, (view, _) in changed.items()},
-        {name: label / 3 for name, (_, label) in changed.items()},
+        {name: label for name, (_, label) in changed.items()},
     ],
-    ends=("0 background", "3 left ventricle"),
+    names=("image", "mask"),
+    classes=hearts.classes,
     alt="One slice as it is, twice weakly and twice strongly augmented, with the mask under each: the masks turn and "
     "shift with their images; the strong views make the same moves and are also brighter or noisier.",
 )
@@ -447,7 +448,7 @@ check("01.3", step_records)
 
 # %% [markdown]
 # **Look.** The library's `StepBatches` is made of the parts of this chapter: streams say which images,
-# `Augment` bends each with a seed made of (seed, step, place), and item `step` is the whole batch. Ask for
+# `Augment` changes each with a seed made of (seed, step, place), and item `step` is the whole batch. Ask for
 # step 7 before step 2, or in another process: a training that was interrupted goes on *exactly*.
 #
 # And one thing more. The drawn data have masks for all training images. In a semi-supervised experiment most
@@ -581,7 +582,7 @@ for radius in (1, 3, 20):
 # **Idea.** Overlap does not see *where* a mistake is. A speck beside the lesion and a speck at the other end
 # of the image cost the same. A surgeon would not agree. So we measure distances between borders.
 #
-# **Smallest example.** The border, or *surface*, of a mask are those of its pixels that have a neighbour
+# **Smallest example.** The border, or *surface*, of a mask is made of those pixels that have a neighbour
 # above, below, left or right outside the mask. The library has a function for it:
 
 # %%
@@ -614,7 +615,7 @@ print("largest of all", max(to_true.max(), to_pred.max()))
 # is its sober sister: put the distances of both directions into one heap and take the 95th percentile, so that
 # the largest twentieth does not count.
 #
-# An empty mask has no border and no distance. The rule of step 4 goes on: both empty is 0, nothing is wrong.
+# An empty mask has no border and no distance. The rule of step 4 holds here, too: both empty is 0, nothing is wrong.
 # One empty is as wrong as can be: the diagonal of the image, which no two of its pixels exceed.
 #
 # ### Exercise 01.5: HD95
@@ -681,8 +682,8 @@ for name, shift in {"2 rows down": (2, 0), "2 columns right": (0, 2)}.items():
 # %% [markdown]
 # ### Play with it
 #
-# Where a notebook is alive, the next cell gives you sliders: move an ellipse, grow it, bore a hole in it, put a
-# speck beside it, and watch the three scores. Without a person in front it shows eight settings. Try to find
+# If you run this notebook yourself, the next cell gives you sliders: move an ellipse, grow it, bore a hole in it,
+# put a speck beside it, and watch the three scores. On a page that nobody runs, eight settings stand side by side. Try to find
 # two predictions of which one is better by Dice and the other by HD95; make the speck larger by one pixel
 # at a time, and see HD95 jump.
 
@@ -692,7 +693,7 @@ from knowsam_lite.course.explorers.metrics import explore
 explored = explore()
 
 # %% [markdown]
-# Read the pictures in pairs. Three pixels too large and three too small are equally far off, but not equal in
+# Set these pairs, or read them off the eight pictures. Three pixels too large and three too small are equally far off, but not equal in
 # overlap: Dice is kinder to the large. A hole in the middle costs little overlap, yet its border is far from
 # any true one. The speck of 2 × 2 pixels leaves HD95 at 0, since it owns less than a twentieth of the heap;
 # that of 5 × 5 owns more. And the small ellipse, one pixel off, has the overlap of the large one that is six
@@ -753,7 +754,7 @@ for rule, value in rules.items():
 # %% [markdown]
 # Nothing was trained, and the same copyist has five results. With the library's rules a good part of
 # its score comes from slices where it rightly found nothing, so a table should say how many there were. The
-# last line is a fault, the leak of step 1. Of the other rules none is the true one; but a rule has to be
+# last line is an error, the leak of step 1. None of the other rules is the true one; but a rule has to be
 # *stated*, the same for all methods, and fixed before the results are seen.
 #
 # **How sure is the mean?** Draw the test cases again and again with replacement and look how the mean moves:
@@ -787,7 +788,7 @@ print("narrower than either mean's own interval:", verdict["high"] - verdict["lo
 # %% [markdown]
 # ## Where the paper, the authors' code and this library differ
 #
-# A paper names its metrics and counts its labels. How the one is computed and the other dealt out stands in
+# A paper names its metrics and counts its labels. How the former are computed and the latter dealt out is only in the
 # code. For KnowSAM (Huang et al., IEEE TMI 2025) `knowsam_lite.official` holds the behaviour of what its
 # authors published, so you can measure it.
 #
@@ -799,7 +800,7 @@ print("narrower than either mean's own interval:", verdict["high"] - verdict["lo
 # | unlabelled masks | can leak in as truth if a folder is smaller than the table says | never opened |
 # | order of files | as the disk lists them | sorted by id |
 #
-# **1. One pixel decides.** The lesion of the beginning, predicted without fault but for a single stray pixel
+# **1. One pixel decides.** The lesion of the beginning, predicted perfectly but for a single stray pixel
 # that wanders off:
 
 # %% tags=["compare"]

@@ -13,7 +13,7 @@
 # |---|---|
 # | **You will** | measure a receptive field by its gradient; build block, way down and way up; write the soft Dice loss; use the network in the right mode and at any size; take its skips away |
 # | **You need** | PyTorch tensors, a convolution, what a gradient is |
-# | **Time** | about 75 minutes, six exercises and a quiz |
+# | **Time** | {{time}} |
 # | **Cost** | a CPU is enough: less than a minute of computing |
 #
 # The next cell installs the package if it is missing and prints what you are working with. It is the same
@@ -77,6 +77,7 @@ views = show(
         {f"{side} pixels": window(tissue.image(slide), row, column, side) for side in (5, 32, 68, 140)}
         for row, column in ((148, 205), (122, 138))
     ],
+    names=("gland", "gap"),
     alt="Two rows of four windows around a white pixel each. Through 5 pixels both are whitish squares. From 32 "
     "to 140 pixels a dark ring appears around the upper one, and a smooth gap without a ring around the lower.",
 )
@@ -188,7 +189,7 @@ for size in (192, 208):
     print(f"logits, the middle of {size}: {e1_receptive_field.receptive_field(slim, size)[0]} pixels")
 
 # %% [markdown]
-# Compare the first two rows with the arithmetic above, and all of them with the windows: level 4 knows rings
+# Compare the first two rows with the arithmetic above, and all of them with the windows: level 4 sees enough to tell rings
 # from gaps. And the logits have no single field: it depends on where in its cell of 16 × 16 a pixel lies, the
 # coarse pixel that it shares with its neighbours.
 #
@@ -527,7 +528,7 @@ for name, guess in (("nothing", torch.zeros_like(y)), ("half of it", half), ("al
 check("02.5", dice_loss)
 
 # %% [markdown]
-# **Look.** Why not soft Dice alone? A network overlooks the object again, less sure or more. How strongly
+# **Look.** Why not soft Dice alone? A network overlooks the object again, more or less surely. How strongly
 # does each loss pull at one of the two object pixels? (The gradient there, times 100.)
 
 # %% tags=["compare"]
@@ -730,6 +731,7 @@ def cases(chosen: tuple[int, ...]) -> list[dict]:
 sheet = show(
     figures.prediction_sheet,
     cases((0, 1, 3)),
+    of={"without skips": "U-Net"},
     alt="Three images of tissue with the truth and two predictions: the U-Net follows the outlines of the glands, "
     "the network without skips gives coarse blobs in roughly the right places.",
 )

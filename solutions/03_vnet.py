@@ -13,7 +13,7 @@
 # |---|---|
 # | **You will** | build the V-Net's stage and forward pass; measure with hooks what of an image survives each layer; write the Kaiming start; measure which errors two networks share; average them |
 # | **You need** | chapter 02, or a U-Net that you know: its blocks, its skips, its BatchNorm |
-# | **Time** | about 70 minutes, five exercises and a quiz |
+# | **Time** | {{time}} |
 # | **Cost** | a CPU is enough: less than a minute of computing |
 #
 # The next cell installs the package if it is missing and prints what you are working with. It is the same
@@ -108,7 +108,7 @@ for name, (first, second) in pairs.items():
 #
 # ## Step 1: the stage
 #
-# **Idea.** A U-Net's block is convolution, BatchNorm, bend, twice, at every level. A V-Net's *stage* is
+# **Idea.** A U-Net's block is convolution, BatchNorm and LeakyReLU, twice, at every level. A V-Net's *stage* is
 # convolution and ReLU, with nothing between, and there are more of them the deeper it gets: one at the top,
 # three at the bottom. Few at the top save memory, many at the bottom widen the view, since a pixel is large
 # there.

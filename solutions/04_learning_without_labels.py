@@ -13,7 +13,7 @@
 # |---|---|
 # | **You will** | write the consistency loss and see what stopping a gradient is for; let two networks teach each other; write the ramp and Mean Teacher; watch a network talk itself into its mistakes; compare three ways of learning on the same eight labels |
 # | **You need** | PyTorch tensors, `softmax`, what `detach` does; chapters 02 and 03 help but are not required |
-# | **Time** | about 65 minutes, five exercises and a quiz |
+# | **Time** | {{time}} |
 # | **Cost** | a CPU is enough: one to three minutes of computing, most of it for the comparison at the end |
 #
 # The next cell installs the package if it is missing and prints what you are working with. It is the same in
@@ -611,7 +611,7 @@ for name, values in averages.items():
 # from yesterday.
 #
 # **What is there to disagree about?** At the first step teacher and student are the same network. If both saw
-# the same image, they would say the same. So the teacher sees *noise* on top of it, each time another:
+# the same image, they would say the same. So the teacher sees *noise* on top of it, drawn anew each time:
 
 # %% tags=["compare"]
 torch.manual_seed(0)
@@ -765,7 +765,7 @@ def with_each_other(seed: int, weight: float = 1.0, ramped: bool = True) -> dict
 
 # %% [markdown]
 # Two seeds each, for one seed is an anecdote. Expect one to three minutes on two cores; at `ci` the runs are
-# so short that nobody learns much.
+# so short that no network learns much.
 
 # %% tags=["training"]
 seeds = (0, 1)
@@ -807,11 +807,11 @@ race = show(
 # 2. **Compare with *shown*.** What *shown* gains over *labels* is BatchNorm's work, and it may well be the
 #    greater part of what "semi-supervised" seems to win. Only what the others gain over *shown* was learned
 #    from answers.
-# 3. **A partner is as good as it is.** Compare the rows seed by seed: a V-Net that is behind has little
+# 3. **A partner teaches what it knows.** Compare the rows seed by seed: a V-Net that is behind has little
 #    to teach the U-Net. Mean Teacher's teacher is an average over steps at which the student was worse, and in a
 #    short run it lags far behind.
 #
-# So do not be disappointed if the answers of others have taught nothing that you could measure.
+# So do not be disappointed if the answers of others have taught nothing measurable.
 # Semi-supervision is a small force beside good labels; it needs a long run, a partner worth hearing, and
 # several seeds to be seen. [The runs from
 # scratch](https://github.com/knowsam-lite/knowsam-lite/blob/main/docs/from_scratch.md) have them: there `mc`, which is *consistency* with HAM, stands
@@ -820,7 +820,7 @@ race = show(
 #
 # ## Ablate one thing: the ramp
 #
-# What does the ramp protect from? To see it clearly, turn the factors of consistency and entropy up to three
+# What does the ramp protect against? To see it clearly, turn the factors of consistency and entropy up to three
 # times those of the method, and take the ramp away:
 
 # %% tags=["training"]

@@ -12,7 +12,7 @@
 # |---|---|
 # | **You will** | measure how unsure one network is (entropy) and where two networks contradict each other (disagreement); build HAM; silence one of its parts and measure what that costs |
 # | **You need** | PyTorch tensors, `softmax`, a convolution; chapters 02 and 03 help but are not required |
-# | **Time** | about 60 minutes, five exercises and a quiz |
+# | **Time** | {{time}} |
 # | **Cost** | a CPU is enough: less than a minute of computing |
 #
 # The next cell installs the package if it is missing and prints what you are working with. It is the same
@@ -264,7 +264,7 @@ print("log-softmax", abs(uncertainty.entropy_map(sure).item()))
 
 # %%
 h_a, h_b = uncertainty.entropy_map(z_a), uncertainty.entropy_map(z_b)
-wrong = (z_a.argmax(dim=1) != y).float()
+wrong = z_a.argmax(dim=1) != y
 doubts = show(
     figures.panels,
     [
@@ -272,6 +272,7 @@ doubts = show(
         for i in range(3)
     ],
     ends=("0 certain", "1 no idea"),
+    names=[f"lesion {i}" for i in range(3)],
     alt="Entropy maps of both networks for three lesions: the U-Net's doubt is a light band along the border, the "
     "V-Net's a light patch on the whole lesion; the U-Net's errors lie mostly within or beside its band.",
 )
@@ -356,11 +357,13 @@ signs = show(
             "image": dataset.image(test[i]),
             "doubt U-Net": h_a[i],
             "doubt V-Net": h_b[i],
-            "disagreement": d[i, 1],
-            "either wrong": torch.maximum(wrong[i], (z_b[i].argmax(dim=0) != y[i]).float()),
+            "disagreement": d[i, 1] > 0,
+            "either wrong": wrong[i] | (z_b[i].argmax(dim=0) != y[i]),
         }
         for i in range(3)
     ],
+    ends=("0 certain", "1 no idea"),
+    names=[f"lesion {i}" for i in range(3)],
     alt="For three lesions: the doubt of each network, where they disagree, and where at least one is wrong. "
     "Every pixel of disagreement is also a pixel where one is wrong, but some errors are shared.",
 )
@@ -383,7 +386,7 @@ for name, kind in {
     "disagree, some doubt": quarrel & doubt,
     "disagree, both certain": quarrel & ~doubt,
 }.items():
-    errors = f"{wrong[kind].mean():.1%}" if kind.sum() >= 50 else "-"
+    errors = f"{wrong[kind].float().mean():.1%}" if kind.sum() >= 50 else "-"
     print(f"{name:<23} {kind.float().mean():>6.1%}   {errors:>10}")
 
 # %% [markdown]

@@ -13,7 +13,7 @@
 # |---|---|
 # | **You will** | encode a click as SAM does; freeze a network; build an adapter that starts as if it were not there; put it into SAM's encoder; spare the padding of SAM's windows; answer all prompts of all images in one pass; adapt SAM with 16 images |
 # | **You need** | PyTorch modules, softmax; no transformer and no other chapter |
-# | **Time** | about 75 minutes, six exercises and a quiz |
+# | **Time** | {{time}} |
 # | **Cost** | a CPU is enough: about a minute of computing |
 #
 # The next cell installs the package if it is missing and prints what you are working with. It is the same
@@ -282,8 +282,8 @@ maps = show(
 #
 # ### Play: the prompt explorer
 #
-# Run the next cell and ask SAM yourself: two points, a box, a rough mask, alone and together. (Where nobody
-# can turn knobs, six questions stand in.) Try a point on the border; a box around half of the lesion; the
+# Run the next cell and ask SAM yourself: click for a point, drag for a box, add a rough mask.
+# (On a page that nobody runs, six questions stand in.) Try a point on the border; a box around half of the lesion; the
 # rough mask with a point outside on one of its islands; and every prompt you can think of for all glands.
 
 # %%
@@ -316,8 +316,8 @@ explored = prompts.explore(
 )
 
 # %% [markdown]
-# Two of the six are worth a second look. The half box says that the lesion ends where it plainly goes on, and
-# SAM believes the box. And mask and box together do worse than the mask alone: a question that `sam_mini`
+# Look twice at two questions about `lesion 1`. A box around its left half says that the lesion ends where it
+# plainly goes on, and SAM believes it. Mask and box together do worse than the mask alone: a question that `sam_mini`
 # never met in its training.
 #
 # ## Step 2: freezing
@@ -411,8 +411,8 @@ for name in ("everything", "all adapters", "the decoder's adapters", "nothing"):
 #
 # ## Step 3: the adapter
 #
-# **Idea.** Beside a frozen layer, put a small detour: squeeze the token to a quarter of its channels, bend
-# it, stretch it back. Such a *bottleneck* is small: it has about $D^2/2$ weights, where an MLP of a
+# **Idea.** Beside a frozen layer, put a small detour: squeeze the token to a quarter of its channels, apply
+# a GELU, stretch it back. Such a *bottleneck* is small: it has about $D^2/2$ weights, where an MLP of a
 # transformer has $8 D^2$.
 #
 # How should it start? Anything random would disturb a network that works. So its last layer starts at
@@ -603,7 +603,7 @@ print("resized for five tokens:", [round(v, 1) for v in relative_positions(table
 # Row $i$, column $j$ holds $i - j$. For another image size the table is stretched, as in the second line, and
 # nothing has to be trained anew.
 #
-# **Windows.** Comparing all tokens with all is dear: 64 × 64 tokens make 17 million pairs. So most blocks of
+# **Windows.** Comparing all tokens with all is expensive: 64 × 64 tokens make 17 million pairs. So most blocks of
 # SAM attend only inside *windows* of 14 × 14 tokens. A side that is no multiple of 14 is filled up with
 # zeros. At KnowSAM's 256 pixels SAM ViT-B has 16 × 16 tokens:
 
@@ -826,7 +826,7 @@ after = show(
 
 # %% [markdown]
 # Read the table by columns. On the glands both trainings gain a lot, and the one with all weights free is
-# often ahead: it has seventeen times as many to turn. The last column is what that costs: nobody told either
+# often ahead: it has seventeen times as many weights to turn. The last column is what that costs: nobody told either
 # of them to forget the shapes, and training all weights forgets more. KnowSAM needs what SAM knows of edges
 # and shapes, so it keeps that and pays with a little of the gain.
 #

@@ -14,7 +14,7 @@
 # |---|---|
 # | **You will** | turn the students' logits into yes-or-no questions; let one network per class write SAM's prompt; answer all classes in one pass of the decoder; measure what SAM mends and what it breaks; roughen a map so that SAM does not learn to copy it |
 # | **You need** | PyTorch modules, softmax, what `detach` does; chapter 06 helps but is not required |
-# | **Time** | about 60 minutes, five exercises and a quiz |
+# | **Time** | {{time}} |
 # | **Cost** | a CPU is enough: about a minute of computing |
 #
 # The next cell installs the package if it is missing and prints what you are working with. It is the same
@@ -57,8 +57,8 @@ drawn = show(
 #
 # The images are those of chapter 04: 64 synthetic skin lesions, of which 8 training images have labels. A
 # small U-Net trains on these 8 for four to ten seconds. Of the next two cells only `fit` is new, the training
-# that SAM will go through as well. In the whole method the fused map of two subnets is the question; here one
-# student must do. (At the budget `smoke` nothing is trained, and the numbers mean nothing.)
+# that SAM will go through as well. In the whole method the fused map of two subnets is the question; here the map
+# of one student has to be enough. (At the budget `smoke` nothing is trained, and the numbers mean nothing.)
 
 
 # %%
@@ -179,8 +179,8 @@ print(f"SAM asked by the student {mean_dice(z_s.argmax(dim=1), y_u):.2f}")
 # below 0 outside, 0 is undecided. A student's channel is another sort of number. Softmax compares it with
 # the other channels, and alone it says nothing.
 #
-# **Smallest example.** One pixel, three classes. At its end chapter 00 added 3 to all logits; here it is 5 up
-# and 5 down. All three rows below have the same probabilities:
+# **Smallest example.** One pixel, three classes. At its end chapter 00 added 3 to all logits; here we add 5
+# and subtract 5. All three rows below have the same probabilities:
 
 # %% tags=["compare"]
 for shift in (-5.0, 0.0, 5.0):
@@ -789,7 +789,7 @@ copied = show(
 # Compare each row with SAM as it was. The one that learned from clean maps got *worse* on the images that
 # count: it mends clearly less, because it has learned that its question is right. In the picture
 # its answers keep closer to the light blue line. With roughened maps SAM keeps looking. But be fair: on the
-# student's maps it is no better than before it learned; it only has not been spoiled. Whether it gains
+# student's maps it is no better than before it learned; it has merely not been spoiled. Whether it gains
 # something on other maps comes in the next section.
 #
 # Nothing in the training gives the copying away. On the labelled images the copier even looks best:

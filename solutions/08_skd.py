@@ -13,7 +13,7 @@
 # |---|---|
 # | **You will** | soften an answer with a temperature; compare two answers with the KL divergence; build the distillation loss and ask SAM without letting gradients stray; teach a student with teachers whose errors you control |
 # | **You need** | PyTorch tensors, `softmax`, what `detach` does; chapters 05 and 07 help but are not required |
-# | **Time** | about 55 minutes, five exercises and a quiz |
+# | **Time** | {{time}} |
 # | **Cost** | a CPU is enough: about a minute of computing |
 #
 # The next cell installs the package if it is missing and prints what you are working with. It is the same
@@ -57,7 +57,7 @@ drawn = show(
 # SAM knows while they train, and SAM stays behind.
 #
 # Does SAM know anything worth learning? Images, labels and the small U-Net, trained on 8 labelled images alone,
-# are those of chapter 04, code included: who knows them runs the next two cells unread.
+# are those of chapter 04, code included: if you know them, run the next two cells unread.
 
 # %% tags=["compare"]
 dataset = Synthetic("dermoscopy", seed=0, n=64, size=64)

@@ -13,7 +13,7 @@
 # |---|---|
 # | **You will** | measure the uncertainty of a region; choose regions; decide what the target of a pixel is when nobody knows it; copy and paste both ways; weigh what the students learn from the mixture; train with mistakes on purpose |
 # | **You need** | PyTorch tensors, `torch.where`, indexing; chapters 05 (entropy) and 08 (SAM's answer) help but are not required |
-# | **Time** | about 65 minutes, five exercises and a quiz |
+# | **Time** | {{time}} |
 # | **Cost** | a CPU is enough: less than a minute of computing |
 #
 # The next cell installs the package if it is missing and prints what you are working with. It is the same
@@ -490,9 +490,9 @@ for n_l, n_u in ((4, 4), (2, 5)):
 check("09.4", mix)
 
 # %% [markdown]
-# **Look, and turn the knobs.** Where widgets run, the next cell gives you four of them: the pair, which cells,
-# how fine the grid, how many cells. Where they do not, you see five settings below each other. In either
-# case answer for yourself: what is pasted, and what gets lost?
+# **Look, and turn the knobs.** If you run this notebook yourself, the next cell gives you four of them: the pair,
+# which cells, how fine the grid, how many cells. On a page that nobody runs, five settings stand below each other.
+# In either case answer for yourself: what is pasted, and what gets lost?
 
 # %%
 explore(
@@ -503,10 +503,10 @@ explore(
 )
 
 # %% [markdown]
-# - **Uncertain** cells (first row) mostly lie on the lesion. Half of a lesion on strange skin: a hard picture,
+# - **Uncertain** cells, as at the start (of five rows the first), mostly lie on the lesion. Half of a lesion on strange skin: a hard picture,
 #   with seams.
-# - **Certain** cells (second row) usually lie on plain skin. Skin replaces skin, and the mixture is easy.
-# - **All 16** (last row): the images change places and nothing is mixed. It is a batch in another order.
+# - **Certain** cells (the second row) usually lie on plain skin. Skin replaces skin, and the mixture is easy.
+# - **All 16** of the 4 × 4 cells (the last row): the images change places and nothing is mixed. It is a batch in another order.
 #
 # ## Uncertain or certain: count
 #

@@ -13,7 +13,7 @@
 # |---|---|
 # | **You will** | join all losses of KnowSAM; write the training step, the streams of images, and an exact and safe save; stop a training and resume it bit for bit; train the whole method; choose a checkpoint and compare two methods fairly |
 # | **You need** | PyTorch optimizers, `state_dict`; the method's blocks from chapters 02 to 09 are explained where they appear |
-# | **Time** | about 75 minutes, six exercises and a quiz |
+# | **Time** | {{time}} |
 # | **Cost** | two CPU cores: at most five minutes of computing; with a GPU the real SAM and images of 256 pixels |
 #
 # The next cell installs the package if it is missing and prints what you are working with. It is the same

@@ -11,7 +11,7 @@
 # |---|---|
 # | **You will** | make an ablation table; draw seeds and images for an honest interval; watch a winner lose its lead on other images; sort failures by kind; test whether confidence can be believed and doubt warns; measure what each defect of the authors' code changes |
 # | **You need** | NumPy arrays and their axes; Dice and HD95 (chapter 01), the paired bootstrap (chapter 10) |
-# | **Time** | about 70 minutes, five exercises and a quiz |
+# | **Time** | {{time}} |
 # | **Cost** | a CPU is enough: under a minute of computing |
 #
 # The next cell installs the package if it is missing and prints what you are working with. It is the same
@@ -285,8 +285,8 @@ for name, verdict in verdicts.items():
 #
 # ## Step 3: many comparisons
 #
-# **Idea.** An interval of 95 % errs once in twenty times. Who asks twenty times should expect one gift. And
-# who takes the *best* of many has picked the luckiest, too.
+# **Idea.** An interval of 95 % errs once in twenty times. Whoever asks twenty times should expect one gift. And
+# whoever takes the *best* of many has picked the luckiest, too.
 #
 # Real trainings now: eight methods on Kvasir-SEG, 15 labels, 59 test images, one seed; the scores stand in
 # `docs/comparison/fp32`. We are looking for a method that beats the pair trained on labels only. Play the
@@ -317,7 +317,7 @@ for name in ("MC", "+ SKD", "+ UGDA"):
     print(f"{name:<12} {last.mean():>13.3f} {last.max():>11.3f} {chosen:>13.3f}")
 
 # %% [markdown]
-# "Our best run" is always above the mean, by more the wilder the training and the more seeds one tried. On real
+# "Our best run" is always above the mean, and the more so, the wilder the training and the more seeds one tried. On real
 # polyps `knowsam_plus` beat the pair by 0.075 [0.048, 0.105] with seed 0, and by 0.007 [-0.022, 0.036] with seed 1
 # ([a real start](https://github.com/knowsam-lite/knowsam-lite/blob/main/docs/starts.md)): whoever stopped after seed 0 had a paper. The
 # checkpoint that is best on val is an honest choice, since the test images had no say. Here it is the last one every time: after 40 steps all

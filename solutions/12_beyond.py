@@ -12,7 +12,7 @@
 # |---|---|
 # | **You will** | write a method against the contract; plug SKD into any method and measure whom it reaches; paste as BCP does and clean its pseudo-labels; find the faults of a folder, train on it and predict new pictures; score volumes in mm |
 # | **You need** | PyTorch modules and optimizers; pseudo-labels, the ramp and Mean Teacher (chapter 04), distillation (chapter 08), the paired bootstrap (chapter 10) |
-# | **Time** | about 70 minutes, five exercises and a quiz |
+# | **Time** | {{time}} |
 # | **Cost** | a CPU is enough: two to four minutes of computing, most of it in one table |
 #
 # The next cell installs the package if it is missing and prints what you are working with. It is the same

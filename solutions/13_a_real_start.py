@@ -12,7 +12,7 @@
 # |---|---|
 # | **You will** | put an encoder's normalization where it belongs; freeze a network whole; train two parts at two rates, with a warm-up; write a decoder over features of several strides; compare frozen, tuned and from nothing |
 # | **You need** | BatchNorm and the U-Net (chapter 02), freezing (chapter 06), the paired bootstrap (chapter 10) |
-# | **Time** | about 65 minutes, five exercises and a quiz |
+# | **Time** | {{time}} |
 # | **Cost** | a CPU is enough: two to four minutes of computing, most of it in one table |
 #
 # The next cell installs the package if it is missing and prints what you are working with. It is the same

@@ -12,7 +12,7 @@
 # |---|---|
 # | **You will** | give teacher and student two views of one geometry; silence what is unsure, and see what that costs; average weights with their statistics; hand the word from SAM to the students' average, image by image; let labels go first; carry labels into unlabelled images |
 # | **You need** | pseudo-labels, the ramp and Mean Teacher (chapter 04), distillation (08), copy and paste (09, 12) |
-# | **Time** | about 65 minutes, five exercises and a quiz |
+# | **Time** | {{time}} |
 # | **Cost** | a CPU is enough: two to four minutes of computing, most of it in one table |
 #
 # The next cell installs the package if it is missing and prints what you are working with. It is the same

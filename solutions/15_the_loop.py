@@ -12,7 +12,7 @@
 # |---|---|
 # | **You will** | score how far two networks are apart; choose images that differ; place the click that corrects a mask; bring drafts back as labels; put a model with its preprocessing into one file, and count what eight bits cost; choose on val when to refuse, and watch the rule fail elsewhere |
 # | **You need** | IoU and Dice (chapter 01), entropy and disagreement (05), prompts (06), the paired bootstrap (10), risk and coverage (11) |
-# | **Time** | about 75 minutes, five exercises and a quiz |
+# | **Time** | {{time}} |
 # | **Cost** | a CPU is enough: one to two minutes of computing |
 #
 # The next cell installs the package if it is missing and prints what you are working with. It is the same

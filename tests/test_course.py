@@ -21,7 +21,7 @@ from helpers.chapters import (
 )
 
 from knowsam_lite import uncertainty
-from knowsam_lite.course import budget, builder, check, quiz, show
+from knowsam_lite.course import budget, builder, check, marking, quiz, show
 from knowsam_lite.course.alts import literals, numbered
 from knowsam_lite.course.checks import (
     Checker,
@@ -34,6 +34,7 @@ from knowsam_lite.course.checks import (
     is_librarys,
 )
 from knowsam_lite.course.pages import pages
+from knowsam_lite.course.timing import time_of, words
 from knowsam_lite.errors import UserError
 from knowsam_lite.figures import panels
 from knowsam_lite.methods import Method, SamDistillation, Supervised
@@ -497,3 +498,26 @@ def test_build_check_of_this_repository():
     outcome = subprocess.run(command, env=environment("smoke"), capture_output=True, text=True)
     assert outcome.returncode == 0, outcome.stderr
     assert SOURCES
+
+
+def test_an_exercise_begins_with_its_card(tiny):
+    head = "## Step 1\n\n**Idea.** Twice.\n\n### Exercise 03.1: double\n\n"
+    text = head + "Difficulty 1 of 5 · importance 4 of 5 · 6 minutes\n\nWrite `double(x)`."
+    above, card, below = builder.with_card(nbformat.v4.new_markdown_cell(text, id="cell-07"))
+    assert above.source.endswith("### Exercise 03.1: double") and below.source == "Write `double(x)`."
+    assert card.source == 'check.card("03.1", difficulty=1, importance=4, minutes=6)'
+    assert card.outputs[0].text == "Difficulty 1 of 5 · importance 4 of 5 · 6 minutes · not started\n"
+    assert card.metadata.jupyter.source_hidden and len({above.id, card.id, below.id}) == 3
+    plain = nbformat.v4.new_markdown_cell("## Step 2")
+    assert builder.with_card(plain) == [plain]
+
+
+def test_a_chapters_minutes_are_the_sum_that_readme_and_chapter_state():
+    readme = (builder.ROOT / "README.md").read_text("utf8")
+    for source in builder.sources(builder.ROOT):
+        time = time_of(source.read_text("utf8"))
+        found = marking.tasks(source.read_text("utf8"))
+        assert time.whole == time.reading + sum(task.minutes for task in found) and time.count == len(found)
+        assert re.search(rf"\(notebooks/{source.stem}\.ipynb\).*\| {time.whole} \|$", readme, re.MULTILINE)
+        assert f"about {time.whole} minutes: " in builder.solution(source, builder.ROOT).cells[0].source
+    assert words("Two *words* and `code`, $x$ and a [link](https://example.org/a-b).") == 6

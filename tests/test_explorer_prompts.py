@@ -72,13 +72,34 @@ def test_a_figure_of_nothing_is_an_error(tmp_path):
 
 
 def test_the_panel_follows_its_knobs(sam, case):
-    picture, knobs = prompts.panel(sam, [case]).children
-    seen = [bytes(picture.value)]
-    for knob in knobs.children:
-        if knob.description in ("box", "rough mask"):
-            knob.value = True
-            seen.append(bytes(picture.value))
-    assert len(set(seen)) == 3 and all(png.startswith(b"\x89PNG") for png in seen)
+    pytest.importorskip("anywidget")
+    left, right = prompts.panel(sam, [case]).children
+    canvas = left.children[0]
+    _, kind, masked, clear = right.children
+    seen = [canvas.png]
+    canvas.drag = [0.4, 0.25, 0.75, 0.65, 1.0]  # a box
+    seen.append(canvas.png)
+    kind.value = False
+    canvas.drag = [0.05, 0.9, 0.05, 0.9, 2.0]  # a click: a point outside
+    seen.append(canvas.png)
+    clear.click()
+    masked.value = True
+    seen.append(canvas.png)
+    assert len(set(seen)) == 4 and all(png.startswith(b"\x89PNG") for png in seen)
+
+
+def test_a_drag_is_a_box_of_the_images_pixels_and_a_click_a_point(sam, case, monkeypatch):
+    pytest.importorskip("anywidget")
+    asked = []
+    answered = prompts.answered
+    monkeypatch.setattr(
+        prompts, "answered", lambda s, c, question: asked.append(question) or answered(s, c, question)
+    )
+    canvas = prompts.panel(sam, [case]).children[0].children[0]
+    canvas.drag = [1.0, 0.5, 0.25, 0.0, 1.0]  # from right to left and upwards
+    canvas.drag = [0.0, 1.0, 0.01, 1.0, 2.0]
+    assert asked[-1]["box"] == (16, 0, 63, 32)
+    assert asked[-1]["points"][-1] == (0, 63, True)
 
 
 def test_where_nobody_can_turn_knobs_a_picture_stands_in(sam, case, monkeypatch):

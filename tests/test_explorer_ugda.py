@@ -44,7 +44,7 @@ def test_exchange_returns_whose_the_targets_are(pairs, tmp_path):
 def test_without_a_reader_five_settings_are_drawn(pairs, monkeypatch):
     shown = []
     monkeypatch.setattr("IPython.display.display", lambda data, **how: shown.append(data))
-    assert not ugda.attended()
+    assert not ugda.attended("ipywidgets")
     ugda.explore(pairs, alt="Five settings of one pair, one below the other.")
     (picture,) = shown
     assert list(picture) == ["image/png", "text/plain"] and picture["text/plain"].startswith("Five")
@@ -52,17 +52,21 @@ def test_without_a_reader_five_settings_are_drawn(pairs, monkeypatch):
 
 def test_a_reader_gets_knobs_that_turn(pairs, monkeypatch):
     drawn, shown = [], []
-    monkeypatch.setattr(ugda, "attended", lambda: True)
-    monkeypatch.setattr(ugda, "show", lambda draw, rows, alt: drawn.append(rows[0]))
+    monkeypatch.setattr(ugda, "attended", lambda name: True)
+    draw = ugda.picture
+    monkeypatch.setattr(
+        ugda, "picture", lambda figure, rows, **how: drawn.append(rows[0]) or draw(figure, rows, **how)
+    )
     monkeypatch.setattr("IPython.display.display", lambda data, **how: shown.append(data))
     ugda.explore(pairs, alt="Five settings.")
-    upper, lower, _ = shown[0].children
-    pair, most = upper.children
-    grid, count = lower.children
+    left, knobs = shown[0].children
+    pair, most, grid, count = knobs.children
+    before = bytes(left.children[0].value)
     assert drawn[-1]["id"] == str(ugda.Setting())
     most.value, grid.value = "certain", 8
     count.value = 40
     assert drawn[-1]["id"] == "40 most certain\nof 8 × 8"
+    assert bytes(left.children[0].value) != before
     pair.value = 1
     assert not np.array_equal(drawn[-1]["uncertainty"], drawn[-2]["uncertainty"])
     grid.value = 2  # the count follows

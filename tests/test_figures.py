@@ -12,7 +12,7 @@ from PIL import Image
 
 from knowsam_lite import figures
 from knowsam_lite.errors import UserError
-from knowsam_lite.figures.training import by_kind, spread
+from knowsam_lite.figures.training import by_kind, spread, term_looks
 
 VIEWS = ["U-Net", "V-Net", "fused", "SAM"]
 
@@ -83,8 +83,19 @@ def test_too_many_terms_are_added_up_over_the_students(tmp_path):
     drawn = by_kind(plotted["losses"])
     assert list(drawn) == ["supervised", "consistency", "entropy", "sam/supervised", "mixed/pseudo", "total"]
     assert drawn["supervised"][1].tolist() == [3.0] * 4 and drawn["total"][1].tolist() == [10.0] * 4
-    few = {name: plotted["losses"][name] for name in names[:6]}
-    assert by_kind(few) is few
+    few = {name: plotted["losses"][name] for name in (*names[:2], "sam/supervised", "mixed/a/pseudo")}
+    assert by_kind(few) is few  # one term of each network, and one on mixed images
+
+
+def test_a_networks_term_has_its_color_and_a_mixed_one_is_dashed():
+    looks = term_looks(
+        ["a/supervised", "mixed/a/pseudo", "entropy", "mixed/entropy", "sam/supervised", "total"]
+    )
+    assert looks["a/supervised"] == (figures.COLORS["U-Net"], "-")
+    assert looks["mixed/a/pseudo"] == (figures.COLORS["U-Net"], "--")
+    assert looks["sam/supervised"][0] == figures.COLORS["SAM"]
+    assert looks["entropy"][0] == looks["mixed/entropy"][0] not in figures.COLORS.values()
+    assert looks["entropy"][1] + looks["mixed/entropy"][1] == "---"
 
 
 def test_curves_name_views_in_their_networks_colour_and_last_value(tmp_path):

@@ -67,14 +67,15 @@ def test_what_the_static_pictures_show(monkeypatch):
 
 def test_a_slider_changes_the_picture():
     pytest.importorskip("ipywidgets")
-    sliders, drawn = explorer.panel().children
+    left, sliders = explorer.panel().children
+    drawn = left.children[0]
     before = bytes(drawn.value)
     assert before.startswith(b"\x89PNG")
     next(slider for slider in sliders.children if slider.description == "hole").value = 5
     assert bytes(drawn.value) != before
 
 
-def test_widgets_are_shown_only_to_somebody(monkeypatch):
+def test_widgets_are_shown_only_to_somebody(monkeypatch, capsys):
     pytest.importorskip("ipywidgets")
     for kernel, expected in (
         (types.SimpleNamespace(get_parent=lambda: {"content": {"allow_stdin": True}}), True),
@@ -84,6 +85,7 @@ def test_widgets_are_shown_only_to_somebody(monkeypatch):
     ):
         shell = types.SimpleNamespace(kernel=kernel)
         monkeypatch.setattr("IPython.get_ipython", lambda shell=shell: shell)
-        assert front.attended() is expected
-    monkeypatch.setattr(front, "find_spec", lambda name: None)
-    assert not front.attended()
+        assert front.attended("ipywidgets") is expected
+    monkeypatch.setattr(front, "by_a_person", lambda: True)
+    assert not front.attended("ipywidgets", "no_such_package")
+    assert "pip install no_such_package" in capsys.readouterr().out

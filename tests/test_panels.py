@@ -69,6 +69,28 @@ def test_a_scale_stands_only_under_maps(tmp_path):
     assert ">0<" not in (tmp_path / "a.svg").read_text("utf8")
 
 
+def test_masks_and_classes_have_no_scale_and_rows_have_names(tmp_path):
+    mask, labels = np.eye(8) > 0, np.arange(-1, 7)[None].repeat(8, axis=0)
+    rows = [{"wrong": mask, "labels": labels}, {"wrong": ~mask, "labels": labels}]
+    drawn = figures.panels(rows, tmp_path / "a.svg", names=("lesion 1", "lesion 2"), classes=["back", "ring"])
+    assert drawn == {"wrong": [0.125, 0.875]}
+    text = (tmp_path / "a.svg").read_text("utf8")
+    assert [text.count(f">{word}<") for word in ("lesion 1", "lesion 2", "back", "ring", "unknown")] == [
+        1
+    ] * 5
+    assert ">0<" not in text
+    with pytest.raises(UserError, match="no name or one for each"):
+        figures.panels(rows, tmp_path / "b.svg", names=("lesion 1",))
+
+
+def test_a_reference_is_grey_and_a_curve_has_its_networks_color(tmp_path):
+    line = ([0, 1, 2], [0.1, 0.2, 0.3])
+    drawn = {"early": line, "by chance": line}
+    figures.trends(drawn, tmp_path / "a.svg", "Dice", "step", of={"early": "SAM"}, references=("by chance",))
+    text = (tmp_path / "a.svg").read_text("utf8").lower()
+    assert figures.COLORS["SAM"].lower() in text and "stroke-dasharray" in text
+
+
 def test_the_ladder_names_every_shape(tmp_path):
     down = [(4, 32, 48), (8, 16, 24), (16, 8, 12)]
     drawn = figures.ladder(down, down[1::-1], tmp_path / "a.svg")

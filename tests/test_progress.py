@@ -24,7 +24,7 @@ def kept(tmp_path, monkeypatch):
 def shown(monkeypatch):
     """What a person's notebook displays."""
     found = []
-    for module in ("checks", "told"):
+    for module in ("cards", "checks", "told"):
         monkeypatch.setattr(f"knowsam_lite.course.{module}.by_a_person", lambda: True)
     monkeypatch.setattr("IPython.display.display", lambda data, **_: found.append(data))
     return found
@@ -54,6 +54,25 @@ def test_a_card_says_the_plain_lines_in_colours(kept, shown, capsys):
     assert checked["text/html"].count(COLORS["good"]) > 3 and COLORS["bad"] not in checked["text/html"]
     assert marked["text/plain"].splitlines()[2] == "3  open" and COLORS["bad"] in marked["text/html"]
     assert "&lt;i&gt;" in card([Line("<i>", "bad")]), "no text becomes markup"
+
+
+def test_an_exercises_card_is_renewed_by_its_check(kept, shown, capsys):
+    one = Checker()
+    numbers = {"difficulty": 2, "importance": 5, "minutes": 10}
+    one.card("05.1", **numbers)
+    one("05.1", answer("05_uncertainty_and_ham", "05.1"))
+    first, _, renewed = (data["text/plain"] for data in shown)
+    assert first == "Difficulty 2 of 5 · importance 5 of 5 · 10 minutes · not started"
+    assert renewed == first.replace("not started", "done")
+    Checker().card("05.1", **numbers)  # another kernel
+    assert shown[-1]["text/plain"] == renewed and COLORS["good"] in shown[-1]["text/html"]
+
+
+def test_a_program_gets_a_card_without_a_state_of_its_own(kept, capsys):
+    kept.parent.mkdir()
+    kept.write_text(json.dumps({"05.1": "done"}))
+    Checker().card("05.1", difficulty=2, importance=5, minutes=10)
+    assert capsys.readouterr().out == "Difficulty 2 of 5 · importance 5 of 5 · 10 minutes · not started\n"
 
 
 def test_another_kernel_knows_what_was_done(kept, shown):

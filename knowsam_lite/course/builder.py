@@ -1,5 +1,7 @@
 """From one source, `solutions/NN_topic.py`, both notebooks of a chapter.
 
+In its texts {{badges}} and {{time}} are filled in.
+
 Cells may carry these tags in the source: `setup` (filled with the first cell), `exercise` (blanked for
 students), `compare` (its output is compared by nbval), `guess` (the text asks what its picture will show, so
 students get none). Comments at the top of an exercise say more: `# library: MODULE.NAME` fills in the
@@ -23,7 +25,11 @@ from nbformat import NotebookNode
 from knowsam_lite import __version__
 from knowsam_lite.course.alts import literals, numbered
 from knowsam_lite.course.blanks import blanked
+from knowsam_lite.course.cards import card_line
+from knowsam_lite.course.marking import HEAD
 from knowsam_lite.course.pages import pages
+from knowsam_lite.course.progress import OPEN
+from knowsam_lite.course.timing import time_of
 from knowsam_lite.errors import UserError
 from knowsam_lite.files import write_text
 
@@ -70,12 +76,14 @@ def library_source(address: str) -> str:
 
 def solution(source: Path, root: Path) -> NotebookNode:
     """The complete notebook of a chapter, not executed."""
-    notebook = jupytext.reads(source.read_text("utf8"), fmt="py:percent")
+    written = source.read_text("utf8")
+    notebook = jupytext.reads(written, fmt="py:percent")
     address = repository(root)
     colab = f"https://colab.research.google.com/github{address.removeprefix('https://github.com')}"
     badges = BADGES.format(
         colab=f"{colab}/blob/v{__version__}", repository=address, version=__version__, name=source.stem
     )
+    time = str(time_of(written))
     for number, cell in enumerate(notebook.cells):
         tags = set(cell.metadata.get("tags", []))
         markers = MARKER.findall(cell.source) if cell.cell_type == "code" else []
@@ -86,7 +94,7 @@ def solution(source: Path, root: Path) -> NotebookNode:
             cell.source = first_cell(root)
         if "compare" in tags or cell.source.startswith(("check", "quiz")):
             tags = (tags - {"compare"}) | {"nbval-check-output"}
-        cell.source = cell.source.replace("{{badges}}", badges)
+        cell.source = cell.source.replace("{{badges}}", badges).replace("{{time}}", time)
         if cell.cell_type == "markdown":
             before, quiz, questions = cell.source.partition("## Quiz\n")
             cell.source = before + quiz + CHOICE.sub(r"\n   - \1 ", questions)
@@ -101,8 +109,8 @@ def solution(source: Path, root: Path) -> NotebookNode:
 
 
 def student(executed: NotebookNode, chapter: str) -> NotebookNode:
-    """The learner's notebook: exercises and quiz answers open, hints one by one, solutions below the checks;
-    no output but pictures, and none of these where the text asks what they will show.
+    """The learner's notebook: exercises and quiz answers open, each exercise with its card, hints one by one,
+    solutions below the checks; no other output but pictures, and none where the text asks what these show.
     """
     cells: list[NotebookNode] = []
     below: list[NotebookNode] = []  # the solution, until its check has passed by
@@ -110,7 +118,7 @@ def student(executed: NotebookNode, chapter: str) -> NotebookNode:
     for cell in nbformat.from_dict(executed).cells:
         if cell.cell_type == "markdown":
             cell.source = one_by_one(cell.source)
-            cells.append(cell)
+            cells += with_card(cell)
             continue
         asked = "guess" in cell.metadata.get("tags", []) or "blank" in cell.metadata
         kept = [] if asked else [o for o in cell.outputs if "image/png" in o.get("data", {})]
@@ -133,6 +141,24 @@ def student(executed: NotebookNode, chapter: str) -> NotebookNode:
     return nbformat.from_dict({**executed, "cells": cells})
 
 
+def with_card(cell: NotebookNode) -> list[NotebookNode]:
+    """A text, divided where an exercise begins: there stands its card, a cell that says what the line below
+    the heading says, and how far the learner is.
+    """
+    head = HEAD.search(cell.source)
+    if head is None:
+        return [cell]
+    number = head["number"]
+    numbers = {name: int(head[name]) for name in ("difficulty", "importance", "minutes")}
+    given = ", ".join(f"{name}={value}" for name, value in numbers.items())
+    card = nbformat.v4.new_code_cell(f'check.card("{number}", {given})', id=f"{cell.id}-card")
+    card.metadata["jupyter"] = {"source_hidden": True}
+    card.outputs = [nbformat.v4.new_output("stream", text=card_line(**numbers, state=OPEN) + "\n")]
+    above = nbformat.from_dict({**cell, "source": cell.source[: head.end("title")]})
+    below = nbformat.v4.new_markdown_cell(cell.source[head.end() :].strip(), id=f"{cell.id}-task")
+    return [above, card, below]
+
+
 def one_by_one(text: str) -> str:
     """A text whose folded list of hints has become a fold for each."""
 
@@ -145,12 +171,12 @@ def one_by_one(text: str) -> str:
 
 
 def draws_or_imports(source: str) -> bool:
-    """True if a cell consists of imports alone, or of one call that shows a figure."""
-    body = ast.parse(source).body
-    if all(isinstance(node, ast.Import | ast.ImportFrom) for node in body):
-        return True
-    value = getattr(body[0], "value", None)
-    return len(body) == 1 and isinstance(value, ast.Call) and getattr(value.func, "id", "") == "show"
+    """True if a cell holds nothing but imports and at most one call that shows a figure or an explorer."""
+    body = [node for node in ast.parse(source).body if not isinstance(node, ast.Import | ast.ImportFrom)]
+    if len(body) != 1:
+        return not body
+    called = getattr(getattr(body[0], "value", None), "func", None)
+    return getattr(called, "id", getattr(called, "attr", "")) in ("show", "explore")
 
 
 def execute(notebook: NotebookNode, folder: Path, budget: str = "laptop") -> NotebookNode:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from knowsam_lite.course import progress
 from knowsam_lite.course.audience import by_a_person
+from knowsam_lite.course.cards import Cards
 from knowsam_lite.course.evidence import comparisons, counterexample, described, own_line, seeded
-from knowsam_lite.course.told import Kind, Line, tell
+from knowsam_lite.course.told import KINDS, Kind, Line, tell
 from knowsam_lite.errors import UserError
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 # The place of a hint: numbered hints, or the text, table or equation of the exercise or above it.
 PLACE = re.compile(r"^(hints? \d(?: and \d)?|the (?:equation|text|table))(?: (above))?(?=[ :,.])(?! of )")
-KINDS: dict[str, Kind] = {"done": "good", "to mend": "bad", "not started": "quiet"}
 MARKS: dict[str, Kind] = {"ok": "good", "no": "bad", "-": "quiet"}
 SHOWN = 3  # largest number of mistakes offered when none fits exactly
 # Library classes made to be inherited from: what an exercise asks for is left to their subclasses.
@@ -220,6 +220,7 @@ class Checker:
 
     def __init__(self) -> None:
         self.results: dict[str, str] = {}
+        self.cards = Cards()
 
     def __call__(self, number: str, answer: Any) -> None:
         exercise = find_exercise(number)
@@ -229,6 +230,11 @@ class Checker:
         tell(lines, Line(state, KINDS[state]))
         if by_a_person():
             progress.keep({number: state})
+            self.cards.renew(number, self.results)
+
+    def card(self, number: str, **numbers: int) -> None:
+        """Show an exercise's card: its difficulty, importance and minutes, and the learner's state."""
+        self.cards.show(number, numbers, self.results)
 
     def _judge(self, exercise: Exercise, answer: Any) -> list[Line]:
         """What is said of an answer; its state is in `results` then."""

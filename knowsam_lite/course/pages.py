@@ -1,12 +1,14 @@
 """The reference pages under docs/, the map of the library among them, made from code and chapters."""
 
 import inspect
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from knowsam_lite.course import alts, marking
 from knowsam_lite.course.map import with_map
 from knowsam_lite.course.reference import CHAPTERS, EQUATIONS, GLOSSARY, SYMBOLS
+from knowsam_lite.course.timing import time_of
 
 PACKAGE = Path(__file__).resolve().parents[1]
 NOTE = "<!-- Made by `python -m knowsam_lite.course build` from knowsam_lite/course/reference.py. -->"
@@ -87,17 +89,31 @@ def methods() -> str:
     return "\n".join(parts)
 
 
+def with_minutes(page: str, sources: Sequence[Path]) -> str:
+    """A page whose table of chapters, "| [..](notebooks/NN_topic.ipynb) | builds | minutes |", says how long
+    each takes.
+    """
+    for source in sources:
+        row = rf"^(\| \[[^|]*\(notebooks/{source.stem}\.ipynb\)[^|]*\|[^|]*\|) \d+ \|"
+        whole = time_of(source.read_text("utf8")).whole
+        page = re.sub(row, rf"\g<1> {whole} |", page, flags=re.MULTILINE)
+    return page
+
+
 def pages(root: Path) -> dict[Path, str]:
-    """The reference pages of a checkout, the layout with its map of the library, and the figures' texts:
-    file -> text.
+    """The reference pages of a checkout, the layout with its map of the library, the README with the minutes
+    of chapters, and the figures' texts: file -> text.
     """
     sources = sorted((root / "solutions").glob("[0-9][0-9]_*.py"))
     names = [path.stem for path in sources]
     docs = root / "docs"
     layout = docs / "layout.md"
     mapped = {layout: with_map(layout.read_text("utf8"), PACKAGE)} if layout.is_file() else {}
+    readme = root / "README.md"
+    timed = {readme: with_minutes(readme.read_text("utf8"), sources)} if readme.is_file() else {}
     return {
         **mapped,
+        **timed,
         docs / "equations.md": equations(names),
         docs / "notation.md": notation(),
         docs / "glossary.md": glossary(),

@@ -8,6 +8,7 @@ from typing import Literal
 from knowsam_lite.course.audience import by_a_person
 
 Kind = Literal["", "good", "bad", "quiet"]
+KINDS: dict[str, Kind] = {"done": "good", "to mend": "bad", "not started": "quiet"}  # of an exercise's states
 # Legible on white and on black; the words say the same without them.
 COLORS = {"good": "#009E73", "bad": "#D55E00", "quiet": "#8A8A8A"}
 
@@ -20,9 +21,11 @@ class Line:
     kind: Kind = ""
 
 
-def tell(lines: Sequence[Line], badge: Line | None = None) -> None:
+def tell(
+    lines: Sequence[Line], badge: Line | None = None, place: str | None = None, again: bool = False
+) -> None:
     """Print lines; where a person runs the notebook show them as a card, with the first as its head beside
-    `badge` if there is one.
+    `badge` if there is one. What was shown with a name, its `place`, is replaced when told `again`.
     """
     text = "\n".join(line.text for line in lines)
     if not by_a_person():
@@ -30,7 +33,8 @@ def tell(lines: Sequence[Line], badge: Line | None = None) -> None:
         return
     from IPython.display import display
 
-    display({"text/plain": text, "text/html": card(lines, badge)}, raw=True)
+    content = {"text/plain": text, "text/html": card(lines, badge)}
+    display(content, raw=True, display_id=place, update=again)
 
 
 def card(lines: Sequence[Line], badge: Line | None = None) -> str:

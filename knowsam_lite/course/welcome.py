@@ -9,14 +9,14 @@ from nbformat import NotebookNode
 
 from knowsam_lite.course import progress
 from knowsam_lite.course.builder import KERNEL, sources
-from knowsam_lite.course.marking import tasks
+from knowsam_lite.course.timing import time_of
 
 HEAD = """\
 # The course
 
 Open a chapter by its name. The state is that of your last visit; run the cell below for the present one.
 
-| chapter | minutes for exercises | done | state |
+| chapter | minutes | done | state |
 |---|---|---|---|
 """
 CELL = "from knowsam_lite.course import check\n\ncheck.report()"
@@ -40,7 +40,6 @@ def _row(source: Path, states: dict[str, str]) -> str:
     reached = [states.get(exercise.number) for exercise in exercises]
     done, all_ = reached.count("done"), len(exercises)
     bar = "●" * done + "○" * (all_ - done)
-    minutes = sum(task.minutes for task in tasks(text))
     name = title[1] if title else source.stem
     state = f"{done} of {all_}" if any(reached) else "not started"
-    return f"| [{name}]({source.stem}.ipynb) | {minutes} | {bar} | {state} |"
+    return f"| [{name}]({source.stem}.ipynb) | {time_of(text).whole} | {bar} | {state} |"

@@ -8,7 +8,7 @@ from knowsam_lite.figures.look import COLORS, color, style
 from knowsam_lite.figures.overlaps import overlaps
 from knowsam_lite.figures.panels import lines, panels
 from knowsam_lite.figures.pipeline import pipeline
-from knowsam_lite.figures.questions import questions
+from knowsam_lite.figures.questions import question, questions
 from knowsam_lite.figures.sheet import prediction_sheet
 from knowsam_lite.figures.training import curves
 from knowsam_lite.figures.trends import trends
@@ -26,6 +26,7 @@ __all__ = [
     "panels",
     "pipeline",
     "prediction_sheet",
+    "question",
     "questions",
     "sam_parts",
     "style",

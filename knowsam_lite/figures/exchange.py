@@ -30,8 +30,11 @@ PAINTS = {
 }
 
 
-def exchange(rows: Sequence[Mapping[str, Any]], path: str | Path) -> dict[str, list]:
-    """Draw one row per exchange: for each half image, uncertainty, mixed image and the mixed target.
+def exchange(
+    rows: Sequence[Mapping[str, Any]], path: str | Path, halves_below: bool = False
+) -> dict[str, list]:
+    """Draw one row per exchange: for each half image, uncertainty, mixed image and mixed target; the halves
+    side by side, or one below the other.
 
     A row holds "id" and, the labelled half first, pairs of: "image" and "mixed" uint8 (H, W, 3),
     "uncertainty" (g, g) in [0, 1], "regions" bool (g, g), framed in white, "target" (H, W) class indices, -1
@@ -41,19 +44,23 @@ def exchange(rows: Sequence[Mapping[str, Any]], path: str | Path) -> dict[str, l
     """
     if not rows:
         raise UserError("found no exchange to draw, expected at least one: pass one or more rows")
-    width = LEFT + 2 * len(COLUMNS) * (CELL + GAP) - 2 * GAP + BETWEEN + RIGHT
-    height = TOP + len(rows) * (CELL + GAP) - GAP + FOOT
+    half_width = len(COLUMNS) * (CELL + GAP) - GAP
+    width = LEFT + (half_width if halves_below else 2 * half_width + BETWEEN) + RIGHT
+    lines = [(row, halves) for row in rows for halves in ([(0,), (1,)] if halves_below else [(0, 1)])]
+    foot = FOOT * (2 if halves_below else 1)  # two lines of the legend
+    height = TOP + len(lines) * (CELL + GAP) - GAP + foot
     with matplotlib.rc_context({**RC, "axes.grid": False}):
         figure = Figure(figsize=(width, height))
-        for i, row in enumerate(rows):
+        for i, (row, halves) in enumerate(lines):
             bottom = height - TOP - (i + 1) * (CELL + GAP) + GAP
             middle = (bottom + CELL / 2) / height
             look: dict[str, Any] = {"rotation": 90, "ha": "center", "va": "center", "fontsize": 6.5}
-            figure.text(LEFT / 2 / width, middle, str(row["id"]), color=QUIET, **look)
-            for half, name in enumerate(HALVES):
-                start = LEFT + half * (len(COLUMNS) * (CELL + GAP) - GAP + BETWEEN)
-                if i == 0:
-                    figure.text(start / width, 1 - 0.1 / height, name, fontweight="bold", va="center")
+            name = HALVES[halves[0]] if halves_below else str(row["id"])
+            figure.text(LEFT / 2 / width, middle, name, color=QUIET, **look)
+            for place, half in enumerate(halves):
+                start = LEFT + place * (half_width + BETWEEN)
+                if i == 0 and not halves_below:
+                    figure.text(start / width, 1 - 0.1 / height, HALVES[half], fontweight="bold", va="center")
                 for j, column in enumerate(COLUMNS):
                     left = start + j * (CELL + GAP)
                     axes = figure.add_axes((left / width, bottom / height, CELL / width, CELL / height))
@@ -61,7 +68,7 @@ def exchange(rows: Sequence[Mapping[str, Any]], path: str | Path) -> dict[str, l
                     _draw(axes, row, column, half)
                     if i == 0:
                         axes.set_title(column, loc="center", fontsize=7.5, fontweight="normal", pad=3)
-        _legend(figure, width, height)
+        _legend(figure, width, height, foot)
         save(figure, path)
     shares = [[float(np.mean(mask)) for mask in row["pseudo"]] for row in rows]
     return {"rows": [str(row["id"]) for row in rows], "pseudo": shares}
@@ -97,15 +104,17 @@ def _frame(axes: Axes, regions: np.ndarray, height: int, width: int) -> None:
         axes.add_patch(box)
 
 
-def _legend(figure: Figure, width: float, height: float) -> None:
-    """Explains the target colours below the pictures."""
+def _legend(figure: Figure, width: float, height: float, foot: float) -> None:
+    """Explains the target colours in the `foot` below the pictures, in as many lines as it takes."""
     says = [("target", None), *PAINTS.items()]
-    left = LEFT
+    left, line = LEFT, foot - FOOT + 0.09
     for word, paint in says:
+        if left + 0.2 + 0.055 * len(word) > width:
+            left, line = LEFT, line - 0.2
         if paint is not None:
-            patch = figure.add_axes((left / width, 0.09 / height, 0.12 / width, 0.09 / height))
+            patch = figure.add_axes((left / width, line / height, 0.12 / width, 0.09 / height))
             patch.set(xticks=[], yticks=[], facecolor=paint)
             patch.spines[:].set_visible(True)
             left += 0.17
-        figure.text(left / width, 0.135 / height, word, va="center", fontsize=6.5, color=QUIET)
+        figure.text(left / width, (line + 0.045) / height, word, va="center", fontsize=6.5, color=QUIET)
         left += 0.1 + 0.055 * len(word)

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 
 from knowsam_lite.colors import INK
 from knowsam_lite.errors import UserError
-from knowsam_lite.figures.look import OTHERS, QUIET, RC, save
+from knowsam_lite.figures.look import QUIET, RC, save
 
 ROW, LEFT, WIDTH = 0.27, 1.45, 5.6  # inches: row height, space for the names, figure width
-TIE, SURE = OTHERS[1], OTHERS[2]  # an interval that contains the line, and one that does not
+TIE, SURE = "#88CCEE", "#44AA99"  # an interval that contains the line, and one that does not
 
 Row = tuple[Sequence[float], float, float]  # dots, low and high end of the interval
 

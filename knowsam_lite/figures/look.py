@@ -11,7 +11,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from knowsam_lite import colors
-from knowsam_lite.colors import CLASSES
+from knowsam_lite.colors import CLASSES, QUIET
 from knowsam_lite.deprecated import old_names
 from knowsam_lite.encoders.nets import DECODERS
 from knowsam_lite.errors import UserError
@@ -21,12 +21,11 @@ __all__ = ["CLASSES", "COLORS", "OTHERS", "QUIET", "RC", "color", "save", "style
 
 __getattr__ = old_names(__name__)
 
-QUIET = "#6B6B6B"
-COLORS = {"U-Net": "#0072B2", "V-Net": "#D55E00", "fused": "#009E73", "SAM": "#B8559A", "truth": colors.INK}
+COLORS = {**colors.NETWORKS, "truth": colors.INK}
 # What else may be F_b has F_b's color.
 COLORS |= {name: COLORS["V-Net"] for _, name in DECODERS.values() if name != "U-Net"}
-# Loss terms, and views that are not one of the four networks.
-OTHERS = ("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499")
+# Loss terms, and all that is no network; those that come near a network's color are last.
+OTHERS = ("#332288", "#999933", "#CC6677", "#88CCEE", "#DDCC77", "#44AA99", "#117733", "#661100", "#AA4499")
 
 RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same on every machine
@@ -65,7 +64,7 @@ def style() -> dict[str, Any]:
 
 
 def color(name: str, position: int = 0) -> str:
-    """The colour #RRGGBB of a network ("U-Net", "V-Net", "fused", "SAM") or of "truth".
+    """The colour #RRGGBB of a network ("U-Net", "V-Net", "fused", "SAM", "EMA") or of "truth".
 
     Any other name gets one by its `position` in a list of similar ones.
     """

@@ -22,9 +22,10 @@ CELL, GAP, BETWEEN, TOP, FOOT = 1.3, 0.1, 0.54, 0.26, 0.6
 
 
 def overlaps(
-    pairs: Mapping[str, tuple[ArrayLike, ArrayLike]], path: str | Path, columns: int = 4
+    pairs: Mapping[str, tuple[ArrayLike, ArrayLike]], path: str | Path, columns: int = 4, cell: float = CELL
 ) -> dict[str, dict[str, float]]:
-    """Draw each title -> (prediction, truth), boolean masks (H, W), in rows of `columns`.
+    """Draw each title -> (prediction, truth), boolean masks (H, W), in rows of `columns`, each
+    `cell` inches wide.
 
     A bar joins two border pixels that are about HD95 apart. Returns title -> {"dice", "iou", "hd95"}. Raises
     `UserError` for no pair, masks of different shapes or not of two dimensions.
@@ -33,15 +34,15 @@ def overlaps(
     if not masks:
         raise UserError("found no pair, expected at least one: pass title -> (prediction, truth)")
     across, down = min(columns, len(masks)), -(-len(masks) // columns)
-    width = across * (CELL + GAP) - GAP + 0.2
-    height = TOP + down * (CELL + BETWEEN) - BETWEEN + FOOT
+    width = across * (cell + GAP) - GAP + 0.2
+    height = TOP + down * (cell + BETWEEN) - BETWEEN + FOOT
     told = {}
     with matplotlib.rc_context({**RC, "axes.grid": False}):
         figure = Figure(figsize=(width, height))
         for number, (title, (pred, true)) in enumerate(masks.items()):
             row, column = divmod(number, columns)
-            x, y = 0.1 + column * (CELL + GAP), height - TOP - CELL - row * (CELL + BETWEEN)
-            axes = figure.add_axes((x / width, y / height, CELL / width, CELL / height))
+            x, y = 0.1 + column * (cell + GAP), height - TOP - cell - row * (cell + BETWEEN)
+            axes = figure.add_axes((x / width, y / height, cell / width, cell / height))
             axes.set_axis_off()
             axes.set_title(title, loc="center", color=INK, pad=3, fontsize=8)
             _paint(axes, pred, true)

@@ -13,59 +13,119 @@ from numpy.typing import ArrayLike
 
 from knowsam_lite.colors import INK
 from knowsam_lite.errors import UserError
-from knowsam_lite.figures.look import COLORS, QUIET, RC, color, save
+from knowsam_lite.figures.look import CLASSES, COLORS, QUIET, RC, color, save
 
-CELL, GAP, TITLE, FOOT = 1.3, 0.08, 0.26, 0.42  # inches: a picture, the gap, and the margins above and below
+# Inches: a picture, the gap, the margins left (of named rows), above and below, and a line of a legend.
+CELL, GAP, LEFT, TITLE, FOOT, LINE = 1.3, 0.08, 0.22, 0.26, 0.42, 0.2
+UNKNOWN, OBJECT = "#8A8A8A", "#FFFFFF"  # of class -1, and of a single foreground class
 
 
 def panels(
-    rows: Sequence[Mapping[str, ArrayLike]], path: str | Path, ends: tuple[str, str] = ("0", "1")
+    rows: Sequence[Mapping[str, ArrayLike]],
+    path: str | Path,
+    ends: tuple[str, str] = ("0", "1"),
+    names: Sequence[str] = (),
+    classes: Sequence[str] = (),
 ) -> dict[str, list[float]]:
-    """Draw one row of pictures per mapping title -> picture; all rows have the titles of the first.
+    """Draw one row of pictures per mapping title -> picture, named by `names`; all rows have the titles of
+    the first.
 
-    A picture is an image uint8 (H, W, 3), or a map (H, W) of numbers in [0, 1], drawn on one scale from dark
-    (0) to light (1), whose `ends` are named underneath. Returns title -> mean of each row's map, images left
-    out. Raises `UserError` for no row, rows with different titles, a picture of another shape or range.
+    A picture is an image uint8 (H, W, 3); a mask bool (H, W), white on black; class indices int (H, W), -1
+    where unknown, in colours that are named underneath by `classes`, background first; or a map (H, W) of
+    numbers in [0, 1], drawn on one scale from dark (0) to light (1), whose `ends` are named underneath.
+    Returns title -> mean of each row's mask or map. Raises `UserError` for no row, rows with different titles
+    or too few names, a picture of another shape or range.
     """
     titles = list(rows[0]) if rows else []
-    if not titles or any(list(row) != titles for row in rows):
+    if not titles or any(list(row) != titles for row in rows) or len(names) not in (0, len(rows)):
         raise UserError(
-            f"found rows titled {[list(row) for row in rows]}, expected one or more with the same titles: "
-            "name the pictures of all rows alike"
+            f"found rows titled {[list(row) for row in rows]} and names {list(names)}, expected one or more "
+            "rows with the same titles, and no name or one for each: name all rows alike"
         )
     pictures = [[_picture(title, row[title]) for title in titles] for row in rows]
-    width = len(titles) * (CELL + GAP) - GAP + 0.2
-    maps = {t: [row[j] for row in pictures] for j, t in enumerate(titles) if pictures[0][j].ndim == 2}
-    height = TITLE + len(rows) * (CELL + GAP) - GAP + (FOOT if maps else GAP)
+    flat = [picture for row in pictures for picture in row]
+    left = 0.1 + (LEFT if names else 0)
+    width = left + len(titles) * (CELL + GAP) - GAP + 0.1
+    scale = any(picture.dtype.kind == "f" for picture in flat)
+    height = (
+        TITLE
+        + len(rows) * (CELL + GAP)
+        - GAP
+        + (FOOT + LINE * bool(scale and classes) if scale or classes else GAP)
+    )
     with matplotlib.rc_context({**RC, "axes.grid": False}):
         figure = Figure(figsize=(width, height))
         for i, row in enumerate(pictures):
+            y = height - TITLE - (i + 1) * (CELL + GAP) + GAP
+            if names:
+                look: dict[str, Any] = {"rotation": 90, "ha": "center", "va": "center", "fontsize": 7}
+                figure.text(0.18 / width, (y + CELL / 2) / height, names[i], color=QUIET, **look)
             for j, picture in enumerate(row):
-                x, y = 0.1 + j * (CELL + GAP), height - TITLE - (i + 1) * (CELL + GAP) + GAP
+                x = left + j * (CELL + GAP)
                 axes = figure.add_axes((x / width, y / height, CELL / width, CELL / height))
-                axes.imshow(picture, vmin=0, vmax=1, cmap="magma", interpolation="nearest")
+                axes.imshow(_colored(picture, classes), vmin=0, vmax=1, cmap="magma", interpolation="nearest")
                 axes.set_axis_off()
                 if i == 0:
                     name = titles[j]
                     axes.set_title(name, loc="center", color=COLORS.get(name, INK), pad=4, fontsize=8)
-        if maps:
+        if classes:
+            unknown = any(picture.dtype.kind == "i" and picture.min() < 0 for picture in flat)
+            _legend(figure, (left, LINE * scale + 0.22, width, height), classes, unknown)
+        if scale:
             _scale(figure, width, height, ends)
         save(figure, path)
-    return {title: [float(m.mean()) for m in column] for title, column in maps.items()}
+    of_one = {t: [row[j] for row in pictures] for j, t in enumerate(titles)}
+    shown = {t: column for t, column in of_one.items() if all(p.dtype.kind in "bf" for p in column)}
+    return {title: [float(m.mean()) for m in column] for title, column in shown.items()}
 
 
 def _picture(title: str, picture: ArrayLike) -> Any:
+    """The picture as an array of kind "u" (an image), "b" (a mask), "i" (classes) or "f" (a map)."""
     array = np.asarray(picture)
     if array.ndim == 3 and array.shape[2] == 3:
-        return array
+        return array.astype(np.uint8)
     if array.ndim != 2:
         raise UserError(
             f"found shape {array.shape} for {title!r}, expected an image (H, W, 3) or a map (H, W): index it"
         )
+    if array.dtype.kind in "biu":
+        return array if array.dtype == bool else array.astype(int)
     array = array.astype(float)
     if not (array.min() >= -1e-6 and array.max() <= 1 + 1e-6):
         raise UserError(f"found values outside [0, 1] in {title!r}, expected a map in [0, 1]: rescale it")
     return array
+
+
+def _paints(count: int) -> list[str]:
+    """The colours of so many classes, background first."""
+    return [INK, OBJECT] if count <= 2 else [INK, *(CLASSES[c % len(CLASSES)] for c in range(count - 1))]
+
+
+def _colored(picture: Any, classes: Sequence[str]) -> Any:
+    """Masks and classes (H, W) as colours (H, W, 3); anything else as it is."""
+    if picture.dtype.kind not in "bi":
+        return picture
+    labels = picture.astype(int)
+    count = 2 if picture.dtype == bool else max(len(classes), int(labels.max()) + 1)
+    paints = [*_paints(count), UNKNOWN]  # -1 is the last
+    return np.array([to_rgb(paint) for paint in paints])[labels]
+
+
+def _legend(
+    figure: Figure, at: tuple[float, float, float, float], classes: Sequence[str], unknown: bool
+) -> None:
+    """A patch and a name for each class; `at`: the line's left end, its height, the figure's size; inches."""
+    x, y, width, height = at
+    entries = [
+        *zip(_paints(len(classes)), classes, strict=True),
+        *([(UNKNOWN, "unknown")] if unknown else []),
+    ]
+    for paint, name in entries:
+        patch = figure.add_axes((x / width, y / height, 0.12 / width, 0.09 / height))
+        patch.set(xticks=[], yticks=[], facecolor=paint)
+        patch.spines[:].set_visible(True)
+        figure.text((x + 0.17) / width, (y + 0.045) / height, name, va="center", fontsize=7, color=INK)
+        x += 0.36 + 0.06 * len(name)
 
 
 def _scale(figure: Figure, width: float, height: float, ends: tuple[str, str]) -> None:

@@ -17,8 +17,8 @@ BOX = (1.5, 0.72)  # width and height of a block
 # Block -> centre, what it is, colour. A chapter highlights one or more of them by name.
 BLOCKS: dict[str, tuple[float, float, str, str]] = {
     "images": (0.9, 2.0, "few labelled,\nmany not", QUIET),
-    "U-Net": (3.2, 2.85, "subnet F_a", COLORS["U-Net"]),
-    "V-Net": (3.2, 1.15, "subnet F_b", COLORS["V-Net"]),
+    "U-Net": (3.2, 2.85, "subnet $F_a$", COLORS["U-Net"]),
+    "V-Net": (3.2, 1.15, "subnet $F_b$", COLORS["V-Net"]),
     "HAM": (5.4, 2.0, "aggregation", COLORS["fused"]),
     "LPS": (7.5, 3.3, "learned prompts", COLORS["SAM"]),
     "SAM": (7.5, 2.0, "with adapters", COLORS["SAM"]),
@@ -27,14 +27,14 @@ BLOCKS: dict[str, tuple[float, float, str, str]] = {
 }
 # From, to, what flows, and the label's position relative to the middle of the arrow.
 ARROWS: tuple[tuple[str, str, str, tuple[float, float]], ...] = (
-    ("images", "U-Net", "x", (-0.12, 0.16)),
-    ("images", "V-Net", "x", (-0.12, -0.16)),
-    ("U-Net", "HAM", "z_a", (0.08, 0.18)),
-    ("V-Net", "HAM", "z_b", (0.08, -0.18)),
-    ("HAM", "SAM", "z_f", (0.0, 0.15)),
+    ("images", "U-Net", "$x$", (-0.12, 0.16)),
+    ("images", "V-Net", "$x$", (-0.12, -0.16)),
+    ("U-Net", "HAM", "$z_a$", (0.08, 0.18)),
+    ("V-Net", "HAM", "$z_b$", (0.08, -0.18)),
+    ("HAM", "SAM", "$z_f$", (0.0, 0.15)),
     ("LPS", "SAM", "tokens", (0.38, 0.0)),
-    ("SAM", "SKD", "z_s", (0.0, 0.15)),
-    ("HAM", "UGDA", "h_f", (0.2, 0.0)),
+    ("SAM", "SKD", "$z_s$", (0.0, 0.15)),
+    ("HAM", "UGDA", "$h_f$", (0.2, 0.0)),
 )
 
 

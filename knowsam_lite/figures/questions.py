@@ -12,14 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from knowsam_lite.colors import INK
+from knowsam_lite.colors import INK, PROMPT
 from knowsam_lite.errors import UserError
-from knowsam_lite.figures.look import COLORS, OTHERS, QUIET, RC, save
+from knowsam_lite.figures.look import COLORS, QUIET, RC, save
 from knowsam_lite.figures.sheet import WHITE, outline, tinted
 from knowsam_lite.metrics import dice
 
-ASKED = OTHERS[1]  # the colour of every kind of prompt
 CELL, GAP, TITLE, FOOT = 1.5, 0.1, 0.24, 0.4  # inches: a picture, the gap, the margins above and below
+SINGLE = 400 / 110  # inches of a picture alone: 400 pixels on the screen
 CASED: dict[str, Any] = {"path_effects": [patheffects.withStroke(linewidth=3.2, foreground=INK)]}
 
 
@@ -52,6 +52,30 @@ def questions(cases: Sequence[Mapping[str, Any]], path: str | Path) -> dict[str,
     return {"dice": scores}
 
 
+def question(case: Mapping[str, Any], path: str | Path) -> float:
+    """Draw one case (see `questions`) without margins: the picture is the image, all of it. Its Dice, which
+    is returned, stands in the lower right corner.
+    """
+    score = dice(np.asarray(case["answer"]), np.asarray(case["truth"]))
+    with matplotlib.rc_context({**RC, "axes.grid": False}):
+        height, width = np.shape(case["truth"])
+        figure = Figure(figsize=(SINGLE, SINGLE * height / width))
+        axes = figure.add_axes((0, 0, 1, 1))
+        _draw(axes, case)
+        axes.set_aspect("auto")
+        box = {"boxstyle": "round,pad=0.25", "facecolor": INK, "edgecolor": "none", "alpha": 0.75}
+        look: dict[str, Any] = {
+            "color": WHITE,
+            "fontsize": 10,
+            "fontweight": "bold",
+            "bbox": box,
+            "zorder": 7,
+        }
+        axes.text(0.97, 0.03, f"{score:.2f}", transform=axes.transAxes, ha="right", va="bottom", **look)
+        save(figure, path)
+    return score
+
+
 def _grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The image (H, W, 3) without its colours: a purple answer would be invisible on purple tissue."""
     luminance = (image @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)
@@ -62,15 +86,22 @@ def _draw(axes: Axes, case: Mapping[str, Any]) -> None:
     answer = np.asarray(case["answer"], dtype=bool)
     axes.imshow(tinted(_grey(case["image"]), answer.astype(np.uint8), (COLORS["SAM"],)))
     axes.set_axis_off()
-    outline(axes, answer, COLORS["SAM"], 1.6)
+    outline(axes, answer, COLORS["SAM"], 1.6, halo=WHITE)
     outline(axes, np.asarray(case["truth"], dtype=bool), WHITE, 1.0)
     if case.get("mask") is not None:
-        outline(axes, np.asarray(case["mask"], dtype=bool), ASKED, 1.2)
+        outline(axes, np.asarray(case["mask"], dtype=bool), PROMPT, 1.2)
     if case.get("box") is not None:
         x0, y0, x1, y1 = (float(side) for side in case["box"])
-        look: dict[str, Any] = {"fill": False, "edgecolor": ASKED, "linewidth": 1.6, **CASED}
-        axes.add_patch(Rectangle((x0 - 0.5, y0 - 0.5), x1 - x0 + 1, y1 - y0 + 1, **look))
+        # Around its pixels; a side on the picture's edge is drawn inside, where the whole line is seen.
+        inset = 0.012 * max(answer.shape)
+        left, top = max(x0 - 0.5, inset - 0.5), max(y0 - 0.5, inset - 0.5)
+        right = min(x1 + 0.5, answer.shape[1] - 0.5 - inset)
+        bottom = min(y1 + 0.5, answer.shape[0] - 0.5 - inset)
+        look: dict[str, Any] = {"fill": False, "edgecolor": PROMPT, "linewidth": 1.6, "zorder": 5, **CASED}
+        axes.add_patch(Rectangle((left, top), right - left, bottom - top, **look))
     for x, y, inside in case.get("points", ()):
-        axes.plot(x, y, "o" if inside else "x", color=ASKED, markersize=5, markeredgewidth=1.8, **CASED)
+        axes.plot(
+            x, y, "o" if inside else "x", color=PROMPT, markersize=5, markeredgewidth=1.8, zorder=6, **CASED
+        )
     height, length = answer.shape
     axes.set(xlim=(-0.5, length - 0.5), ylim=(height - 0.5, -0.5))

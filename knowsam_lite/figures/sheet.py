@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import matplotlib
@@ -26,14 +27,15 @@ def prediction_sheet(
     path: str | Path,
     classes: Sequence[str] | None = None,
     number: str = "Dice of the case",
+    of: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, list[str]]:
     """Draw one row per case: image, truth, each of the case's maps and, if given, the uncertainty.
 
     A case holds "id", "image" uint8 (H, W, 3), "truth" uint8 (H, W), "maps" {view: uint8 (H, W)} and, if
     wanted, "uncertainty" (H, W) in [0, 1] and "dice" {view: number}, printed in the view's corner; the
     caption says what this `number` is. Masks hold class indices; several foreground classes get a colour
-    each, named by `classes` (background first). A white line outlines the truth. Returns {"columns", "rows"}:
-    the titles and the ids, as drawn.
+    each, named by `classes` (background first); `of` says of which network a view is whose name is not a
+    network's. A white line outlines the truth. Returns {"columns", "rows"}: the titles and the ids, as drawn.
     Raises `UserError` for no case, cases with different columns, maps of different sizes, an unwritable file.
     """
     columns = _columns(cases)
@@ -47,8 +49,8 @@ def prediction_sheet(
             for j, name in enumerate(columns):
                 axes = grid.cell(i, j)
                 if i == 0:
-                    axes.set_title(name, color=COLORS.get(name, INK), loc="center", pad=4)
-                _draw_cell(axes, case, name, several=top > 1)
+                    axes.set_title(name, color=COLORS.get(of.get(name, name), INK), loc="center", pad=4)
+                _draw_cell(axes, case, name, CLASSES if top > 1 else (_paint(of.get(name, name)),))
         _draw_caption(grid, several=top > 1, number=number if any(case.get("dice") for case in cases) else "")
         if top > 1:
             _draw_classes(grid, top, pictures, classes)
@@ -128,7 +130,11 @@ def _columns(cases: Sequence[Mapping[str, Any]]) -> list[str]:
     return expected
 
 
-def _draw_cell(axes: Axes, case: Mapping[str, Any], name: str, several: bool) -> None:
+def _paint(network: str) -> str:
+    return WHITE if network == "truth" else color(network)
+
+
+def _draw_cell(axes: Axes, case: Mapping[str, Any], name: str, paints: Sequence[str]) -> None:
     if name == "uncertainty":
         axes.imshow(case["uncertainty"], vmin=0, vmax=1, cmap="magma", interpolation="nearest")
         return
@@ -137,10 +143,11 @@ def _draw_cell(axes: Axes, case: Mapping[str, Any], name: str, several: bool) ->
         return
     truth = np.asarray(case["truth"])
     mask = truth if name == "truth" else np.asarray(case["maps"][name])
-    paints = CLASSES if several else (WHITE if name == "truth" else color(name),)
     axes.imshow(tinted(case["image"], mask, paints))
     for label in range(1, int(mask.max()) + 1):
-        outline(axes, mask == label, paints[(label - 1) % len(paints)], 1.4)
+        # A network's colour may be the tissue's; around each of several classes a halo would hide the next.
+        halo = INK if name == "truth" or len(paints) > 1 else WHITE
+        outline(axes, mask == label, paints[(label - 1) % len(paints)], 1.4, halo)
     if name != "truth":
         outline(axes, truth > 0, WHITE, 0.8)
     score = case.get("dice", {}).get(name)
@@ -159,15 +166,19 @@ def tinted(image: NDArray[np.uint8], mask: NDArray[Any], paints: Sequence[str]) 
     return blended
 
 
-def outline(axes: Axes, mask: NDArray[np.bool_], paint: str, width: float) -> None:
-    """A line around a boolean mask (H, W), with a dark edge to show on any image."""
+def outline(axes: Axes, mask: NDArray[np.bool_], paint: str, width: float, halo: str = INK) -> None:
+    """A line around a boolean mask (H, W), with an edge, the `halo`, to show on any image."""
     if not mask.any():
         return
     height, length = mask.shape
     padded = np.pad(mask.astype(float), 1)  # so that an object at the image's edge gets a closed line
     x, y = np.arange(-1, length + 1), np.arange(-1, height + 1)
     line = axes.contour(x, y, padded, levels=[0.5], colors=[paint], linewidths=width)
-    line.set_path_effects([patheffects.withStroke(linewidth=width + 0.8, foreground=INK, alpha=0.55)])
+    dark = halo == INK
+    edge = patheffects.withStroke(
+        linewidth=width + (0.8 if dark else 1.2), foreground=halo, alpha=0.55 if dark else 0.9
+    )
+    line.set_path_effects([edge])
     axes.set_xlim(-0.5, length - 0.5)
     axes.set_ylim(height - 0.5, -0.5)
 

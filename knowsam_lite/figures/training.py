@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from knowsam_lite.colors import INK
 from knowsam_lite.errors import UserError
-from knowsam_lite.figures.look import OTHERS, QUIET, RC, color, save
+from knowsam_lite.figures.look import COLORS, OTHERS, QUIET, RC, color, save
 
 FloatArray = NDArray[np.float64]
 Series = dict[str, tuple[FloatArray, FloatArray]]
 End = tuple[float, str, str]  # last value, name, colour
+PARTS = {"a": "U-Net", "b": "V-Net", "fused": "fused", "sam": "SAM"}  # first part of a term's name -> whose
 
 
 def curves(rows: Iterable[Mapping[str, Any]], path: str | Path) -> dict[str, Series]:
@@ -56,8 +57,9 @@ def curves(rows: Iterable[Mapping[str, Any]], path: str | Path) -> dict[str, Ser
 
 
 def by_kind(losses: Series) -> Series:
-    """The terms if each can have its own colour; else "a/x", "b/x" and "fused/x" added up as "x"."""
-    if len(losses) <= len(OTHERS) + 1:
+    """The terms if each network has one; else "a/x", "b/x" and "fused/x" added up as "x"."""
+    owned = [looks for name, looks in term_looks(losses).items() if _owner(name)]
+    if len(owned) == len(set(owned)):
         return losses
     found: Series = {}
     for name, (steps, values) in losses.items():
@@ -72,14 +74,14 @@ def _draw_losses(axes: Axes, losses: Series) -> None:
     axes.set_title("Loss terms, weighted")
     axes.set_yscale("log")
     ends: list[End] = []
-    for position, (name, (steps, values)) in enumerate(losses.items()):
+    painted = term_looks(losses)
+    for name, (steps, values) in losses.items():
         # A log axis cannot show zero: a term that has not started has no line yet.
         positive = np.where(np.isfinite(values) & (values > 0), values, np.nan)
         if np.isnan(positive).all():
             continue
         whole = name == "total"
-        paint = INK if whole else OTHERS[position % len(OTHERS)]
-        dashes = "--" if not whole and position >= len(OTHERS) else "-"
+        paint, dashes = painted[name]
         mark = "." if len(steps) < 3 else ""
         if len(steps) > 40:
             axes.plot(steps, positive, color=paint, alpha=0.16, linewidth=0.7)
@@ -90,6 +92,28 @@ def _draw_losses(axes: Axes, losses: Series) -> None:
         ends.append((float(line[~np.isnan(line)][-1]), name, paint))
     axes.autoscale_view(scalex=False)
     name_ends(axes, ends)
+
+
+def _owner(term: str) -> str | None:
+    """The network of a loss term such as "a/supervised" or "mixed/b/entropy", if it is of one."""
+    return PARTS.get(term.removeprefix("mixed/").split("/")[0])
+
+
+def term_looks(names: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Loss term -> its colour, and "-" or "--": a network's term has the network's colour, any other that of
+    its kind; on mixed images ("mixed/x") it is dashed.
+    """
+    looks: dict[str, tuple[str, str]] = {"total": (INK, "-")}
+    kinds: list[str] = []
+    for name in names:
+        if name == "total":
+            continue
+        owner, kind = _owner(name), name.removeprefix("mixed/")
+        if owner is None and kind not in kinds:
+            kinds.append(kind)
+        paint = COLORS[owner] if owner else OTHERS[kinds.index(kind) % len(OTHERS)]
+        looks[name] = (paint, "-" if kind == name else "--")
+    return looks
 
 
 def _draw_dice(axes: Axes, scores: Series) -> None:
@@ -110,7 +134,8 @@ def name_ends(axes: Axes, ends: Sequence[End], gap: float = 0.066) -> None:
     """Write each line's name right of the panel at the height where it ends, `gap` of the panel apart."""
     to_panel = axes.transData + axes.transAxes.inverted()
     ordered = sorted((float(to_panel.transform((1.0, value))[1]), name, paint) for value, name, paint in ends)
-    heights = spread([height for height, _, _ in ordered], gap=gap)
+    # Half a line below the top, so that no name stands beside the title.
+    heights = spread([min(height, 1 - gap / 2) for height, _, _ in ordered], gap=gap, top=1 - gap / 2)
     for (exact, name, paint), height in zip(ordered, heights, strict=True):
         place: dict[str, Any] = {"transform": axes.transAxes, "clip_on": False}
         axes.plot([1.012, 1.038], [exact, height], color=paint, linewidth=0.8, **place)
@@ -118,20 +143,20 @@ def name_ends(axes: Axes, ends: Sequence[End], gap: float = 0.066) -> None:
         axes.text(1.046, height, name, color=dark, va="center", fontsize=7.5, fontweight="bold", **place)
 
 
-def spread(heights: Sequence[float], gap: float) -> list[float]:
-    """Move sorted heights in [0, 1] as little as keeps them `gap` apart and inside (least squares).
+def spread(heights: Sequence[float], gap: float, top: float = 1.0) -> list[float]:
+    """Move sorted heights in [0, `top`] as little as keeps them `gap` apart and inside (least squares).
 
     With h_i - i gap in place of h_i, "apart" means "not falling": this is isotonic regression, solved by
     pooling neighbours that fall until none does. If they cannot all fit, the gap shrinks.
     """
     if len(heights) > 1:
-        gap = min(gap, 1 / (len(heights) - 1))
+        gap = min(gap, top / (len(heights) - 1))
     pools: list[list[float]] = []
     for i, height in enumerate(heights):
         pools.append([height - i * gap])
         while len(pools) > 1 and np.mean(pools[-2]) > np.mean(pools[-1]):
             pools[-2:] = [pools[-2] + pools[-1]]
-    room = 1 - gap * (len(heights) - 1)
+    room = top - gap * (len(heights) - 1)
     flat = [min(max(float(np.mean(pool)), 0.0), room) for pool in pools for _ in pool]
     return [height + i * gap for i, height in enumerate(flat)]
 

@@ -1,7 +1,8 @@
 """Named curves, each over its own x, named where it ends."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import matplotlib
@@ -11,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from knowsam_lite.errors import UserError
-from knowsam_lite.figures.look import RC, color, save
+from knowsam_lite.figures.look import QUIET, RC, color, save
 from knowsam_lite.figures.training import End, name_ends
 
 FEW = 12  # up to this many points, each is also drawn as a dot
@@ -24,11 +25,14 @@ def trends(
     title: str,
     xlabel: str,
     log: Literal["", "x", "y", "xy"] = "",
+    of: Mapping[str, str] = MappingProxyType({}),
+    references: Collection[str] = (),
 ) -> dict[str, list[float]]:
     """Draw curves name -> (x, y), both (K,), in one panel; `log` says which axes are logarithmic.
 
-    Returns name -> y. Raises `UserError` for no curve, for x and y of unequal or no length, and for a number
-    that is not finite or, on a logarithmic axis, not above 0.
+    `of` says of which network a curve is whose name is not a network's; `references`, with which the others
+    are compared, are grey dashes. Returns name -> y. Raises `UserError` for no curve, for x and y of unequal
+    or no length, and for a number that is not finite or, on a logarithmic axis, not above 0.
     """
     drawn = {name: _checked(name, xy, log) for name, xy in curves.items()}
     if not drawn:
@@ -43,9 +47,10 @@ def trends(
             axes.set_yscale("log")
         ends: list[End] = []
         for position, (name, (x, y)) in enumerate(drawn.items()):
-            paint = color(name, position)
             dots: dict[str, Any] = {"markersize": 4, "markeredgecolor": "white", "markeredgewidth": 0.5}
-            axes.plot(x, y, "o-" if len(x) <= FEW else "-", color=paint, clip_on=False, zorder=3, **dots)
+            look = "--" if name in references else "o-" if len(x) <= FEW else "-"
+            paint = QUIET if name in references else color(of.get(name, name), position)
+            axes.plot(x, y, look, color=paint, clip_on=False, zorder=3, **dots)
             ends.append((float(y[-1]), name, paint))
         for axis, letter in ((axes.xaxis, "x"), (axes.yaxis, "y")):
             if letter in log:

@@ -2,16 +2,15 @@
 
 import numpy as np
 
-from knowsam_lite.colors import INK
-from knowsam_lite.figures.look import OTHERS, color
-from knowsam_lite.figures.training import Series, smooth
+from knowsam_lite.figures.look import color
+from knowsam_lite.figures.training import Series, by_kind, smooth, term_looks
 from knowsam_lite.report.chart import Axis, Chart, legend, log_axis
 from knowsam_lite.report.markup import figure, section, tag
 
 
 def curves(series: dict[str, Series]) -> str:
     """The section with both charts, from what `figures.curves` returns."""
-    losses, dice = series["losses"], series["dice"]
+    losses, dice = by_kind(series["losses"]), series["dice"]
     last = max(float(steps[-1]) for steps, _ in [*losses.values(), *dice.values()])
     x = Axis("step", 0, max(last, 1.0))
     parts = [_losses(losses, x)]
@@ -25,10 +24,10 @@ def _losses(losses: Series, x: Axis) -> str:
     }
     chart = Chart(x, log_axis("loss term, weighted", [v for _, vs in drawn.values() for v in vs.tolist()]))
     entries = []
-    for position, (name, (steps, values)) in enumerate(drawn.items()):
-        whole = name == "total"
-        paint = INK if whole else OTHERS[position % len(OTHERS)]
-        look = "bold" if whole else "dashed" if position >= len(OTHERS) else ""
+    looks = term_looks(drawn)
+    for name, (steps, values) in drawn.items():
+        paint, line = looks[name]
+        look = "bold" if name == "total" else "dashed" if line == "--" else ""
         chart.line(steps.tolist(), values.tolist(), paint, look)
         entries.append((f"{name} {losses[name][1][-1]:.3g}", paint, look))
     first, last = losses["total"][1][[0, -1]]

@@ -4,12 +4,12 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from knowsam_lite.calibration import calibration_error
-from knowsam_lite.figures.look import COLORS, OTHERS, color
+from knowsam_lite.figures.look import OTHERS, color
 from knowsam_lite.report.chart import Axis, Chart, legend
 from knowsam_lite.report.gather import BINS, Gatherer
 from knowsam_lite.report.markup import details, figure, section, table, tag
 
-OBSERVED, EXPECTED, PIXELS = COLORS["V-Net"], COLORS["U-Net"], OTHERS[1]
+OBSERVED, EXPECTED, PIXELS = OTHERS[2], OTHERS[0], OTHERS[3]
 HIGH = 0.5  # uncertainty above which the text counts pixels and errors
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from helpers.chapters import NAMES, ROOT
 from lab import browser, browser_is_here, end_kernels, open_notebook, run_all, server
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.skipif(
     not browser_is_here(), reason="no chromium and chromedriver: apt-get install chromium chromium-driver"
 )
 # Chapter -> which slider of its explorer is moved.
-EXPLORERS = {"01": "right", "06": "column", "09": "count"}
+EXPLORERS = {"01": "right", "09": "count"}
 # Elements that stand out of the cell that holds them, and pictures that are not there or not sharp.
 FAULTS = """
 const faults = [];
@@ -68,9 +69,15 @@ def picture(driver, name: str, element=None) -> str:
 
 
 def explorer(driver):
-    """The cell output with the most widgets."""
-    areas = driver.find_elements(By.CSS_SELECTOR, ".jp-OutputArea-output:has(.noUi-handle)")
-    return max(areas, key=lambda area: len(area.find_elements(By.CSS_SELECTOR, ".noUi-handle")), default=None)
+    """The cell output that holds the widgets, once its picture is there."""
+    areas = driver.find_elements(By.CSS_SELECTOR, ".jp-OutputArea-output:has(.widget-inline-hbox):has(img)")
+    return areas[0] if areas else None
+
+
+CHANGED = """
+    const image = arguments[0].querySelector('img');
+    return image && image.complete && image.naturalWidth > 100 && image.src !== arguments[1];
+"""
 
 
 @pytest.mark.parametrize("number", EXPLORERS)
@@ -92,16 +99,37 @@ def test_an_explorer_moves(lab, number):
     handle = slider.find_element(By.CSS_SELECTOR, ".noUi-handle")
     for _ in range(4):
         handle.send_keys(Keys.ARROW_RIGHT)
-    changed = """
-        const image = arguments[0].querySelector('img');
-        return image && image.complete && image.naturalWidth > 100 && image.src !== arguments[1];
-    """
-    WebDriverWait(driver, 60, 0.5).until(lambda d: d.execute_script(changed, area, source))
+    WebDriverWait(driver, 60, 0.5).until(lambda d: d.execute_script(CHANGED, area, source))
     time.sleep(2)
     assert slider.text != said, "the number beside the slider follows"
     assert picture(driver, f"{number}_explorer_after", area) != before
     wide = driver.execute_script("return [arguments[0].scrollWidth, arguments[0].clientWidth]", area)
     assert wide[0] <= wide[1] + 1, "the explorer is cut at the right"
+
+
+def test_the_prompt_explorer_is_clicked_and_dragged(lab):
+    driver, address = lab
+    name = next(name for name in NAMES if name.startswith("06"))
+    open_notebook(driver, address, f"{name}.ipynb")
+    run_all(driver)
+    area = WebDriverWait(driver, 120, 0.5).until(explorer)
+    image = area.find_element(By.CSS_SELECTOR, "img")
+    driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", image)
+    time.sleep(1)
+    assert image.size == {"width": 400, "height": 400}
+    ways = {
+        "click": ActionChains(driver).move_to_element_with_offset(image, -150, 150).click(),
+        "drag": ActionChains(driver)
+        .move_to_element_with_offset(image, -120, -100)
+        .click_and_hold()
+        .move_by_offset(200, 180)
+        .release(),
+    }
+    for way, actions in ways.items():
+        source = image.get_attribute("src")
+        actions.perform()
+        WebDriverWait(driver, 60, 0.5).until(lambda d, was=source: d.execute_script(CHANGED, area, was))
+        picture(driver, f"06_explorer_{way}", area)
 
 
 @pytest.mark.parametrize("name", NAMES)

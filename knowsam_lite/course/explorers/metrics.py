@@ -6,10 +6,13 @@ import numpy as np
 from scipy import ndimage
 
 from knowsam_lite.course.explorers.attended import attended
+from knowsam_lite.course.explorers.layout import beside, still
 from knowsam_lite.course.show import picture, show
 from knowsam_lite.figures import overlaps
 from knowsam_lite.metrics import BoolArray
 
+LARGE = 3.4  # inches of the picture that the sliders change
+SAYS = "All in pixels. The bar joins two border pixels that are about HD95 apart."
 SIDE, FAR = 64, 12  # pixels: the image, and from the object to the speck
 # Title -> what is done to the mask, where widgets do not run.
 SHOWN: dict[str, dict[str, int]] = {
@@ -59,7 +62,7 @@ def explore() -> Any:
 
     Returns what it shows: the panel of widgets, or title -> {"dice", "iou", "hd95"}.
     """
-    if attended():
+    if attended("ipywidgets"):
         from IPython.display import display
 
         shown = panel()
@@ -88,16 +91,15 @@ def panel() -> Any:
         name: widgets.IntSlider(value, low, high, description=name, continuous_update=False)
         for name, (value, low, high) in ranges.items()
     }
-    drawn = widgets.Image(format="png", width=300)
+    drawn = still()
 
     def draw(_: Any = None) -> None:
         at = {name: slider.value for name, slider in sliders.items()}
         true = ellipse(at.pop("radius"))
-        _, content, _ = picture(overlaps, {"prediction": (deform(true, **at), true)}, alt="")
+        _, content, _ = picture(overlaps, {"prediction": (deform(true, **at), true)}, cell=LARGE, alt="")
         drawn.value = content["image/png"]
 
     for slider in sliders.values():
         slider.observe(draw, "value")
     draw()
-    drawn.layout.align_self = "flex-start"  # a box would stretch it to its own height
-    return widgets.HBox([widgets.VBox(list(sliders.values())), drawn])
+    return beside(drawn, list(sliders.values()), SAYS)

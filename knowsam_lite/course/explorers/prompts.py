@@ -1,4 +1,4 @@
-"""The prompt explorer: set points, drag a box, add a rough mask, and watch SAM's mask follow."""
+"""The prompt explorer: click a point, drag a box, add a rough mask, and watch SAM's mask follow."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,13 +10,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from knowsam_lite.course.explorers.attended import attended
+from knowsam_lite.course.explorers.canvas import canvas
+from knowsam_lite.course.explorers.layout import beside
 from knowsam_lite.course.show import picture, show
 from knowsam_lite.errors import UserError
-from knowsam_lite.figures import questions
+from knowsam_lite.figures import question, questions
 from knowsam_lite.sam import PromptedSam
 
 SURE = 6.0  # the logit of a certain pixel in a mask prompt
-POINTS = ("no point", "inside", "outside")
+CLICK = 0.02  # a drag shorter than this share of the picture is a click
+SAYS = (
+    "Click: a point. Drag: a box. Purple: SAM's answer, white: the truth, light blue: the prompts. "
+    "The number is the Dice of answer and truth."
+)
 
 
 @torch.no_grad()
@@ -58,7 +64,7 @@ def explore(
 
     Returns what it shows: the panel of widgets, or the data of the figure.
     """
-    if not attended():
+    if not attended("ipywidgets", "anywidget"):
         return show(questions, still, alt=alt)
     from IPython.display import display
 
@@ -68,41 +74,43 @@ def explore(
 
 
 def panel(sam: PromptedSam, cases: Sequence[Mapping[str, Any]]) -> Any:
-    """The widgets: the controls on the right, the picture on the left."""
+    """The widgets: the picture, on which one clicks and drags, and the controls on its right."""
     import ipywidgets as widgets
 
     last = sam.image_size - 1
     chosen = widgets.Dropdown(options=[(case["id"], i) for i, case in enumerate(cases)], description="image")
-    points = []
-    for start in (last // 2, last // 4):
-        kind = widgets.ToggleButtons(options=POINTS, style={"button_width": "84px"})
-        x, y = (widgets.IntSlider(start, 0, last, description=name) for name in ("column", "row"))
-        points.append((kind, x, y))
-    points[0][0].value = "inside"
-    boxed = widgets.Checkbox(description="box")
-    columns, rows = (
-        widgets.IntRangeSlider(value=(last // 4, 3 * last // 4), min=0, max=last, description=name)
-        for name in ("columns", "rows")
+    kind = widgets.ToggleButtons(
+        options=[("inside", True), ("outside", False)], description="points", style={"button_width": "84px"}
     )
     masked = widgets.Checkbox(description="rough mask")
-    shown = widgets.Image(format="png", width=340)
-    shown.layout.align_self = "flex-start"  # a box would stretch it to its own height
+    clear = widgets.Button(description="clear")
+    asked: dict[str, Any] = {"points": [(last // 2, last // 2, True)], "box": None}
 
     def redraw(_: object = None) -> None:
-        question: dict[str, Any] = {
-            "points": [
-                (x.value, y.value, kind.value == "inside") for kind, x, y in points if kind.value != POINTS[0]
-            ]
-        }
-        if boxed.value:
-            question["box"] = (columns.value[0], rows.value[0], columns.value[1], rows.value[1])
         case = cases[chosen.value]
-        if masked.value:
-            question["mask"] = case["mask"]
-        shown.value = picture(questions, [answered(sam, case, question)], alt="")[1]["image/png"]
+        prompts = {**asked, "mask": case["mask"] if masked.value else None}
+        shown.png = picture(question, answered(sam, case, prompts), alt="")[1]["image/png"]
 
-    controls = [chosen, *(control for point in points for control in point), boxed, columns, rows, masked]
-    for control in controls:
-        control.observe(redraw, "value")
+    def dragged(x0: float, y0: float, x1: float, y1: float) -> None:
+        columns, rows = (sorted(round(last * share) for share in pair) for pair in ((x0, x1), (y0, y1)))
+        if max(abs(x1 - x0), abs(y1 - y0)) < CLICK:
+            asked["points"] = [*asked["points"], (columns[0], rows[0], kind.value)]
+        else:
+            asked["box"] = (columns[0], rows[0], columns[1], rows[1])
+        redraw()
+
+    def forget(_: object = None) -> None:
+        asked.update(points=[], box=None)
+        masked.value = False
+        redraw()
+
+    def another(_: object = None) -> None:
+        asked.update(points=[(last // 2, last // 2, True)], box=None)
+        redraw()
+
+    shown = canvas(dragged)
+    chosen.observe(another, "value")
+    masked.observe(redraw, "value")
+    clear.on_click(forget)
     redraw()
-    return widgets.HBox([shown, widgets.VBox(controls)])
+    return beside(shown, [chosen, kind, masked, clear], SAYS)

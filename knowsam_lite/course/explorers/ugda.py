@@ -7,11 +7,13 @@ import torch
 from torch import Tensor
 
 from knowsam_lite.course.explorers.attended import attended
-from knowsam_lite.course.show import show
+from knowsam_lite.course.explorers.layout import beside, still
+from knowsam_lite.course.show import picture, show
 from knowsam_lite.figures import exchange
 from knowsam_lite.mixing import choose_regions, mix, uncertainty_map
 
 GRIDS = (2, 4, 8, 16)
+SAYS = "Framed: the cells that are exchanged. Target: grey and black from the labels, pink from SAM."
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def explore(pairs: Pairs, alt: str) -> None:
     """Show the controls and the exchange below them, or, where widgets do not run, five settings of pair 0,
     which `alt` describes.
     """
-    if attended():
+    if attended("ipywidgets"):
         from IPython.display import display
 
         display(panel(pairs))
@@ -81,7 +83,7 @@ def explore(pairs: Pairs, alt: str) -> None:
 
 
 def panel(pairs: Pairs) -> Any:
-    """The widget: four controls above one picture."""
+    """The widgets: the picture, and four controls on its right."""
     import ipywidgets as widgets
 
     knobs = {
@@ -100,14 +102,15 @@ def panel(pairs: Pairs) -> Any:
 
     knobs["grid"].observe(limit, names="value")
 
-    def turn(pair: int, most: Literal["uncertain", "certain"], grid: int, count: int) -> None:
-        setting = Setting(most, grid, min(count, grid**2))  # the grid may change before the count follows
-        says = (
-            f"Labelled and unlabelled image {pair}, mixed: the {count} most {most} cells of {grid} x {grid}."
-        )
-        show(exchange, [row(pairs, setting, pair)], alt=says)
+    drawn = still()
 
-    picture = widgets.interactive_output(turn, knobs)
-    return widgets.VBox(
-        [widgets.HBox([knobs["pair"], knobs["most"]]), widgets.HBox([knobs["grid"], knobs["count"]]), picture]
-    )
+    def turn(_: object = None) -> None:
+        pair, most, grid, count = (knob.value for knob in knobs.values())
+        setting = Setting(most, grid, min(count, grid**2))  # the grid may change before the count follows
+        rows = [row(pairs, setting, pair)]
+        drawn.value = picture(exchange, rows, halves_below=True, alt="")[1]["image/png"]
+
+    for knob in knobs.values():
+        knob.observe(turn, "value")
+    turn()
+    return beside(drawn, list(knobs.values()), SAYS)
