@@ -160,6 +160,7 @@ def by_gain(new: Tensor, old: Tensor) -> list[int]:
 sheet = show(
     figures.prediction_sheet,
     cases({"8 labels": z_few["fused"], "40 labels": z_all["fused"]}, by_gain(z_all["fused"], z_few["fused"])),
+    of={"8 labels": "fused", "40 labels": "fused"},
     alt="Three skin lesions, one per row: image, truth, and the masks of the same networks trained with 8 and "
     "with 40 labels: where the 40 gain most, in the middle, and where they gain least or lose.",
 )
@@ -460,46 +461,18 @@ for name, masks in answers.items():
 
 
 # %%
-def inked(image: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-    """An image (H, W, 3) with the pixels of `drawn` (H, W) in light blue."""
-    return np.where(drawn[..., None], np.array([86, 180, 233], np.uint8), image)
-
-
-def frame(box: Tensor) -> np.ndarray:
-    """The outline of a box as a mask (64, 64)."""
-    x0, y0, x1, y1 = box.int().tolist()
-    lines = np.zeros((64, 64), bool)
-    lines[y0 : y1 + 1, x0 : x1 + 1] = True
-    lines[y0 + 1 : y1, x0 + 1 : x1] = False
-    return lines
-
-
-def dot(mask: Tensor) -> np.ndarray:
-    """A square of 3 x 3 pixels in the middle of a mask."""
-    column, row = middle(mask)[0].flatten().round().int().tolist()
-    return frame(torch.tensor([column - 1, row - 1, column + 1, row + 1])) | frame(
-        torch.tensor([column, row, column, row])
-    )
-
-
-def row_of(name: str, image: np.ndarray, truth: np.ndarray, answer: np.ndarray) -> dict:
-    """A row of a prediction sheet: what SAM was asked, what is true, what it said."""
-    maps, score = {"SAM": answer.astype("uint8")}, {"SAM": dice(answer, truth)}
-    return {"id": name, "image": image, "truth": truth.astype("uint8"), "maps": maps, "dice": score}
-
-
 shown = 2
-image, truth = dataset.image(test[shown]), (y[shown] == 1).numpy()
-asked = {
-    "box": frame(right_box(y[shown] == 1)),
-    "point": dot(y[shown] == 1),
-    "rough mask": border(torch.tensor(rough[shown])).numpy(),
+lesion = {"image": dataset.image(test[shown]), "truth": (y[shown] == 1).numpy()}
+asked: dict[str, dict] = {
+    "box": {"box": right_box(y[shown] == 1).tolist()},
+    "point": {"points": [(*middle(y[shown] == 1)[0].flatten().tolist(), True)]},
+    "rough mask": {"mask": rough[shown]},
 }
 prompts = show(
-    figures.prediction_sheet,
-    [row_of(name, inked(image, asked[name]), truth, answers[name][shown]) for name in asked],
-    alt="One skin lesion asked about in three ways, one per row: a box, a point and a rough mask with false "
-    "islands, each painted on the image; beside it the truth and SAM's mask, which follows the lesion in all three rows.",
+    figures.questions,
+    [{**lesion, "id": name, "answer": answers[name][shown], **prompt} for name, prompt in asked.items()],
+    alt="One skin lesion asked about in three ways, side by side: with a box, with a point and with a rough mask that "
+    "has false islands; in all three SAM's mask follows the lesion.",
 )
 
 # %% [markdown]
@@ -559,14 +532,15 @@ heart, mask = load_case(beating, record, 64)[0], torch.tensor(beating.mask(recor
 box = right_box(mask == 2)
 with torch.no_grad():
     answer = ask(sam.encode(heart[None])[0], boxes=box.view(1, 1, 4))
-view = inked(beating.image(record), frame(box))
 i, empty, nothing = found[0]
+ring = {"image": beating.image(record), "box": box.tolist(), "answer": answer}
+nowhere = {"image": dataset.image(test[i]), "box": empty.tolist(), "answer": nothing}
 doubts = show(
-    figures.prediction_sheet,
+    figures.questions,
     [
-        row_of("the ring", view, (mask == 2).numpy(), answer),
-        row_of("ring and inside", view, (mask >= 2).numpy(), answer),
-        row_of("nothing", inked(dataset.image(test[i]), frame(empty)), np.zeros((64, 64), bool), nothing),
+        {**ring, "id": "the ring", "truth": (mask == 2).numpy()},
+        {**ring, "id": "ring and inside", "truth": (mask >= 2).numpy()},
+        {**nowhere, "id": "nothing", "truth": np.zeros((64, 64), bool)},
     ],
     alt="Three questions that SAM cannot answer: the same box around a heart's ring, and around the ring with its "
     "inside, get one and the same mask; a box on healthy skin gets a mask, too, where the truth is empty.",
@@ -595,6 +569,7 @@ result = show(
         {"pair": z_few["fused"], "fused": z_know["fused"], "SAM": z_know["SAM"]},
         by_gain(z_know["fused"], z_few["fused"]),
     ),
+    of={"pair": "fused"},
     alt="Three test images with the truth, the mask of the pair trained on labels alone, KnowSAM's fused mask and "
     "its SAM's mask: the image where KnowSAM gains most, one in the middle, and the one where it gains least.",
 )

@@ -72,7 +72,7 @@ bites = show(
         {"truth": disc, "first answer": first, "second answer": second, "contradiction": first ^ second}
         for first, second in pairs.values()
     ],
-    ends=("no", "yes"),
+    names=list(pairs),
     alt="Two rows of a disc, two answers and their contradiction. Above, both answers miss the left edge and the "
     "contradiction is empty. Below, one misses the left and one the right edge, and the contradiction shows both.",
 )
@@ -321,6 +321,7 @@ survival = show(
     title="Signal behind each convolution, before training",
     xlabel="convolution, in the order of computing",
     log="y",
+    references=["V-Net, default start"],
     alt="Three curves over the convolutions, on a logarithmic axis. The V-Net and the U-Net stay near 0.2 from the "
     "first convolution to the last, the 30th and the 23rd. The V-Net with the default start falls in a straight "
     "line to a hundred millionth, and comes back in steps on the way up, where the skips arrive.",
@@ -615,6 +616,7 @@ maps = show(
         }
         for i in (0, 3, 5)
     ],
+    names=[f"lesion {i}" for i in (0, 3, 5)],
     alt="For three lesions the errors of three pairs. Pairs of one kind have large black patches, where both err; "
     "the pair of U-Net and V-Net has mostly blue patches and orange rims, where one of the two errs.",
 )

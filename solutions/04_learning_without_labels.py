@@ -115,6 +115,7 @@ print(f"the answers differ on {differ.float().mean():.1%} of the pixels")
 print(f"so of all errors, a contradiction shows {differ.sum() / (wrong[0] | wrong[1]).sum():.0%}")
 
 # %%
+most = differ.float().mean(dim=(1, 2)).topk(2).indices.tolist()
 views = show(
     figures.panels,
     [
@@ -122,11 +123,13 @@ views = show(
             "image": dataset.image(unlabeled[i]),
             "answer": z_u[i].softmax(dim=0)[1],
             "in the mirror": z_mirror[i].softmax(dim=0)[1],
-            "they differ": differ[i].float(),
-            "both wrong": (wrong[0] & wrong[1])[i].float(),
+            "they differ": differ[i],
+            "both wrong": (wrong[0] & wrong[1])[i],
         }
-        for i in differ.float().mean(dim=(1, 2)).topk(2).indices.tolist()
+        for i in most
     ],
+    ends=("0 background", "1 lesion"),
+    names=[f"lesion {i}" for i in most],
     alt="Two lesions, the network's probability of lesion for the image and for its mirror image, the pixels where "
     "the two answers differ, and those where both are wrong: the differences are thin patches, the common errors large "
     "areas of skin around the lesion.",
@@ -426,13 +429,13 @@ progress = torch.linspace(0, 1, 101)
 rise = torch.tensor([base.ramp(t) for t in progress.tolist()])
 effect = show(
     figures.trends,
-    {"ramp": (progress, rise), "ramp x rate": (progress, rise * (1 - progress))},
+    {"ramp": (progress, rise), "ramp × rate": (progress, rise * (1 - progress))},
     title="The ramp, and what arrives at the weights",
-    xlabel="progress t / t_max",
+    xlabel="progress $t / t_{max}$",
     alt="Two curves over the progress of a run: the ramp rises from almost 0 to 1, slowly, then steeply; its product "
     "with the falling learning rate is a low hill with its top at about two thirds of the run.",
 )
-product = effect["ramp x rate"]
+product = effect["ramp × rate"]
 half = next(t for t, w in zip(progress.tolist(), effect["ramp"], strict=True) if w >= 0.5)
 print(f"the ramp passes one half at {half:.0%} of the run; its mean is {rise.mean().item():.2f}")
 print(f"the product is largest at {progress[product.index(max(product))]:.0%}: {max(product):.2f}")
@@ -599,6 +602,7 @@ averages = show(
     {name: (list(range(200)), values) for name, values in path.items()},
     title="One weight",
     xlabel="step",
+    of={"student": "U-Net", "teacher": "EMA"},
     alt="Three lines over 200 steps: the student climbs to 1 within sixty steps and jitters; the teacher follows "
     "smoothly and somewhat late; the average with 0.99 throughout is smooth and much later.",
 )
@@ -792,6 +796,7 @@ at = [more_steps * i // 6 for i in range(7)] if more_steps else [0]
 race = show(
     figures.trends,
     {way: (at, found[0]["U-Net"]) for way, found in results.items()},
+    references=["labels"],
     title="Dice of the U-Net on images without a label, seed 0",
     xlabel="step",
     alt="Four jagged lines over the steps, the U-Net's Dice with labels alone, with the unlabelled images shown, with "

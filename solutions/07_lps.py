@@ -720,7 +720,7 @@ rough = {
 stains = show(
     figures.panels,
     [
-        {"image": (x_l[0].movedim(0, -1) * 255).byte(), "truth": y_l[0].float()}
+        {"image": (x_l[0].movedim(0, -1) * 255).byte(), "truth": y_l[0] == 1}
         | {name: z.softmax(dim=1)[0, 1] for name, z in rough.items()}
     ],
     ends=("0 background", "1 lesion"),
@@ -842,6 +842,7 @@ means = {use: np.mean([rows[use, seed] for seed in seeds], axis=0)[1:] for use i
 fates = show(
     figures.trends,
     {use: (itself[1:], mean) for use, mean in means.items()} | {"the map itself": (itself[1:], itself[1:])},
+    references=["the map itself"],
     title="Dice of SAM's answer, mean over the seeds",
     xlabel="Dice of the map with which it is asked",
     alt="Dice of SAM's answer over the Dice of the map that it is asked with, from 0.3 to 0.9. Tokens alone: a "

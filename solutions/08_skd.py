@@ -795,6 +795,7 @@ fates = show(
         "student, blotched": (levels["blotched"], results["blotched"]),
         "the teacher itself": (ceiling, [1 - w for w in ceiling]),
     },
+    references=["the teacher itself"],
     title="Dice of the student",
     xlabel="how wrong the teacher is: 1 - its Dice",
     alt="The student's Dice against how wrong its teacher is. Taught with shifted masks it falls together with the "
@@ -840,6 +841,7 @@ balance = show(
         "shifted teacher": (weights, by_weight["shifted"]),
         "labels alone": (weights, [silent] * 3),
     },
+    references=["labels alone"],
     title="Dice of the student",
     xlabel="weight of the distillation beside the labels",
     log="x",

@@ -239,6 +239,7 @@ boards = show(
         for i in (0, 4)
     ],
     ends=("0 certain", "0.4 and above"),
+    names=["image 0", "image 4"],
     alt="Two unlabelled lesions, the entropy of each pixel, and the same on boards of 2, 4 and 8 cells a side: the "
     "finer the board, the more clearly the light cells follow the border of the lesion.",
 )
@@ -331,6 +332,7 @@ order = show(
         **{f"{most} first": (counts, values) for most, values in found.items()},
         "blindly": ([1, 16], [1 / 16, 1]),
     },
+    references=["blindly"],
     title="Part of the wrong pixels that lie in the chosen cells",
     xlabel="number of cells, of 16",
     alt="Three lines from few cells to all 16: taking the most uncertain cells first finds the students' errors "
@@ -721,6 +723,7 @@ sheet = show(
     cases(
         {name: answers[name] for name in ("before", "early", "late")}, (by_loss[-1], by_loss[len(lost) // 2])
     ),
+    of={name: "fused" for name in ("before", "early", "late")},
     alt="Two unlabelled lesions with the truth and the fused map before, after mixing with early labels and after "
     "mixing with late ones: where the early labels did most harm, most of the lesion is gone, and in the middle case "
     "at most a part of it.",

@@ -359,7 +359,7 @@ plan = show(
         "mixing": (progress, (progress >= 0.24).float()),
     },
     title="A run, from its first step to its last",
-    xlabel="progress t / t_max",
+    xlabel="progress $t / t_{max}$",
     alt="Three curves over the progress of a run: the learning rate falls in a straight line from 1 to 0, the ramp "
     "stays near 0 for a third of the run and rises to 1, and mixing jumps from 0 to 1 at about a quarter.",
 )
@@ -771,7 +771,7 @@ def with_rival(cases: list[dict]) -> list[dict]:
     for case, (record, _, truth, views) in zip(cases, shown, strict=True):
         maps = {"labels only": at_native_size(views["fused"], truth.shape), **case["maps"]}
         dice = {"labels only": scores[record.id]["dice"][0], **case["dice"]}
-        rows.append({**case, "maps": maps, "dice": dice})
+        rows.append({**case, "id": record.id.replace("_", " "), "maps": maps, "dice": dice})
     return rows
 
 
@@ -779,6 +779,7 @@ ranked = sheet_cases(knowsam.result(), "test", results["knowsam"]["cases"])  # f
 sheet = show(
     figures.prediction_sheet,
     with_rival([ranked[0], ranked[len(ranked) // 2], ranked[-1]]),
+    of={"labels only": "fused"},
     alt="Three test images, from the worst to the best: image, truth, the map learned from labels only, then the "
     "U-Net's, V-Net's, fused and SAM's maps of knowsam, and the entropy of the fused map.",
 )

@@ -588,6 +588,7 @@ drawn = show(
     curves,
     title="Share of right pixels, part by part",
     xlabel="mean confidence of the part",
+    references=["perfect"],
     alt="Reliability curves of the U-Net and of the fused map of knowsam against the diagonal of a perfectly calibrated network, from confidence "
     "one half to one.",
 )
@@ -682,7 +683,7 @@ check("11.5", risk_coverage)
 # %% [markdown]
 # **Look**, for two ways to make one doubt of a map: the mean entropy of *all* pixels, and that of the pixels
 # *claimed* as lesion. `knowing` sorts by the true risk, the best that any doubt could do; the flat line is
-# doubt by lot.
+# random doubt.
 
 
 # %% tags=["compare"]
@@ -703,11 +704,12 @@ doubts = {
 paths = {label: calibration.risk_coverage(risk, doubt) for label, doubt in doubts.items()}
 drawn = show(
     figures.trends,
-    {**paths, "by lot": (paths["knowing"][0], np.full(len(risk), risk.mean()))},
-    title=f"{name}: mean risk (1 − Dice) of the images that are kept",
+    {**paths, "at random": (paths["knowing"][0], np.full(len(risk), risk.mean()))},
+    references=["knowing", "at random"],
+    title=f"{name}: risk (1 − Dice) of the images kept",
     xlabel="coverage: share of images kept, least doubtful first",
     alt="Risk against coverage of the knowsam run for doubt by all pixels, doubt by the claimed pixels, sorting by the "
-    "true risk, and a flat line for doubt by lot.",
+    "true risk, and a flat line for random doubt.",
 )
 half = len(risk) // 2 - 1
 for label, (_, kept) in paths.items():

@@ -449,11 +449,6 @@ with torch.no_grad():
 
 
 # %%
-def gray(y: Tensor) -> Tensor:
-    """Labels as a picture: unknown 0, background one half, lesion 1."""
-    return (y + 1) / 2
-
-
 def shown(x: Tensor) -> Tensor:
     """An image (3, H, W) in [0, 1] as uint8 (H, W, 3)."""
     return (x.movedim(0, -1) * 255).byte()
@@ -472,23 +467,24 @@ rows = [
         "outside from": shown(outer_x),
         "inside from": shown(inner_x),
         "mixed": shown(mixed[i]),
-        "true labels": gray(true[i]),
-        "pseudo-labels": gray(guessed[i]),
+        "true labels": true[i],
+        "pseudo-labels": guessed[i],
     }
     for i, outer_x, inner_x in ((0, x_l[0], x_u[sure[0]]), (2, x_u[sure[0]], x_l[0]))
 ]
 pasted = show(
     figures.panels,
     rows,
-    ends=("unknown", "lesion"),
+    names=("labels outside", "labels inside"),
+    classes=("background", "lesion"),
     alt="Two rows: a labelled lesion with the inside of an unlabelled image, and the reverse. Beside the mixed images "
     "the true labels, unknown in the rectangle above and outside it below, and the pseudo-labels, unknown where the "
     "true ones are known.",
 )
 
 # %% [markdown]
-# Above, the frame is labelled and the rectangle is not; below it is the other way round. Black is unknown,
-# purple background, pale the lesion; what is black in one map is known in the other. Neither image could be used in one piece: the network
+# Above, the frame is labelled and the rectangle is not; below it is the other way round. Grey is unknown,
+# black background, white the lesion; what is grey in one map is known in the other. Neither image could be used in one piece: the network
 # cannot tell from the style of a picture whether it is asked for a truth or for an opinion.
 #
 # **Cleaning up.** BCP trusts a pseudo-label only if it is in one piece: of each class the largest connected
@@ -657,6 +653,7 @@ order = gain.argsort()
 sheet = show(
     figures.prediction_sheet,
     sheet_rows([int(order[-1]), int(order[len(order) // 2]), int(order[0])]),
+    of=dict.fromkeys(("MT", "MT+SKD", "BCP", "BCP+SKD"), "U-Net"),
     alt="Three test lesions with the truth and the masks of Mean Teacher and BCP, each without and with SAM: where "
     "BCP gained most from SAM, a middling case, and where it gained least.",
 )

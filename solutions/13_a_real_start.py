@@ -82,6 +82,7 @@ curves = show(
     },
     title="Dice on val, 15 labelled polyps, seed 0",
     xlabel="step",
+    references=["from nothing"],
     alt="Two lines over 150 steps: the net that starts from ImageNet lies far above the one that starts from nothing "
     "at every validation.",
 )
@@ -142,10 +143,10 @@ x_v, y_v = opened(unseen)
 looked = show(
     figures.panels,
     [
-        {str(i): (x_l[i].movedim(0, -1) * 255).byte() for i in range(5)},
-        {str(i): (y_l[i] == 1).float() for i in range(5)},
+        {f"case {i}": (x_l[i].movedim(0, -1) * 255).byte() for i in range(5)},
+        {f"case {i}": y_l[i] == 1 for i in range(5)},
     ],
-    ends=("background", "polyp"),
+    names=("image", "mask"),
     alt="Five labelled images in the upper row, and below each the mask of its polyp.",
 )
 
@@ -665,7 +666,7 @@ for better, other in (
 ways = show(
     figures.forest,
     {
-        name: (
+        name.replace("rate_", "rate "): (
             found.mean(axis=1),
             *np.percentile(
                 np.random.default_rng(0).choice(found.mean(axis=0), (2000, found.shape[1])).mean(axis=1),

@@ -5,7 +5,7 @@
 #
 # With students that know something from the first step on, who should teach whom, and when? KnowSAM asks SAM at
 # once, at full weight, on images that the students see in the same form. `knowsam_plus` changes the order: labels
-# first, then teachers, each in proportion to what it has earned. You build its five changes one by one, and look
+# first, then teachers, each in proportion to what it has earned. You build its changes one by one, and look
 # hard at what each was measured to be worth.
 #
 # | | |
@@ -72,7 +72,9 @@ print(f"largest distance {max(np.subtract(RECORDED['knowsam_plus'], RECORDED['la
 # %%
 curves = show(
     figures.trends,
-    {name: (at, values) for name, values in RECORDED.items()},
+    {name.replace("_", " "): (at, values) for name, values in RECORDED.items()},
+    of={"knowsam plus": "fused", "its SAM": "SAM"},
+    references=["labels alone"],
     title="Dice on val, 15 labelled polyps, seed 0",
     xlabel="step",
     alt="Three lines from step 100 to 1,000: all begin near 0.63; knowsam_plus passes the pair that learns from labels "
@@ -152,9 +154,10 @@ print(f"one of them mirrored {likeness(weak.flip(-1), strong):.1f}")
 looked = show(
     figures.panels,
     [
-        {str(i + 1): (view[i].movedim(0, -1) * 255).byte() for i in range(4)}
+        {f"lesion {i + 1}": (view[i].movedim(0, -1) * 255).byte() for i in range(4)}
         for view in (batch.weak, batch.x[n:])
     ],
+    names=("weak view", "strong view"),
     alt="Four lesions in two rows, weak views above and strong ones below: each lesion lies at the same place in both "
     "rows, some of them in other colors or blurred.",
 )
@@ -449,7 +452,7 @@ weights = show(
     {
         "knowsam, SKD": (times, [1.0] * 201),
         "knowsam, MC": (times, [base.ramp(t) for t in times]),
-        "knowsam_plus": (times, [knowsam_plus.rise(t, 0.15) for t in times]),
+        "knowsam plus": (times, [knowsam_plus.rise(t, 0.15) for t in times]),
     },
     title="Weight of what needs no labels",
     xlabel="fraction of the run",
@@ -511,11 +514,12 @@ pasted = show(
             "unlabelled": (batch.x[n + i].movedim(0, -1) * 255).byte(),
             "labelled": (x_l[i].movedim(0, -1) * 255).byte(),
             "mixed": (x_m[i].movedim(0, -1) * 255).byte(),
-            "its labels": (y_m[i] + 1) / 2,
+            "its labels": y_m[i],
         }
         for i in range(3)
     ],
-    ends=("unknown", "lesion"),
+    names=[f"pair {i + 1}" for i in range(3)],
+    classes=("background", "lesion"),
     alt="Three rows: an unlabelled lesion, a labelled one, the first with a rectangle of the second if it got one, and "
     "the labels: known inside the rectangle, unknown elsewhere.",
 )
