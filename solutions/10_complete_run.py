@@ -594,7 +594,7 @@ for name, change in spoiled.items():
 # The configuration is the library's recipe for the budget, `lesson` or `paper`, with what
 # this chapter changes. On a CPU the subnets are narrow and the run is short; expect two to four minutes on
 # two idle cores. On a GPU everything is full size; if its memory does not suffice, halve `batch_labeled` and
-# `batch_unlabeled`. The published recipe trains for 50,000 steps: set `paper_length = True` for that.
+# `batch_unlabeled`. `paper_length = True` trains the published 50,000 steps.
 
 # %%
 paper_length = False
@@ -928,7 +928,7 @@ if device.type != "cuda":
 
 # %% [markdown]
 # No GPU was at hand when this chapter was made: **its time, memory and Dice on a GPU are pending**. The
-# outputs in the solution come from one thread of a busy CPU. This cell writes `figures.json` beside the run.
+# outputs in the solution come from one thread of a busy CPU.
 #
 # ## Where the paper, the authors' code and this library differ
 #
