@@ -144,7 +144,9 @@ def test_after_sigkill_the_others_end_with_a_line_and_the_run_goes_on_to_the_sam
     text, _ = process.communicate(timeout=60)
     assert process.returncode != 0 and time.monotonic() - killed < 30
     own = [line for line in text.splitlines() if line.startswith("error: ")]
-    assert len(own) == (victims == "one") and all("another process" in line for line in own)
+    assert len(own) <= (victims == "one") and all("another process" in line for line in own)
+    # On a busy machine torchrun ends the survivor before it has seen that the other is gone.
+    assert own or victims == "all" or "closing signal SIGTERM" in text
     finished(torchrun("-m", "knowsam_lite", "train", "--resume", out))
     for key, tensor in weights(out).items():
         assert torch.equal(tensor, whole[key]), key

@@ -68,6 +68,7 @@ def test_terms_and_symbols_are_unique_and_defined_in_a_sentence():
 def test_pages_link_to_files_that_exist():
     made = pages(ROOT)
     names = {
+        "README.md",
         "layout.md",
         "equations.md",
         "notation.md",
