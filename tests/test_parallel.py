@@ -133,20 +133,21 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason=
 def test_after_sigkill_the_others_end_with_a_line_and_the_run_goes_on_to_the_same_weights(
     victims, whole, tmp_path
 ):
-    out = tmp_path / "run"
-    process = start(out)
-    wait_for(lambda: step_of(out) >= 8 and (out / "last.pt").exists())
-    found = workers(out)
-    assert len(found) == 2
-    for victim in found if victims == "all" else found[1:]:
-        os.kill(victim, signal.SIGKILL)
-    killed = time.monotonic()
-    text, _ = process.communicate(timeout=60)
-    assert process.returncode != 0 and time.monotonic() - killed < 30
-    own = [line for line in text.splitlines() if line.startswith("error: ")]
-    assert len(own) <= (victims == "one") and all("another process" in line for line in own)
-    # On a busy machine torchrun ends the survivor before it has seen that the other is gone.
-    assert own or victims == "all" or "closing signal SIGTERM" in text
+    for attempt in range(3):  # on a busy machine torchrun may end the survivor before it speaks
+        out = tmp_path / f"run{attempt}"
+        process = start(out)
+        wait_for(lambda out=out: step_of(out) >= 8 and (out / "last.pt").exists())
+        found = workers(out)
+        assert len(found) == 2
+        for victim in found if victims == "all" else found[1:]:
+            os.kill(victim, signal.SIGKILL)
+        killed = time.monotonic()
+        text, _ = process.communicate(timeout=60)
+        assert process.returncode != 0 and time.monotonic() - killed < 30
+        own = [line for line in text.splitlines() if line.startswith("error: ")]
+        if own or victims == "all":
+            break
+    assert len(own) == (victims == "one") and all("another process" in line for line in own)
     finished(torchrun("-m", "knowsam_lite", "train", "--resume", out))
     for key, tensor in weights(out).items():
         assert torch.equal(tensor, whole[key]), key
