@@ -14,8 +14,10 @@ from helpers.base import small_net, tiny_teacher, two_stream_batch
 from knowsam_lite.cli import main
 from knowsam_lite.commands.ablate import LADDER
 from knowsam_lite.compare import Cell, grid, markdown, read_blocks, run_grid, write_leaderboard
+from knowsam_lite.compare.grid import save_grid
 from knowsam_lite.compare.leaderboard import csv_text, html
-from knowsam_lite.compare.results import differences
+from knowsam_lite.compare.minutes import steps_of_equal_time
+from knowsam_lite.compare.results import differences, read_entry
 from knowsam_lite.config import Config
 from knowsam_lite.data import Synthetic
 from knowsam_lite.errors import UserError
@@ -58,17 +60,19 @@ def test_cells_are_trained_once_and_one_that_fails_says_why_and_stops_no_other(b
     assert scores["last"]["step"] == load_run(out).step == max(dice)
     assert scores["last"]["ids"] == scores["best"]["ids"] and len(scores["last"]["ids"]) == 8
     assert all(scores["cost"][name] > 0 for name in ("seconds_per_step", "peak_memory_bytes", "parameters"))
+    pixels = sum(scores["uncertainty"]["pixels"])
+    assert pixels == 8 * 32**2 and 0 <= read_entry("supervised", [cells[1]]).calibration <= 1
     stamp = cells[1].scores.stat().st_mtime_ns
     assert run_grid([cells[1]], workers=1) == []
     assert cells[1].scores.stat().st_mtime_ns == stamp
 
 
-def fake(cell: Cell, dice: np.ndarray, view: str) -> None:
+def fake(cell: Cell, dice: np.ndarray, view: str, seconds: float = 0.1) -> None:
     cell.config.out.mkdir(parents=True)
     cases = [{"dice": [float(d)], "iou": [0.5], "hd95": [3.0], "asd": [1.0]} for d in dice]
     block = {"data": "spots <b>", "ids": [str(i) for i in range(len(dice))], "cases": {view: cases}}
     block |= {"prediction": view, "case": "image", "unit": "pixels"}
-    cost = {"seconds_per_step": 0.1, "peak_memory_bytes": 2**30, "parameters": 2_000_000}
+    cost = {"seconds_per_step": seconds, "peak_memory_bytes": 2**30, "parameters": 2_000_000}
     cell.scores.write_text(json.dumps({"val": 5, "cost": cost, "last": block, "best": block}))
 
 
@@ -110,6 +114,22 @@ def test_a_claim_has_to_hold_for_its_whole_column(base):
     assert set(said) == set(names[1:])
     assert any(text.endswith("tie (Holm)") for text in said.values())
     assert not any(text.endswith(("better", "worse")) for text in said.values())
+
+
+def test_equal_minutes_are_counted_in_the_steps_of_the_first_baseline(base, tmp_path):
+    cells = grid(base, [DATA], ["4"], named("supervised_pair", "mc", "knowsam"), [0, 1])
+    seconds = {"supervised_pair": (0.5, 0.3), "mc": (0.3, 0.4), "knowsam": (1.2, 0.9)}
+    save_grid(cells, ["supervised_pair"], tmp_path)
+    for cell in cells:
+        fake(cell, np.full(4, 0.5), "fused", seconds[cell.variant][cell.config.seed])
+    names = ["knowsam", "mc", "supervised_pair"]
+    assert steps_of_equal_time(tmp_path, names, "supervised_pair") == {
+        "supervised_pair": 2,
+        "mc": 2,
+        "knowsam": 1,
+    }
+    with pytest.raises(UserError, match="no finished cell of cps"):
+        steps_of_equal_time(tmp_path, ["cps"], "supervised_pair")
 
 
 def test_csv_holds_the_numbers_of_every_seed_and_checkpoint(faked):

@@ -41,6 +41,8 @@ PLUS: dict[str, dict[str, Any]] = {
     "SAM alone": {**PLUS_ONLY, "target": "sam"},
     "average alone": {**PLUS_ONLY, "target": "ema"},
     "by agreement": {**PLUS_ONLY, "trust": "agreement"},
+    "no adapters": {**PLUS_ONLY, "teacher_learns": ("prompts",)},
+    "sam_mini": {**PLUS_ONLY, "teacher": "sam_mini", "teacher_size": None, "checkpoint": None},
     "no CutMix": {**PLUS_ONLY, "cutmix": False},
     "UGDA, too": {**PLUS_ONLY, "mix_too": True},
     "knowsam": {"method": "knowsam"},

@@ -25,6 +25,7 @@ class GridOptions:
     budget: Literal["ci", "laptop", "pretrained", "gpu"] = "laptop"
     steps: int | None = None  # optimizer steps of each run instead of the budget's
     image_size: int | None = None  # pixels a side instead of the budget's
+    val_every: int | None = None  # steps between two looks at val instead of the budget's
     teacher: str | None = None  # a name in BACKBONES instead of the budget's
     checkpoint: Path | None = None  # a file with its weights
     precision: Literal["auto", "fp32", "bf16"] | None = None  # instead of the budget's; bf16 on CPUs with AMX
@@ -46,6 +47,8 @@ class CompareOptions(GridOptions):
 
     methods: tuple[str, ...] = ("supervised", "supervised_pair", "mc", "knowsam")  # spaces or commas
     baselines: tuple[str, ...] = ("supervised_pair", "knowsam")  # against which differences are taken
+    # a finished grid: each row gets the steps that the time of the first baseline's steps there pays for
+    equal_minutes: Path | None = None
     out: Path = Path("runs/compare")
 
 
@@ -55,7 +58,13 @@ def compare(arguments: Sequence[str]) -> int:
         return of_begun(arguments)
     options = tyro.cli(CompareOptions, args=arguments, prog="knowsam-lite compare")
     names = [name for part in options.methods for name in part.split(",") if name]
-    return run(options, {name: {"method": name} for name in names}, options.baselines, options.out)
+    variants: dict[str, dict[str, Any]] = {name: {"method": name} for name in names}
+    if options.equal_minutes:
+        from knowsam_lite.compare.minutes import steps_of_equal_time
+
+        steps = steps_of_equal_time(options.equal_minutes, names, options.baselines[0])
+        variants = {name: {"method": name, "steps": steps[name]} for name in names}
+    return run(options, variants, options.baselines, options.out)
 
 
 def of_begun(arguments: Sequence[str]) -> int:
@@ -89,7 +98,8 @@ def run(
     from knowsam_lite.files import in_shell
 
     given = {
-        name: getattr(options, name) for name in ("steps", "image_size", "teacher", "checkpoint", "precision")
+        name: getattr(options, name)
+        for name in ("steps", "image_size", "val_every", "teacher", "checkpoint", "precision")
     }
     changes = {name: value for name, value in given.items() if value is not None}
     base = replace(BUDGETS[options.budget], out=out, **changes)

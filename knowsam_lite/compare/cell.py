@@ -5,6 +5,7 @@ import os
 import sys
 from dataclasses import replace
 from statistics import median
+from typing import Any
 
 import torch
 
@@ -14,6 +15,7 @@ from knowsam_lite.data import open_dataset
 from knowsam_lite.errors import exit_code
 from knowsam_lite.files import write_text
 from knowsam_lite.machine import peak_memory
+from knowsam_lite.report.gather import Gatherer
 from knowsam_lite.report.write import score_run
 from knowsam_lite.runs.checkpoints import load_best
 from knowsam_lite.runs.log import read_log
@@ -33,11 +35,13 @@ def run(config: Config) -> bool:
     memory = peak_memory(trainer.device)
     rows = read_log(config.out)
     result = trainer.result()
-    scores = {"last": score_run(result)}
+    gathered = Gatherer(result.method.prediction_view)
+    scores = {"last": rounded(score_run(result, watcher=gathered))}
+    scores["uncertainty"] = rounded(gathered.as_dict())
     best = config.out / "best.safetensors"
     if best.exists():
         step = load_best(best, result.method)
-        scores["best"] = score_run(replace(result, step=step))
+        scores["best"] = rounded(score_run(replace(result, step=step)))
     cost = {
         "seconds_per_step": median(row["seconds"] for row in rows if row["kind"] == "train"),
         "peak_memory_bytes": memory,
@@ -49,6 +53,15 @@ def run(config: Config) -> bool:
         json.dumps({"config": json.loads(config.to_json()), "val": val, "cost": cost, **scores}),
     )
     return True
+
+
+def rounded(scores: Any) -> Any:
+    """Scores with six decimals, more than any test set can tell: those of a table lie with the sources."""
+    if isinstance(scores, dict):
+        return {name: rounded(value) for name, value in scores.items()}
+    if isinstance(scores, list):
+        return [rounded(value) for value in scores]
+    return round(scores, 6) if isinstance(scores, float) else scores
 
 
 def main() -> int:

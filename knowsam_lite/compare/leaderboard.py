@@ -21,7 +21,7 @@ th, td { padding: .3rem .7rem; border-bottom: 1px solid #ddd; text-align: left }
 
 
 def rows(block: Block, baselines: Sequence[str]) -> list[dict[str, str]]:
-    """The block's table, column -> text: Dice, each seed, best on val, differences, cost."""
+    """The block's table, column -> text: Dice, each seed, best on val, differences, calibration, cost."""
     found = []
     against = {name: differences(block, name) for name in baselines if name in block.entries}
     for entry in block.entries.values():
@@ -34,8 +34,11 @@ def rows(block: Block, baselines: Sequence[str]) -> list[dict[str, str]]:
             f"best of {block.val} val": "" if entry.best is None else f"{entry.best.mean():.3f}",
         }
         row |= {f"against {name}": said.get(entry.variant, "") for name, said in against.items()}
+        if entry.calibration is not None:
+            row["calibration error"] = f"{entry.calibration:.3f}"
         found.append(row | cost(entry, block.entries.get("supervised", entry)))
-    return found
+    names = list(dict.fromkeys(name for row in found for name in row))
+    return [{name: row.get(name, "") for name in names} for row in found]
 
 
 def cost(entry: Entry, unit: Entry) -> dict[str, str]:

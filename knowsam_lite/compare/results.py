@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from knowsam_lite.calibration import calibration_error
 from knowsam_lite.compare.grid import Cell
 from knowsam_lite.evaluation import case_dice
 from knowsam_lite.metrics import holm, paired_bootstrap
@@ -27,6 +28,13 @@ class Entry:
     def cost(self, name: str) -> float:
         """Mean over the seeds of "seconds_per_step", "peak_memory_bytes" or "parameters"."""
         return float(np.mean([scores["cost"][name] for scores in self.scores]))
+
+    @property
+    def calibration(self) -> float | None:
+        """Expected calibration error of the prediction, mean over the seeds; None where no cell has it."""
+        sums = [scores["uncertainty"] for scores in self.scores if "uncertainty" in scores]
+        errors = [calibration_error(s["pixels"], s["expected"], s["wrong"]) for s in sums]
+        return float(np.mean(errors)) if errors else None
 
 
 @dataclass(frozen=True)
