@@ -25,6 +25,7 @@ class GridOptions:
     budget: Literal["ci", "laptop", "pretrained", "gpu"] = "laptop"
     steps: int | None = None  # optimizer steps of each run instead of the budget's
     image_size: int | None = None  # pixels a side instead of the budget's
+    students: Literal["paper", "pretrained"] | None = None  # instead of the budget's
     val_every: int | None = None  # steps between two looks at val instead of the budget's
     teacher: str | None = None  # a name in BACKBONES instead of the budget's
     checkpoint: Path | None = None  # a file with its weights
@@ -99,7 +100,7 @@ def run(
 
     given = {
         name: getattr(options, name)
-        for name in ("steps", "image_size", "val_every", "teacher", "checkpoint", "precision")
+        for name in ("steps", "image_size", "students", "val_every", "teacher", "checkpoint", "precision")
     }
     changes = {name: value for name, value in given.items() if value is not None}
     base = replace(BUDGETS[options.budget], out=out, **changes)
