@@ -171,7 +171,14 @@ def test_compare_writes_table_page_numbers_and_pictures(tmp_path, capsys):
     assert main(arguments) == 0
     out = capsys.readouterr().out
     assert "mean_teacher+skd" in out and "leaderboard.html" in out
-    for name in ("results.csv", "table.md", "leaderboard.html", "curves_0.png", "predictions.png"):
+    for name in (
+        "results.csv",
+        "table.md",
+        "leaderboard.html",
+        "curves_0.png",
+        "failures_0.png",
+        "predictions.png",
+    ):
         assert (tmp_path / name).stat().st_size > 300
     assert main([*arguments, "--report"]) == 0
     table = (tmp_path / "table.md").read_text()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from knowsam_lite.compare.causes import failures
 from knowsam_lite.compare.results import Block, Entry, differences
 from knowsam_lite.files import write_text
 
@@ -59,27 +60,37 @@ def heading(block: Block) -> str:
 
 
 def markdown(blocks: Sequence[Block], baselines: Sequence[str]) -> str:
-    """One table per data set."""
+    """The tables of each data set."""
     lines = []
     for block in blocks:
-        table = rows(block, baselines)
-        lines += [f"**{block.title}**, {heading(block)}", ""]
-        lines += ["| " + " | ".join(table[0]) + " |", "|" + "---|" * len(table[0])]
-        lines += ["| " + " | ".join(row.values()) + " |" for row in table] + [""]
+        for says, table in tables(block, baselines).items():
+            lines += [f"**{block.title}**, {says}", ""]
+            lines += ["| " + " | ".join(table[0]) + " |", "|" + "---|" * len(table[0])]
+            lines += ["| " + " | ".join(row.values()) + " |" for row in table] + [""]
     return "\n".join(lines)
+
+
+def tables(block: Block, baselines: Sequence[str]) -> dict[str, list[dict[str, str]]]:
+    """A block's tables by their headings: the results, and where methods fail if its images are known."""
+    found = {heading(block): rows(block, baselines)}
+    if failed := failures(block):
+        found["Dice by what makes an image hard (how many images)"] = failed
+    return found
 
 
 def html(blocks: Sequence[Block], baselines: Sequence[str], pictures: Mapping[str, Path]) -> str:
     """A self-contained page: tables and pictures (caption -> file)."""
     parts = []
     for block in blocks:
-        table = rows(block, baselines)
-        head = "".join(f"<th>{escape(name)}</th>" for name in table[0])
-        body = "".join(
-            "<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row.values()) + "</tr>" for row in table
-        )
-        parts.append(f"<h2>{escape(block.title)}</h2><p>{escape(heading(block))}</p>")
-        parts.append(f"<div><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>")
+        parts.append(f"<h2>{escape(block.title)}</h2>")
+        for says, table in tables(block, baselines).items():
+            head = "".join(f"<th>{escape(name)}</th>" for name in table[0])
+            body = "".join(
+                "<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row.values()) + "</tr>"
+                for row in table
+            )
+            parts.append(f"<p>{escape(says)}</p>")
+            parts.append(f"<div><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>")
     for says, path in pictures.items():
         data = base64.b64encode(path.read_bytes()).decode()
         parts.append(f"<h2>{escape(says)}</h2>")
@@ -123,6 +134,7 @@ def write_leaderboard(blocks: Sequence[Block], baselines: Sequence[str], folder:
     """
     from knowsam_lite.compare.pictures import (  # matplotlib is not needed to train
         draw_curves,
+        draw_failures,
         draw_sheet,
         has_runs,
     )
@@ -133,6 +145,9 @@ def write_leaderboard(blocks: Sequence[Block], baselines: Sequence[str], folder:
         path = folder / f"curves_{i}.png"
         if draw_curves(block, path):
             pictures[f"{block.title}: Dice on val over the steps, mean over seeds"] = path
+        path = folder / f"failures_{i}.png"
+        if draw_failures(block, baselines, path):
+            pictures[f"{block.title}: where they fail, the worst image of each cause"] = path
     if shown:
         sheet = folder / "predictions.png"
         draw_sheet(shown, sheet)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from knowsam_lite.compare.causes import causes, read_traits
 from knowsam_lite.compare.results import Block, Entry
 from knowsam_lite.data.records import cases_of
 from knowsam_lite.evaluation import at_native_size, predicted
@@ -47,10 +48,32 @@ def draw_sheet(blocks: Sequence[Block], path: Path) -> dict[str, list[str]]:
     return prediction_sheet([sheet_row(block, names) for block in blocks], path)
 
 
-def sheet_row(block: Block, names: Sequence[str]) -> dict[str, Any]:
-    """The case of one data set, as `prediction_sheet` takes it."""
-    dice = np.mean([block.entries[name].last[0] for name in names], axis=0)
-    chosen = int(np.argsort(dice, kind="stable")[len(dice) // 2])
+def draw_failures(block: Block, baselines: Sequence[str], path: Path) -> dict[str, list[str]]:
+    """One row per cause: of its images the one where all variants together are worst, and what the baselines
+    make of it with the first seed; returns the columns and rows. Nothing is drawn, and {} returned, for
+    volumes.
+    """
+    of = read_traits(block)
+    names = [name for name in baselines if name in block.entries]
+    if of is None or not names:
+        return {}
+    dice = np.mean([entry.last[0] for entry in block.entries.values()], axis=0)
+    shown: dict[int, str] = {}
+    for cause, group in causes(of).items():
+        for place in np.argsort(dice, kind="stable"):
+            if group[place] and int(place) not in shown:
+                shown[int(place)] = cause
+                break
+    return prediction_sheet([sheet_row(block, names, place, says) for place, says in shown.items()], path)
+
+
+def sheet_row(
+    block: Block, names: Sequence[str], chosen: int | None = None, title: str = ""
+) -> dict[str, Any]:
+    """A case of one data set, as `prediction_sheet` takes it: the chosen one, or the median by mean Dice."""
+    if chosen is None:
+        dice = np.mean([block.entries[name].last[0] for name in names], axis=0)
+        chosen = int(np.argsort(dice, kind="stable")[len(dice) // 2])
     row: dict[str, Any] = {"maps": {}, "dice": {}}
     for name in names:
         entry = block.entries[name]
@@ -63,7 +86,7 @@ def sheet_row(block: Block, names: Sequence[str]) -> dict[str, Any]:
         )
         _, _, truth, views = next(iter(shown))
         last = entry.scores[0]["last"]
-        row["id"], row["image"], row["truth"] = block.title, run.dataset.image(record), truth
+        row["id"], row["image"], row["truth"] = title or block.title, run.dataset.image(record), truth
         row["maps"][name] = at_native_size(views[last["prediction"]], (truth.shape[0], truth.shape[1]))
         row["dice"][name] = float(entry.last[0][chosen])
     return row
