@@ -1,6 +1,7 @@
 """How well a SAM answers a careful person: Dice after a box or a click, and after each correcting click.
 
     python tests/extra/clicks.py DATA --n 20 --teacher mobile_sam
+    python tests/extra/clicks.py DATA --split test --n 50 --to 0.9 --run RUN     # what a draft saves
 
 The person is simulated: the box is that of the truth, the first click its innermost pixel, and each later
 click the innermost pixel of the largest mistake. Seconds are those that one thread computed (CPU time).
@@ -44,6 +45,18 @@ class Options(Wanted):
     n: int = 20  # pictures, the first by their names
     split: str = ""  # of the data set; all without
     corrections: int = 4
+    to: float = 0.9  # Dice at which the person is content: how many prompts that takes
+
+
+def prompts_to(scores: np.ndarray, wanted: float) -> np.ndarray:
+    """Prompts until the Dice `wanted`, from the scores (N, K) after each: (N,), inf where never reached."""
+    content = scores >= wanted
+    return np.where(content.any(axis=1), content.argmax(axis=1) + 1.0, np.inf)
+
+
+def told(prompts: np.ndarray, most: int) -> str:
+    """Mean prompts, those that did not suffice counted as `most`, and how many sufficed."""
+    return f"{np.minimum(prompts, most).mean():.1f} prompts ({np.isfinite(prompts).mean():.0%} get there)"
 
 
 def main() -> None:
@@ -55,7 +68,8 @@ def main() -> None:
     names = [record.id for record in records if options.split in ("", record.split)][: options.n]
     for start in ("box", "click"):
         found = [annotated(annotator, n, folder.labels(n) == 1, start, options.corrections) for n in names]
-        scores = np.mean([scores for scores, _, _ in found], axis=0)
+        each_scores = np.array([scores for scores, _, _ in found])
+        scores = each_scores.mean(axis=0)
         seconds = np.median([each for _, times, _ in found for each in times])
         embedding = np.median([each for *_, each in found])
         print(
@@ -63,6 +77,16 @@ def main() -> None:
             f"; {seconds:.2f} s a click, {embedding:.2f} s an embedding",
             flush=True,
         )
+        prompts, most = prompts_to(each_scores, options.to), options.corrections + 1
+        print(f"  to Dice {options.to:g}: {told(prompts, most)}", flush=True)
+        if annotator.drafts is not None:
+            drafts = [dice(annotator.draft(n) == 1, folder.labels(n) == 1) for n in names]
+            right = np.array(drafts) >= options.to
+            print(
+                f"  with drafts (Dice {np.mean(drafts):.3f}, {right.mean():.0%} good as they are): "
+                f"{told(np.where(right, 0, prompts), most)}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
