@@ -54,21 +54,19 @@ def name_of(path: Path) -> str:
 FILES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
-def statements(tree: ast.AST, inside_functions: bool) -> Iterable[ast.AST]:
-    """Every node of a file that runs, or that runs when the file is imported."""
+def statements(tree: ast.AST) -> Iterable[ast.AST]:
+    """Every node of a file that can run, those inside functions too."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue
-        if not inside_functions and isinstance(node, ast.FunctionDef | ast.Lambda):
-            continue
         yield node
-        yield from statements(node, inside_functions)
+        yield from statements(node)
 
 
-def imports(path: Path, inside_functions: bool = True) -> set[str]:
+def imports(path: Path) -> set[str]:
     """The modules of this package that a file imports."""
     found = set()
-    for node in statements(ast.parse(path.read_text("utf8")), inside_functions):
+    for node in statements(ast.parse(path.read_text("utf8"))):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -110,7 +108,7 @@ def test_few_know_what_is_fast_and_nobody_the_outermost():
 
 
 def test_no_module_needs_itself():
-    graph = {module: imports(path, inside_functions=False) - {module} for module, path in FILES.items()}
+    graph = {module: imports(path) - {module} for module, path in FILES.items()}
     for module in graph:  # what a package's __init__ imports of its own files is no cycle
         if FILES[module].name == "__init__.py":
             continue

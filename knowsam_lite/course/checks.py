@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from knowsam_lite.course import progress
+from knowsam_lite.course.alike import alike, close
 from knowsam_lite.course.audience import by_a_person
 from knowsam_lite.course.cards import Cards
 from knowsam_lite.course.evidence import comparisons, counterexample, described, own_line, seeded
@@ -117,22 +118,6 @@ def fingerprint(exercise: Exercise, answer: Any) -> "list[Tensor] | str":
 def known(exercise: Exercise) -> "tuple[list[Tensor] | str, ...]":
     """The fingerprints of the right answer and of the catalogued mistakes, in their order."""
     return tuple(fingerprint(exercise, a) for a in (exercise.right, *(m.answer for m in exercise.mistakes)))
-
-
-def alike(a: "list[Tensor] | str", b: "list[Tensor] | str") -> bool:
-    """True if two fingerprints are the same: shapes, types, and values within rounding."""
-    if isinstance(a, str) or isinstance(b, str):
-        return a == b
-    return len(a) == len(b) and all(
-        s.shape == t.shape and s.dtype == t.dtype and close(s, t) for s, t in zip(a, b, strict=True)
-    )
-
-
-def close(s: "Tensor", t: "Tensor") -> bool:
-    """True if the values of two tensors of one shape agree within rounding, whatever their types."""
-    import torch
-
-    return torch.allclose(s.double(), t.double(), rtol=1e-4, atol=1e-5, equal_nan=True)
 
 
 def diagnose(exercise: Exercise, answer: Any) -> Mistake | None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from knowsam_lite.course.checks import alike
+from knowsam_lite.course.alike import alike
 from knowsam_lite.course.evidence import note
 
 

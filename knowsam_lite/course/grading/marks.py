@@ -11,7 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from knowsam_lite.course.checks import Exercise, Mistake, alike, find_exercise, fingerprint
+from knowsam_lite.course.alike import alike
+from knowsam_lite.course.checks import Exercise, Mistake, find_exercise, fingerprint
 from knowsam_lite.course.grading.chapter import Chapter
 from knowsam_lite.course.grading.sandbox import read_foreign
 from knowsam_lite.course.marking import Task
