@@ -133,7 +133,7 @@ needs_proc = pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason=
 def test_after_sigkill_the_others_end_with_a_line_and_the_run_goes_on_to_the_same_weights(
     victims, whole, tmp_path
 ):
-    for attempt in range(3):  # on a busy machine torchrun may end the survivor before it speaks
+    for attempt in range(2):  # torchrun may end the survivor in the moment before it knows
         out = tmp_path / f"run{attempt}"
         process = start(out)
         wait_for(lambda out=out: step_of(out) >= 8 and (out / "last.pt").exists())

@@ -1,6 +1,7 @@
 """Joins the processes that torchrun started, and leaves them again."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -49,6 +50,7 @@ def joined() -> Iterator[None]:
     try:
         yield
     except UserError:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's, for those that are left: say it first
         with suppress(RuntimeError):  # the store may be gone with the process that kept it
             if store.add("said", 1) > 1:
                 sys.exit(2)
