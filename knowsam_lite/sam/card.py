@@ -1,4 +1,4 @@
-"""Measures how well a small SAM answers box and mask prompts on unseen images, against simple baselines.
+"""Measures how well a small SAM answers boxes, clicks and masks on unseen images, against simple baselines.
 
 python -m knowsam_lite.sam.card --data synthetic:dermoscopy path/to/kvasir_seg
 """
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.random import default_rng
+from scipy.ndimage import distance_transform_edt
 
 from knowsam_lite.data import open_dataset
 from knowsam_lite.data.shapes import scene
@@ -68,7 +69,9 @@ def ellipse_in(box: np.ndarray, size: int) -> np.ndarray:
 def score(
     sam: PromptedSam, cases: Iterator[tuple[np.ndarray, np.ndarray]], spoiled: float, seed: int
 ) -> dict:
-    """Mean Dice over cases of: filled box, inscribed ellipse, box prompt, spoiled mask, mask prompt."""
+    """Mean Dice over cases of: filled box, inscribed ellipse, box prompt, a click on the object's innermost
+    pixel, spoiled mask, mask prompt.
+    """
     size, rng = sam.image_size, default_rng(seed)
     rows = []
     for image, mask in cases:
@@ -76,6 +79,9 @@ def score(
         box = np.array([xs.min(), ys.min(), xs.max(), ys.max()], np.float32)
         filled = np.zeros_like(mask)
         filled[ys.min() : ys.max() + 1, xs.min() : xs.max() + 1] = True
+        depth = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+        y, x = np.unravel_index(depth.argmax(), depth.shape)
+        click = torch.tensor([x, y], dtype=torch.float32).view(1, 1, 1, 2), torch.ones(1, 1, 1)
         rough = spoil_to(mask, rng, spoiled)
         embedding = sam.encode(to_tensor(image).unsqueeze(0))
         prompt = torch.from_numpy(np.where(rough, 6.0, -6.0).astype(np.float32)).view(1, 1, size, size)
@@ -84,13 +90,15 @@ def score(
         z = torch.cat(
             [
                 sam.segment(embedding, boxes=torch.from_numpy(box).view(1, 1, 4)),
+                sam.segment(embedding, points=click),
                 sam.segment(embedding, masks=prompt),
             ],
             1,
         )
         answers = F.interpolate(z, (size, size), mode="bilinear", align_corners=False)[0].numpy() > 0
-        rows.append([dice(m, mask) for m in (filled, ellipse_in(box, size), answers[0], rough, answers[1])])
-    names = ("filled box", "ellipse", "box prompt", "spoiled mask", "mask prompt")
+        maps = (filled, ellipse_in(box, size), answers[0], answers[1], rough, answers[2])
+        rows.append([dice(m, mask) for m in maps])
+    names = ("filled box", "ellipse", "box prompt", "point prompt", "spoiled mask", "mask prompt")
     return {"images": len(rows), **dict(zip(names, np.mean(rows, axis=0).round(3).tolist(), strict=True))}
 
 
@@ -98,8 +106,8 @@ def main(options: Options) -> None:
     backbone = backbone_named(options.teacher)
     sam = PromptedSam(backbone, options.size).eval()
     load_pretrained(sam, options.weights)
-    print("| images | n | filled box | ellipse | box prompt | gain | spoiled mask | mask prompt | gain |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("| images | n | filled box | ellipse | box | gain | click | spoiled mask | mask prompt | gain |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     named = {"shapes, unseen": shapes_cases(options.images, options.size)}
     named |= {Path(a).name: dataset_cases(a, options.images, options.size) for a in options.data}
     for name, cases in named.items():
@@ -108,7 +116,7 @@ def main(options: Options) -> None:
         by_mask = s["mask prompt"] - s["spoiled mask"]
         print(
             f"| {name} | {s['images']} | {s['filled box']:.3f} | {s['ellipse']:.3f} | "
-            f"{s['box prompt']:.3f} | {by_box:+.3f} | "
+            f"{s['box prompt']:.3f} | {by_box:+.3f} | {s['point prompt']:.3f} | "
             f"{s['spoiled mask']:.3f} | {s['mask prompt']:.3f} | {by_mask:+.3f} |"
         )
 
