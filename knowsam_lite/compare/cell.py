@@ -41,7 +41,8 @@ def run(config: Config) -> bool:
     best = config.out / "best.safetensors"
     if best.exists():
         step = load_best(best, result.method)
-        scores["best"] = rounded(score_run(replace(result, step=step)))
+        same = step == result.step  # nothing to score twice
+        scores["best"] = scores["last"] if same else rounded(score_run(replace(result, step=step)))
     cost = {
         "seconds_per_step": median(row["seconds"] for row in rows if row["kind"] == "train"),
         "peak_memory_bytes": memory,
