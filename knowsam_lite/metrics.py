@@ -109,15 +109,21 @@ def summarize(values: ArrayLike, seed: int = 0) -> dict[str, float]:
     return {"mean": float(x.mean()), "std": float(std), "n": x.size, "low": float(low), "high": float(high)}
 
 
-def paired_bootstrap(a: ArrayLike, b: ArrayLike, seed: int = 0) -> dict[str, Any]:
+def paired_bootstrap(
+    a: ArrayLike, b: ArrayLike, seed: int = 0, groups: Sequence[str] | None = None
+) -> dict[str, Any]:
     """Mean of a - b and its 95 % interval for two methods scored on the same seeds and images.
 
     `a` and `b` have shape (seeds, images), or (images,) for one seed, with the same seed and image at the
     same index. Every repetition resamples seeds and images, both with replacement and with pairs kept
-    together, so that the interval covers the variance of both. Returns {"difference", "low", "high", "tie",
-    "p", "effect"}; a tie is an interval that contains 0. "p" is twice the share of repetitions on the rarer
-    side of 0, at least 2 / 2001. "effect" is the `effect_size` over the images, each its mean over the seeds.
-    Raises `UserError` when the shapes differ, nothing is given or a number is not finite.
+    together, so that the interval covers the variance of both. `groups`: whom each image is of; all images
+    of a patient or a video are then drawn together, for they are not independent. Three seeds or fewer show
+    little of how seeds vary, and the interval is too narrow for that.
+
+    Returns {"difference", "low", "high", "tie", "p", "effect"}; a tie is an interval that contains 0. "p" is
+    twice the share of repetitions on the rarer side of 0, at least 2 / 2001. "effect" is the `effect_size`
+    over the images, each its mean over the seeds. Raises `UserError` when the shapes differ, nothing is given
+    or a number is not finite.
     """
     first, second = _finite(a, "a"), _finite(b, "b")
     _same_shape(first, second)
@@ -126,9 +132,15 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, seed: int = 0) -> dict[str, Any
         raise UserError(f"found scores of shape {first.shape}, expected (seeds, images): reshape them")
     seeds, images = delta.shape
     rng = np.random.default_rng(seed)
-    draws = [(rng.integers(0, seeds, seeds), rng.integers(0, images, images)) for _ in range(RESAMPLES)]
-    rows, columns = (np.stack(drawn) for drawn in zip(*draws, strict=True))
-    means = drawn_means(delta, rows, columns)
+    members = _members(groups, images)
+    count = len(members)
+    draws = [(rng.integers(0, seeds, seeds), rng.integers(0, count, count)) for _ in range(RESAMPLES)]
+    if count == images:
+        rows, columns = (np.stack(drawn) for drawn in zip(*draws, strict=True))
+        means = drawn_means(delta, rows, columns)
+    else:
+        each = (delta[np.ix_(row, np.concatenate([members[g] for g in drawn]))] for row, drawn in draws)
+        means = np.array([found.mean() for found in each])
     low, high = np.percentile(means, [2.5, 97.5])
     rarer = 1 + min((means <= 0).sum(), (means >= 0).sum())
     return {
@@ -139,6 +151,17 @@ def paired_bootstrap(a: ArrayLike, b: ArrayLike, seed: int = 0) -> dict[str, Any
         "p": float(min(1.0, 2 * rarer / (1 + RESAMPLES))),
         "effect": effect_size(delta.mean(axis=0)),
     }
+
+
+def _members(groups: Sequence[str] | None, images: int) -> list[NDArray[np.intp]]:
+    """The places of the images of each group, in the order of the groups' first images."""
+    labels = list(range(images)) if groups is None else list(groups)
+    if len(labels) != images:
+        raise UserError(f"found {len(labels)} groups for {images} images, expected one for each")
+    places: dict[Any, list[int]] = {}
+    for place, label in enumerate(labels):
+        places.setdefault(label, []).append(place)
+    return [np.array(found) for found in places.values()]
 
 
 def effect_size(delta: ArrayLike) -> float:

@@ -14,7 +14,7 @@ from helpers.base import small_net, tiny_teacher, two_stream_batch
 from knowsam_lite.cli import main
 from knowsam_lite.commands.ablate import LADDER
 from knowsam_lite.compare import Cell, grid, markdown, read_blocks, run_grid, write_leaderboard
-from knowsam_lite.compare.grid import save_grid
+from knowsam_lite.compare.grid import load_grid, save_grid
 from knowsam_lite.compare.leaderboard import csv_text, html
 from knowsam_lite.compare.minutes import steps_of_equal_time
 from knowsam_lite.compare.results import differences, read_entry
@@ -22,6 +22,7 @@ from knowsam_lite.config import Config
 from knowsam_lite.data import Synthetic
 from knowsam_lite.errors import UserError
 from knowsam_lite.methods import METHODS, KnowSAM, MultiViewMean
+from knowsam_lite.metrics import paired_bootstrap
 from knowsam_lite.runs.log import read_log
 from knowsam_lite.runs.run import load_run
 from knowsam_lite.training import Trainer
@@ -60,7 +61,7 @@ def test_cells_are_trained_once_and_one_that_fails_says_why_and_stops_no_other(b
     assert scores["last"]["step"] == load_run(out).step == max(dice)
     assert scores["last"]["ids"] == scores["best"]["ids"] and len(scores["last"]["ids"]) == 8
     assert all(scores["cost"][name] > 0 for name in ("seconds_per_step", "peak_memory_bytes", "parameters"))
-    pixels = sum(scores["uncertainty"]["pixels"])
+    pixels = sum(scores["confidence"]["pixels"])
     assert pixels == 8 * 32**2 and 0 <= read_entry("supervised", [cells[1]]).calibration <= 1
     stamp = cells[1].scores.stat().st_mtime_ns
     assert run_grid([cells[1]], workers=1) == []
@@ -130,6 +131,33 @@ def test_equal_minutes_are_counted_in_the_steps_of_the_first_baseline(base, tmp_
     }
     with pytest.raises(UserError, match="no finished cell of cps"):
         steps_of_equal_time(tmp_path, ["cps"], "supervised_pair")
+
+
+def test_images_of_one_patient_are_drawn_together(faked):
+    """Ten patients of four images that are all alike say less than forty images."""
+    groups = [str(i // 4) for i in range(40)]
+    apart = read_blocks(faked)[0]
+    for cell in faked:
+        if cell.scores.exists():
+            scores = json.loads(cell.scores.read_text())
+            cell.scores.write_text(json.dumps(scores | {"last": scores["last"] | {"groups": groups}}))
+    together = read_blocks(faked)[0]
+    difference = paired_bootstrap(
+        together.entries["mc"].last, together.entries["supervised_pair"].last, groups=groups
+    )
+    assert (
+        f"[{difference['low']:+.3f}, {difference['high']:+.3f}]"
+        in differences(together, "supervised_pair")["mc"]
+    )
+    assert differences(apart, "supervised_pair")["mc"] != differences(together, "supervised_pair")["mc"]
+
+
+def test_published_augmentation_is_each_methods_own(tmp_path):
+    wanted = ["--methods", "mean_teacher", "mean_teacher+skd", "knowsam_plus", "--augmentation", "published"]
+    arguments = ["compare", "--data", DATA, "--labeled", "4", *wanted, "--seeds", "1", "--workers", "0"]
+    assert main([*arguments, "--out", str(tmp_path)]) == 0
+    found = {cell.variant: cell.config.unlabeled_aug for cell in load_grid(tmp_path)[0]}
+    assert found == {"mean_teacher": "weak", "mean_teacher+skd": "weak", "knowsam_plus": "strong"}
 
 
 def test_csv_holds_the_numbers_of_every_seed_and_checkpoint(faked):

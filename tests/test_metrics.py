@@ -204,6 +204,22 @@ def test_paired_bootstrap_calls_noise_a_tie_and_uses_the_pairs():
     assert not metrics.paired_bootstrap(hard + 0.02 + noise, hard)["tie"]
 
 
+def test_paired_bootstrap_draws_groups_whole():
+    """Five patients with eight equal images each are five values, however many images they have."""
+    rng = np.random.default_rng(0)
+    patients = rng.normal(0.02, 0.05, 5)
+    a, groups = patients.repeat(8), [str(i) for i in range(5) for _ in range(8)]
+    whole = metrics.paired_bootstrap(a, np.zeros(40), groups=groups)
+    alone = metrics.paired_bootstrap(patients, np.zeros(5))
+    assert whole["low"] == pytest.approx(alone["low"]) and whole["high"] == pytest.approx(alone["high"])
+    loose = metrics.paired_bootstrap(a, np.zeros(40))
+    assert loose["high"] - loose["low"] < 0.6 * (whole["high"] - whole["low"])
+    own = metrics.paired_bootstrap(a, np.zeros(40), groups=[str(i) for i in range(40)])
+    assert own == loose
+    with pytest.raises(UserError, match="5 groups for 40 images"):
+        metrics.paired_bootstrap(a, np.zeros(40), groups=list("abcde"))
+
+
 def test_paired_bootstrap_counts_seeds_as_luck():
     """One lucky seed out of three is no proof, however many images agree with it."""
     a = np.zeros((3, 500))

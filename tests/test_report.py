@@ -275,6 +275,10 @@ def test_a_volume_is_a_case_with_its_worst_slice(tmp_path):
     gathered = Gatherer("fused")
     score_split(run.method, data, "test", 32, CPU, watcher=gathered)
     assert len(gathered.dice) == len(gathered.uncertainty) == 2
+    by_confidence = gathered.reliability()
+    assert sum(by_confidence["pixels"]) == gathered.pixels.sum()
+    assert sum(by_confidence["right"]) == gathered.pixels.sum() - gathered.wrong.sum()
+    assert by_confidence["pixels"][:3] == [0, 0, 0], "of three classes the likeliest has a third at least"
     for shown in (*gathered.worst, *gathered.best):
         slices = cases_of(data.split("test"))[shown.record.case]
         wrong = {}

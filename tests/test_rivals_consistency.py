@@ -291,6 +291,18 @@ def test_each_pass_has_noise_of_its_own_in_one_forward():
     assert len({one.sum().item() for one in passes} | {seen[1].sum().item()}) == 9
 
 
+def test_a_pretrained_teacher_gets_the_dropout_that_it_lacks():
+    method = UAMT(replace(CONFIG, students="pretrained", encoder_weights="none"), 2).train()
+    x = torch.rand(2, 3, 32, 32)
+    seen = []
+    method.teacher.register_forward_pre_hook(lambda m, given: seen.append(given))
+    assert not torch.equal(method.teach(x), method.teach(x))
+    change = seen[0][1]
+    dropped = change(torch.ones(1, 8, 50, 50))
+    assert set(dropped.unique().tolist()) == {0.0, 1.25}
+    assert (dropped == 0).float().mean() == pytest.approx(0.2, abs=0.02)
+
+
 def spike(share):
     """s for which softmax(s, 0, 0, 0) has `share` of the largest entropy."""
     return brentq(lambda s: entropy(softmax([s, 0, 0, 0])) / math.log(4) - share, 0, 50)
@@ -324,7 +336,7 @@ def brute_force(inside):
     own, strange = np.argwhere(inside), np.argwhere(~inside)
     out = np.zeros(inside.shape)
     if not len(own) or not len(strange):
-        return out
+        return out - 1 if len(own) else out + 1
     for i, j in np.ndindex(inside.shape):
         others = strange if inside[i, j] else own
         out[i, j] = np.sqrt(((others - (i, j)) ** 2).sum(axis=1).min()) * (-1 if inside[i, j] else 1)
@@ -349,8 +361,8 @@ def test_signed_distance_of_a_square():
     found = signed_distance(inside)
     assert found[4, 4] == -1 and found[3, 3] == pytest.approx(-2 / 3) and (found[2, 2:7] == 0).all()
     assert found[0, 0] == 1 and found[4, 0] == pytest.approx(2 / np.sqrt(8))
-    assert not signed_distance(np.zeros((4, 5), dtype=bool)).any()
-    assert not signed_distance(np.ones((4, 5), dtype=bool)).any()
+    assert (signed_distance(np.zeros((4, 5), dtype=bool)) == 1).all(), "all of it lies outside"
+    assert (signed_distance(np.ones((4, 5), dtype=bool)) == -1).all()
 
 
 def test_each_class_has_its_distance_and_unknown_pixels_no_loss():

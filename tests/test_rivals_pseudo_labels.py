@@ -127,7 +127,7 @@ def test_squared_cosines_are_those_of_the_rows():
 def test_fitting_the_maps_raises_what_the_nets_lower():
     method = caussl(CONFIG, 3).train()
     before = method.dependence("a").item()
-    method.after_step(0)
+    method.after_step(method.config.steps // 2 // 3 * 3)
     fitted = method.dependence("a")
     assert fitted.item() > before + 0.05
     fitted.backward()
@@ -140,17 +140,31 @@ def test_fitting_the_maps_raises_what_the_nets_lower():
     assert method.dependence("a").item() < fitted.item()
 
 
-def test_maps_are_saved_and_fitted_500_times_a_run():
+def test_maps_are_saved_and_fitted_every_60_of_5000_steps_from_a_tenth_on():
     method = CauSSL(replace(CONFIG, steps=5000), 2)
     assert sum(name.startswith("map_") for name in method.trained_state()) == 2 * len(
         method.kernels(method.net_a)
     )
     small = caussl(replace(CONFIG, steps=5000), 2)
     kept = small.map_a_0.clone()
-    small.after_step(3)
+    for step in (300, 599):
+        small.after_step(step)
     assert torch.equal(small.map_a_0, kept)
-    small.after_step(10)
+    small.after_step(600)
     assert not torch.equal(small.map_a_0, kept)
+
+
+def test_nets_are_kept_apart_from_a_tenth_of_the_run_on():
+    method, batch = caussl(CONFIG, 2).train(), two_stream_batch(2)
+    early, later = (set(method.losses(batch, step)) for step in (CONFIG.steps // 20, CONFIG.steps // 5))
+    assert later - early == {"a/independence", "b/independence"}
+
+
+def test_of_pretrained_nets_the_decoders_are_kept_apart():
+    method = CauSSL(replace(CONFIG, students="pretrained", encoder_weights="none"), 2)
+    kernels = method.kernels(method.net_a)
+    encoder = {p.data_ptr() for p in method.net_a.encoder.parameters()}
+    assert len(kernels) > 8 and not encoder & {kernel.data_ptr() for kernel in kernels}
 
 
 # ---------------------------------------------------------------- BCP

@@ -48,6 +48,8 @@ class CompareOptions(GridOptions):
 
     methods: tuple[str, ...] = ("supervised", "supervised_pair", "mc", "knowsam")  # spaces or commas
     baselines: tuple[str, ...] = ("supervised_pair", "knowsam")  # against which differences are taken
+    # of unlabelled images: the budget's for all, or for each method as strong as it was published with
+    augmentation: Literal["one", "published"] = "one"
     # a finished grid: each row gets the steps that the time of the first baseline's steps there pays for
     equal_minutes: Path | None = None
     out: Path = Path("runs/compare")
@@ -60,11 +62,17 @@ def compare(arguments: Sequence[str]) -> int:
     options = tyro.cli(CompareOptions, args=arguments, prog="knowsam-lite compare")
     names = [name for part in options.methods for name in part.split(",") if name]
     variants: dict[str, dict[str, Any]] = {name: {"method": name} for name in names}
+    if options.augmentation == "published":
+        from knowsam_lite.methods import method_named
+
+        for name in names:
+            variants[name]["unlabeled_aug"] = method_named(name).published_aug
     if options.equal_minutes:
         from knowsam_lite.compare.minutes import steps_of_equal_time
 
         steps = steps_of_equal_time(options.equal_minutes, names, options.baselines[0])
-        variants = {name: {"method": name, "steps": steps[name]} for name in names}
+        for name in names:
+            variants[name]["steps"] = steps[name]
     return run(options, variants, options.baselines, options.out)
 
 

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from dataclasses import replace
-from statistics import median
+from statistics import mean
 from typing import Any
 
 import torch
@@ -37,14 +37,14 @@ def run(config: Config) -> bool:
     result = trainer.result()
     gathered = Gatherer(result.method.prediction_view)
     scores = {"last": rounded(score_run(result, watcher=gathered))}
-    scores["uncertainty"] = rounded(gathered.as_dict())
+    scores["confidence"] = rounded(gathered.reliability())
     best = config.out / "best.safetensors"
     if best.exists():
         step = load_best(best, result.method)
         same = step == result.step  # nothing to score twice
         scores["best"] = scores["last"] if same else rounded(score_run(replace(result, step=step)))
     cost = {
-        "seconds_per_step": median(row["seconds"] for row in rows if row["kind"] == "train"),
+        "seconds_per_step": mean(row["seconds"] for row in rows if row["kind"] == "train"),
         "peak_memory_bytes": memory,
         "parameters": sum(p.numel() for p in result.method.parameters() if p.requires_grad),
     }

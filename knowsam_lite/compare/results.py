@@ -32,8 +32,8 @@ class Entry:
     @property
     def calibration(self) -> float | None:
         """Expected calibration error of the prediction, mean over the seeds; None where no cell has it."""
-        sums = [scores["uncertainty"] for scores in self.scores if "uncertainty" in scores]
-        errors = [calibration_error(s["pixels"], s["expected"], s["wrong"]) for s in sums]
+        sums = [scores["confidence"] for scores in self.scores if "confidence" in scores]
+        errors = [calibration_error(s["pixels"], s["confidence"], s["right"]) for s in sums]
         return float(np.mean(errors)) if errors else None
 
 
@@ -102,11 +102,14 @@ def read_blocks(cells: Sequence[Cell], changed: Collection[Cell] = ()) -> list[B
 def differences(block: Block, baseline: str) -> dict[str, str]:
     """Every other entry against `baseline`, in words: variant -> text.
 
-    Paired bootstrap over cases and seeds, and Cohen's d. "better" and "worse" hold for all of them together
-    (Holm, 5 %); a difference whose own interval leaves out 0 and which does not is a "tie (Holm)".
+    Paired bootstrap over seeds and cases, those of one group together, and Cohen's d over the cases. "better"
+    and "worse" hold for all of them together (Holm, 5 %); a difference whose own interval leaves out 0 and
+    which does not is a "tie (Holm)".
     """
     others = [entry for name, entry in block.entries.items() if name != baseline]
-    found = [paired_bootstrap(entry.last, block.entries[baseline].last) for entry in others]
+    base = block.entries[baseline]
+    groups = base.scores[0]["last"].get("groups")  # not in scores that are older
+    found = [paired_bootstrap(entry.last, base.last, groups=groups) for entry in others]
     said = {}
     for entry, d, p in zip(others, found, holm([d["p"] for d in found]), strict=True):
         side = "better" if d["difference"] > 0 else "worse"

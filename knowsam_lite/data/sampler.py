@@ -91,6 +91,11 @@ class StepBatches(Dataset):
         self.batch_labeled, self.batch_unlabeled = batch_labeled, batch_unlabeled
         self.streams = Stream(labeled, seed, 0), Stream(unlabeled, seed, 1)
         self.augments = Augment(labeled_aug, size), Augment(unlabeled_aug, size)
+        if extra_views and unlabeled_aug == "none":
+            raise UserError(
+                "found unlabelled images without augmentation, expected a weak one at least for a method "
+                "that compares two views: give --unlabeled-aug weak or strong, or another method"
+            )
         self.extra_views = extra_views
         self.places = part_of(batch_labeled, *share), part_of(batch_unlabeled, *share, first=batch_labeled)
         self.weaken, self.recolor = Augment("weak", size), Augment("color", size)

@@ -38,6 +38,7 @@ class Method(nn.Module):
 
     name: ClassVar[str]
     uses_unlabeled: ClassVar[bool] = True
+    published_aug: ClassVar[Literal["weak", "strong"]] = "strong"  # of the unlabelled images, see `Augment`
     extra_views: int = 0  # of unlabelled images: 1 for `Batch.weak`, 2 for `Batch.strong`, too
     prediction_view: str = "fused"  # which of `views` is `predict`
 

@@ -76,6 +76,7 @@ class BCP(Method):
     """
 
     name = "bcp"
+    published_aug = "weak"
     prediction_view = "U-Net"
 
     def __init__(self, config: Config, num_classes: int):

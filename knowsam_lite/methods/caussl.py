@@ -8,14 +8,17 @@ from torch import Tensor, nn
 from knowsam_lite.config import Config
 from knowsam_lite.data.sampler import Batch
 from knowsam_lite.deprecated import old_names
+from knowsam_lite.encoders import PretrainedNet
 from knowsam_lite.losses import cross_entropy, supervised_loss
 from knowsam_lite.methods.base import Method, ramp
 
 __getattr__ = old_names(__name__)
 
+SUPERVISED_WEIGHT = 0.5  # of CE + Dice
 PSEUDO_WEIGHT = 0.03  # final weight of the pseudo-labels
 INDEPENDENCE_WEIGHT = 3.0
-ROUNDS = 500  # how often in a run the maps are fitted (published: every 100 of 50,000 steps)
+START = 0.1  # fraction of the run before the nets are kept apart (the authors' code: 500 of 5,000 steps)
+ROUNDS = 83  # how often in a run the maps are fitted (the authors' code: every 60 of 5,000 steps)
 INNER_STEPS, INNER_RATE = 60, 2e-2  # Adam steps of each fitting
 
 
@@ -38,13 +41,15 @@ def cosines_from_products(linear: Tensor, cross: Tensor, own: Tensor, norms: Ten
 class CauSSL(Method):
     """CauSSL in its CPS form (Miao et al., ICCV 2023, "Causality-inspired semi-supervised learning").
 
-    Two U-Nets with different initial weights. CE + Dice on labels; 0.03 r x cross-entropy with the other's
-    pseudo-labels on unlabelled images; and 3 x how well each net's convolution kernels are explained as
-    linear combinations of the other's (detached). The nets minimize it, the linear maps maximize it: 500
-    times a run, 60 steps of Adam(2e-2). All Conv2d weights count, as (out, in k k); transposed ones do not.
+    Two U-Nets with different initial weights. 0.5 (CE + Dice) on labels; 0.03 r x cross-entropy with the
+    other's pseudo-labels on unlabelled images; and from 1/10 of the run on 3 x how well each net's
+    convolution kernels are explained as linear combinations of the other's (detached). The nets minimize it,
+    the linear maps maximize it: up to 83 times a run, 60 steps of Adam(2e-2). Conv2d weights count, as
+    (out, in k k); transposed and depthwise ones do not, nor pretrained encoders, which both nets share.
     """
 
     name = "caussl"
+    published_aug = "weak"
     prediction_view = "U-Net"
 
     def __init__(self, config: Config, num_classes: int):
@@ -59,7 +64,9 @@ class CauSSL(Method):
     @staticmethod
     def kernels(net: nn.Module) -> list[Tensor]:
         """The weights (out, in k k) of a net's convolutions, with gradient."""
-        return [m.weight.flatten(1) for m in net.modules() if isinstance(m, nn.Conv2d)]
+        given = set(net.encoder.modules()) if isinstance(net, PretrainedNet) else set()
+        found = [m for m in net.modules() if isinstance(m, nn.Conv2d) and m.groups == 1 and m not in given]
+        return [m.weight.flatten(1) for m in found]
 
     def maps(self, side: str) -> list[Tensor]:
         """The linear maps of "a" or "b", one per convolution."""
@@ -77,16 +84,17 @@ class CauSSL(Method):
     def parts(self, batch: Batch, step: int) -> Iterator[dict[str, Tensor]]:
         n, y = batch.n_labeled, batch.y[: batch.n_labeled]
         z = {"a": self.net_a(batch.x), "b": self.net_b(batch.x)}
-        w = PSEUDO_WEIGHT * ramp(self.progress(step))
+        w, apart = PSEUDO_WEIGHT * ramp(self.progress(step)), self.progress(step) >= START
         terms = {}
         for k, j in (("a", "b"), ("b", "a")):
-            terms[f"{k}/supervised"] = supervised_loss(z[k][:n], y)
+            terms[f"{k}/supervised"] = SUPERVISED_WEIGHT * supervised_loss(z[k][:n], y)
             terms[f"{k}/pseudo"] = w * cross_entropy(z[k][n:], z[j][n:].argmax(dim=1))
-            terms[f"{k}/independence"] = INDEPENDENCE_WEIGHT * self.dependence(k)
+            if apart:
+                terms[f"{k}/independence"] = INDEPENDENCE_WEIGHT * self.dependence(k)
         yield terms
 
     def after_step(self, step: int) -> None:
-        if step % max(1, self.config.steps // ROUNDS) == 0:
+        if self.progress(step + 1) >= START and step % max(1, self.config.steps // ROUNDS) == 0:
             for side, own, other in (("a", self.net_a, self.net_b), ("b", self.net_b, self.net_a)):
                 self.fit_maps(self.maps(side), self.kernels(own), self.kernels(other))
 

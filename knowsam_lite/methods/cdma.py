@@ -105,6 +105,7 @@ class CDMA(Method):
     """
 
     name = "cdma"
+    published_aug = "weak"
     prediction_view = "both"
 
     def __init__(self, config: Config, num_classes: int):

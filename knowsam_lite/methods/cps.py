@@ -26,6 +26,7 @@ class CPS(Method):
     """
 
     name = "cps"
+    published_aug = "weak"
     prediction_view = "U-Net"
 
     def __init__(self, config: Config, num_classes: int):
@@ -47,4 +48,4 @@ class CPS(Method):
         return self.net_a(x)
 
     def views(self, x: Tensor) -> dict[str, Tensor]:
-        return {"U-Net": self.net_a(x), "U-Net 2": self.net_b(x)}
+        return {self.prediction_view: self.net_a(x), f"{self.prediction_view} 2": self.net_b(x)}

@@ -60,6 +60,7 @@ def with_distillation(method: type[Method]) -> type[Method]:
     class Distilled(SamDistillation):
         name = f"{method.name}+skd"
         prediction_view = method.prediction_view
+        published_aug = method.published_aug
 
         def __init__(self, config: Config, num_classes: int, teacher: SamTeacher | None = None):
             super().__init__(method(config, num_classes), teacher)

@@ -26,10 +26,11 @@ def signed_distance(inside: np.ndarray) -> np.ndarray:
     """Signed distance to the border of a mask: bool (H, W) -> float32 (H, W) in [-1, 1], negative inside.
 
     Each side is divided by its own maximum; 0 on the inner boundary, the mask's pixels with one of their four
-    neighbors outside. All zero for an empty and for a full mask, which have no border.
+    neighbors outside. Without a border 1 for an empty mask and -1 for a full one: 0 would say that every
+    pixel lies on a border, and pull the class's probability to 0.5 wherever it is absent.
     """
     if not inside.any() or inside.all():
-        return np.zeros(inside.shape, dtype=np.float32)
+        return np.full(inside.shape, -1 if inside.any() else 1, dtype=np.float32)
     within, beyond = ndimage.distance_transform_edt(inside), ndimage.distance_transform_edt(~inside)
     distance = beyond / beyond.max() - within / within.max()
     distance[within == 1] = 0  # one pixel away from the outside: the inner boundary
@@ -63,6 +64,7 @@ class DTC(Method):
     """
 
     name = "dtc"
+    published_aug = "weak"
     prediction_view = "U-Net"
 
     def __init__(self, config: Config, num_classes: int):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from knowsam_lite.config import Config
 from knowsam_lite.data.sampler import Batch
-from knowsam_lite.losses import UNKNOWN, supervised_loss
+from knowsam_lite.losses import UNKNOWN, dice_loss, supervised_loss
 from knowsam_lite.methods.base import Method, students_optimizer
 from knowsam_lite.methods.ema import update_ema
 
@@ -54,10 +54,11 @@ def confident(z: Tensor, threshold: float) -> Tensor:
 
 
 class FixMatch(Method):
-    """FixMatch (Sohn et al., NeurIPS 2020) for segmentation, with CutMix as in UniMatch's baseline.
+    """FixMatch (Sohn et al., NeurIPS 2020) as UniMatch's authors have it for medical images, with CutMix.
 
-    0.5 (CE + Dice) on labels and 0.5 CE on the strong view of unlabelled images with the labels that a moving
-    average of the net gives their weak view, where it is at least `threshold` sure. The average, over 4 % of
+    0.25 (CE + Dice) on labels and 0.5 Dice on the strong view of unlabelled images with the labels that a
+    moving average of the net gives their weak view, where it is at least `threshold` sure. (Cross-entropy,
+    as for natural images, would be one of background: nearly all sure pixels are.) The average, over 4 % of
     the run, predicts. `net`: an own module for the student.
     """
 
@@ -90,8 +91,8 @@ class FixMatch(Method):
             x_u, y_u = pasted(inside, x_u), pasted(inside, y_u)
         z = self.net(torch.cat([batch.x[:n], x_u]))
         yield {
-            "supervised": 0.5 * supervised_loss(z[:n], batch.y[:n]),
-            "pseudo": 0.5 * masked_cross_entropy(z[n:], y_u),
+            "supervised": 0.25 * supervised_loss(z[:n], batch.y[:n]),
+            "pseudo": 0.5 * dice_loss(z[n:], y_u),
         }
 
     def after_step(self, step: int) -> None:

@@ -121,6 +121,7 @@ class KnowSAMPlus(KnowSAM):
             z_ema = self.average(batch.weak).logits_f
             z_s = self.teacher(batch.weak, z_ema).logits
         x_u, y_u = batch.x[n:], batch.y[n:]
+        inside = torch.zeros_like(y_u, dtype=torch.bool)
         if self.config.cutmix:
             inside = boxes(len(x_u), *x_u.shape[-2:]).to(x_u.device, non_blocking=True)
             x_u, y_u = with_labeled(x_l, y_l, x_u, y_u, inside)
@@ -130,12 +131,22 @@ class KnowSAMPlus(KnowSAM):
         terms = self.label_terms(z, torch.cat([y_l, y_u]))
         w, v = risen * self.config.consistency_weight, risen * min(self.config.entropy_weight, ENTROPY)
         terms |= mutual_terms(z.logits_a, z.logits_b, w, v)
-        terms |= self.taught_terms(z, own.detach(), z_s, z_ema, y_u == UNKNOWN, progress)
+        terms |= self.taught_terms(z, own.detach(), z_s, z_ema, ~inside, progress)
         yield terms
         if self.config.mix_too and progress >= self.config.mix_start:
-            mixed = self.mixed_batch(batch, z.logits_f, z_s.argmax(dim=1))
+            unsure = torch.cat([z.logits_f[:n], z_ema])  # of the images themselves, without what was pasted
+            mixed = self.mixed_batch(batch, unsure, z_s.argmax(dim=1))
             mixed_terms = self.mixed_losses(self.students(mixed.x), mixed.y, n, progress)
             yield {name: risen * term for name, term in mixed_terms.items()}
+
+    def mixed_losses(self, z: StudentOutput, y: Tensor, n: int, progress: float) -> dict[str, Tensor]:
+        """The students' terms on UGDA's batch, before they rise."""
+        w, v = self.config.consistency_weight, min(self.config.entropy_weight, ENTROPY)
+        terms = self.label_terms(z, y) | mutual_terms(z.logits_a, z.logits_b, w, v)
+        own = z.logits_f[n:].argmax(dim=1)
+        for k, z_k in (("a", z.logits_a), ("b", z.logits_b)):
+            terms[f"{k}/pseudo"] = 0.5 * w * supervised_loss(z_k[n:], own)
+        return {f"mixed/{name}": term for name, term in terms.items()}
 
     def label_terms(self, z: StudentOutput, y: Tensor) -> dict[str, Tensor]:
         """What the students learn from labels (N, H, W), -1 where unknown."""
@@ -153,7 +164,8 @@ class KnowSAMPlus(KnowSAM):
         """
         config, n = self.config, len(own)
         share = {"sam": 0.0, "ema": 1.0}.get(config.target)
-        r = handover(z.logits_f[n:], z_ema, z_s) if share is None else share
+        same_image = torch.where(wanted.unsqueeze(1), z.logits_f[n:], z_ema)  # elsewhere it saw another one
+        r = handover(same_image, z_ema, z_s) if share is None else share
         t = config.temperature if config.pseudo == "soft" else 1.0
         p = (1 - r) * (z_s.float() / t).softmax(dim=1) + r * (z_ema.float() / t).softmax(dim=1)
         w = 0.5 * rise(progress, config.labels_first) * config.distillation_weight

@@ -44,6 +44,7 @@ class MCNetPlus(Method):
     """
 
     name = "mc_net_plus"
+    published_aug = "weak"
     prediction_view = "bilinear"
 
     def __init__(self, config: Config, num_classes: int):

@@ -48,6 +48,7 @@ class MCF(Method):
     """
 
     name = "mcf"
+    published_aug = "weak"
     prediction_view = "mean"
 
     def __init__(self, config: Config, num_classes: int):
@@ -76,4 +77,5 @@ class MCF(Method):
     def views(self, x: Tensor) -> dict[str, Tensor]:
         z_a, z_b = self.net_a(x), self.net_b(x)
         both = torch.stack([z_a.float().log_softmax(dim=1), z_b.float().log_softmax(dim=1)])
-        return {"U-Net": z_a, "V-Net": z_b, "mean": both.logsumexp(dim=0)}
+        a, b = self.net_names()
+        return {a: z_a, b: z_b, "mean": both.logsumexp(dim=0)}

@@ -39,6 +39,7 @@ class MeanTeacher(Method):
     """
 
     name = "mean_teacher"
+    published_aug = "weak"
     prediction_view = "U-Net"
 
     def __init__(self, config: Config, num_classes: int, net: nn.Module | None = None):

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from knowsam_lite.data.sampler import Batch
 from knowsam_lite.encoders import PretrainedNet
 from knowsam_lite.errors import UserError
-from knowsam_lite.losses import supervised_loss
-from knowsam_lite.methods.fixmatch import FixMatch, boxes, masked_cross_entropy, pasted
+from knowsam_lite.losses import dice_loss, supervised_loss
+from knowsam_lite.methods.fixmatch import FixMatch, boxes, pasted
 from knowsam_lite.subnets import UNet, decode, encode
 
 DROPPED = 0.5  # share of the channels of every feature map that are set to zero
@@ -37,9 +37,10 @@ def with_changed_features(net: nn.Module, x: Tensor, change: Callable[[Tensor], 
 class UniMatch(FixMatch):
     """UniMatch (Yang et al., CVPR 2023, "Revisiting weak-to-strong consistency") on F_a.
 
-    0.5 (CE + Dice) on labels; CE of two strong views, each with a CutMix of its own, 0.125 each, and of the
-    weak view with half of the encoder's channels dropped, 0.25, all against the confident labels of the weak
-    view. Here these come from a moving average in evaluation mode, as in `FixMatch`; published: the net.
+    As its authors have it for medical images: 0.25 (CE + Dice) on labels; Dice of two strong views, each with
+    a CutMix of its own, 0.125 each, and of the weak view with half of the encoder's channels dropped, 0.25,
+    all against the confident labels of the weak view. Here these come from a moving average in evaluation
+    mode, as in `FixMatch`; published: the net.
     """
 
     name = "unimatch"
@@ -56,8 +57,8 @@ class UniMatch(FixMatch):
         z = self.net(torch.cat([batch.x[:n], *images]))
         z_l, z_1, z_2 = z.split([n, len(y_u), len(y_u)])
         yield {
-            "supervised": 0.5 * supervised_loss(z_l, batch.y[:n]),
-            "pseudo": 0.125 * (masked_cross_entropy(z_1, labels[0]) + masked_cross_entropy(z_2, labels[1])),
+            "supervised": 0.25 * supervised_loss(z_l, batch.y[:n]),
+            "pseudo": 0.125 * (dice_loss(z_1, labels[0]) + dice_loss(z_2, labels[1])),
         }
         z_f = with_changed_features(self.net, batch.weak, drop_channels)
-        yield {"features": 0.25 * masked_cross_entropy(z_f, y_u)}
+        yield {"features": 0.25 * dice_loss(z_f, y_u)}

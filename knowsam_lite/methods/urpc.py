@@ -47,6 +47,7 @@ class URPC(Method):
     """
 
     name = "urpc"
+    published_aug = "weak"
     prediction_view = "U-Net"
 
     def __init__(self, config: Config, num_classes: int):

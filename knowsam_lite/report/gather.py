@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from knowsam_lite.calibration import reliability
 from knowsam_lite.data import Record
 from knowsam_lite.evaluation import Case, case_dice
 from knowsam_lite.uncertainty import entropy_map
@@ -41,6 +42,7 @@ class Gatherer:
     pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))  # in each bin
     wrong: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))  # of these
     expected: NDArray[np.float64] = field(default_factory=lambda: np.zeros(BINS))  # sum of 1 - max p
+    sure: NDArray[np.float64] = field(default_factory=lambda: np.zeros((3, BINS)))  # `reliability`, summed
     uncertainty: list[float] = field(default_factory=list)  # mean over the pixels of each case
     dice: list[float] = field(default_factory=list)  # of each case, mean over foreground classes
     worst: list[Shown] = field(default_factory=list)
@@ -68,6 +70,8 @@ class Gatherer:
         self.pixels += np.bincount(bins[known], minlength=BINS)
         self.wrong += np.bincount(bins[wrong], minlength=BINS)
         self.expected += np.bincount(bins[known], weights=expected[known], minlength=BINS)
+        p = confidence_at(views[self.view], (truth.shape[0], truth.shape[1]))
+        self.sure += reliability(p[known].astype(np.float64), ~wrong[known], BINS)
         self._sum += float(np.where(known, h, 0).sum(dtype=np.float64))
         self._count += int(known.sum())
         errors = int(np.count_nonzero(wrong))
@@ -92,6 +96,10 @@ class Gatherer:
         taken = {shown.place for shown in worst}
         return worst, [shown for shown in self.best if shown.place not in taken]
 
+    def reliability(self) -> dict[str, list[float]]:
+        """Pixels by confidence, ten bins of [0, 1]: their number, sum of confidence and number of right."""
+        return dict(zip(("pixels", "confidence", "right"), self.sure.round(3).tolist(), strict=True))
+
     def as_dict(self) -> dict[str, list[float] | list[int]]:
         """The sums as written to metrics.json."""
         return {
@@ -101,6 +109,13 @@ class Gatherer:
             "expected": self.expected.round(3).tolist(),
             "cases": self.uncertainty,
         }
+
+
+def confidence_at(z: Tensor, size: tuple[int, int]) -> NDArray[np.float32]:
+    """Logits (C, S, S), resized (bilinear) to `size` -> probability of the predicted class, (H, W)."""
+    z = F.interpolate(z.float()[None], size, mode="bilinear", align_corners=False)[0]
+    confidence: NDArray[np.float32] = z.softmax(dim=0).amax(dim=0).cpu().numpy()
+    return confidence
 
 
 def uncertainty_at(z: Tensor, size: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

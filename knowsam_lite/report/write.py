@@ -42,6 +42,7 @@ def score_run(run: Run, split: str = "test", watcher: Watcher | None = None) -> 
         watcher=watcher,
         tile=config.tile,
     )
+    cases = cases_of(data.split(split))
     return {
         "data": data.name,
         "split": split,
@@ -52,7 +53,8 @@ def score_run(run: Run, split: str = "test", watcher: Watcher | None = None) -> 
         "case": "volume" if any(record.volume for record in data.split(split)) else "image",
         "labeled": run.labeled_ids,
         "note": run.method.note,
-        "ids": list(cases_of(data.split(split))),
+        "ids": list(cases),
+        "groups": [slices[0].group for slices in cases.values()],
         "summary": {view: summary(cases, data.classes) for view, cases in scores.items()},
         "cases": scores,
     }
