@@ -57,7 +57,8 @@ class Config:
     mix_most: Literal["uncertain", "certain"] = "uncertain"  # which cells
     threshold: float = 0.95  # confidence from which a pseudo-label counts in fixmatch, unimatch, knowsam_plus
     labels_first: float = 0.15  # of knowsam_plus: fraction of the run that learns from labels alone
-    pseudo: Literal["soft", "hard"] = "soft"  # of knowsam_plus: KL at T, or labels above threshold
+    pseudo: Literal["soft", "hard"] = "soft"  # of knowsam_plus: KL, or labels above threshold
+    target_temperature: float = 1.0  # of knowsam_plus, soft: T of its KL
     target: Literal["sam", "ema", "both"] = "both"  # of knowsam_plus: whose answer is learned
     trust: Literal["alike", "agreement"] = "alike"  # of knowsam_plus, soft: an unlabelled image's weight
     cutmix: bool = True  # of knowsam_plus, fixmatch: paste a rectangle between images

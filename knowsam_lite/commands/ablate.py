@@ -37,6 +37,7 @@ PLUS_ONLY: dict[str, Any] = {"method": "knowsam_plus"}
 PLUS: dict[str, dict[str, Any]] = {
     "knowsam_plus": PLUS_ONLY,
     "from the start": {**PLUS_ONLY, "labels_first": 0.0},
+    "at T = 10": {**PLUS_ONLY, "target_temperature": 10.0},
     "hard labels": {**PLUS_ONLY, "pseudo": "hard"},
     "SAM alone": {**PLUS_ONLY, "target": "sam"},
     "average alone": {**PLUS_ONLY, "target": "ema"},

@@ -79,8 +79,9 @@ class KnowSAMPlus(KnowSAM):
       unlabelled terms rise by exp(-5 (1 - t')^2) (Laine and Aila, 2017) over a quarter of the run.
     - Weak views for the teachers, strong ones for the students (Sohn et al., 2020).
     - `target`: each image's target is (1 - r) p_SAM + r p_EMA (`handover`), or one of the two.
-    - `pseudo`: "soft", KL at T as in the paper, or "hard", CE + Dice on pixels whose confidence is above a
-      threshold that goes from 0.80 to `threshold`.
+    - `pseudo`: "soft", KL at T = 1 (`target_temperature`; the paper's 10 compares sizes of logits and pulls
+      on pixels that are right, docs/starts.md), or "hard", CE + Dice on pixels whose confidence is above a
+      threshold that goes from 0.80 to `threshold`. Labelled pixels learn their labels alone.
     - `trust`: with "agreement" an unlabelled image counts by Dice(EMA, SAM), which tells how good its target
       is (docs/starts.md); "alike": each counts once.
     - `cutmix`: a rectangle of a labelled image, with its labels, in half of the unlabelled ones (Yun et al.,
@@ -126,12 +127,11 @@ class KnowSAMPlus(KnowSAM):
             inside = boxes(len(x_u), *x_u.shape[-2:]).to(x_u.device, non_blocking=True)
             x_u, y_u = with_labeled(x_l, y_l, x_u, y_u, inside)
         z = self.students(torch.cat([x_l, x_u]))
-        own = self.teacher(x_l, roughen(z.logits_f[:n])).logits
-        yield {"sam/supervised": supervised_loss(own, y_l)}
+        yield {"sam/supervised": supervised_loss(self.teacher(x_l, roughen(z.logits_f[:n])).logits, y_l)}
         terms = self.label_terms(z, torch.cat([y_l, y_u]))
         w, v = risen * self.config.consistency_weight, risen * min(self.config.entropy_weight, ENTROPY)
         terms |= mutual_terms(z.logits_a, z.logits_b, w, v)
-        terms |= self.taught_terms(z, own.detach(), z_s, z_ema, ~inside, progress)
+        terms |= self.taught_terms(z, z_s, z_ema, ~inside, progress)
         yield terms
         if self.config.mix_too and progress >= self.config.mix_start:
             unsure = torch.cat([z.logits_f[:n], z_ema])  # of the images themselves, without what was pasted
@@ -157,28 +157,27 @@ class KnowSAMPlus(KnowSAM):
         }
 
     def taught_terms(
-        self, z: StudentOutput, own: Tensor, z_s: Tensor, z_ema: Tensor, wanted: Tensor, progress: float
+        self, z: StudentOutput, z_s: Tensor, z_ema: Tensor, wanted: Tensor, progress: float
     ) -> dict[str, Tensor]:
-        """SKD with handover: SAM's logits `own` of the labelled half, `z_s` and `z_ema` of the other, and the
-        pixels `wanted` (N_u, H, W) of it.
+        """SKD with handover, on the unlabelled half: logits `z_s` of SAM and `z_ema` of the average
+        (N_u, C, H, W), and the pixels `wanted` (N_u, H, W).
         """
-        config, n = self.config, len(own)
+        config, n = self.config, len(z.logits_f) - len(z_s)
         share = {"sam": 0.0, "ema": 1.0}.get(config.target)
         same_image = torch.where(wanted.unsqueeze(1), z.logits_f[n:], z_ema)  # elsewhere it saw another one
         r = handover(same_image, z_ema, z_s) if share is None else share
-        t = config.temperature if config.pseudo == "soft" else 1.0
+        t = config.target_temperature if config.pseudo == "soft" else 1.0
         p = (1 - r) * (z_s.float() / t).softmax(dim=1) + r * (z_ema.float() / t).softmax(dim=1)
         w = 0.5 * rise(progress, config.labels_first) * config.distillation_weight
         terms = {}
         if config.pseudo == "soft":
-            log_p = torch.cat([(own.float() / t).log_softmax(dim=1), p.clamp(min=1e-12).log()])
-            weights = wanted.to(log_p.dtype)
+            weights = wanted.to(p.dtype)
             if config.trust == "agreement":
                 labels = z_ema.argmax(dim=1), z_s.argmax(dim=1)
-                weights = weights * agreement(*labels, own.shape[1]).view(-1, 1, 1)
-            pixels = torch.cat([torch.ones_like(log_p[:n, 0]), weights])
+                weights = weights * agreement(*labels, p.shape[1]).view(-1, 1, 1)
+            log_p = p.clamp(min=1e-12).log()
             for k, z_k in (("a", z.logits_a), ("b", z.logits_b)):
-                terms[f"{k}/distillation"] = w * masked_distillation(z_k, log_p, pixels, t)
+                terms[f"{k}/distillation"] = w * masked_distillation(z_k[n:], log_p, weights, t)
             return terms
         sure, y = p.max(dim=1)
         threshold = EASY + (config.threshold - EASY) * progress
