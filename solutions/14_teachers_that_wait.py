@@ -271,7 +271,9 @@ for temperature in (1.0, 3.0, 10.0):
     log_p = (z_s / temperature).log_softmax(dim=1)
     log_q = (z / temperature).log_softmax(dim=1)
     (temperature**2 * (log_p.exp() * (log_p - log_q)).sum()).backward()
-    print(f"T = {temperature:4.1f}   the student is {z[0].softmax(dim=0)[0]:.4f} sure   gradient {z.grad[0, 0]:+.4f}")
+    print(
+        f"T = {temperature:4.1f}   the student is {z[0].softmax(dim=0)[0]:.4f} sure   gradient {z.grad[0, 0]:+.4f}"
+    )
 
 # %% [markdown]
 # At $T = 10$ a pixel that is right is pulled harder than cross-entropy pulls one that is all wrong (1): the loss compares
