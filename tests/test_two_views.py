@@ -140,19 +140,25 @@ def test_only_sure_pixels_count_and_the_sum_is_over_all():
 
 
 @pytest.mark.parametrize("name", ["fixmatch", "unimatch"])
-def test_the_terms_are_dice_of_the_sure_pixels_by_their_weights(name):
+def test_the_terms_are_dice_of_the_sure_pixels_by_their_weights(name, monkeypatch):
+    nowhere = torch.zeros(3, 32, 32, dtype=torch.bool)
+    monkeypatch.setattr("knowsam_lite.methods.unimatch.boxes", lambda *size: nowhere)  # it always pastes
     method = BUILDERS[name](replace(CONFIG, cutmix=False), 2).train()
     batch = two_stream_batch(2)
     with torch.no_grad():  # an average that is sure of everything
-        terms = method.losses(batch, 100)
         y = method.pseudo_labels(batch).fill_(1)
         method.pseudo_labels = lambda _: y
         terms, z = method.losses(batch, 100), method.net(batch.x)
+        both = method.net(torch.cat([batch.x, batch.strong])) if name == "unimatch" else z
     weights = {"fixmatch": {"pseudo": 0.5}, "unimatch": {"pseudo": 0.25, "features": 0.25}}[name]
     assert set(terms) == {"supervised", *weights}
     if name == "fixmatch":
         torch.testing.assert_close(terms["supervised"], 0.25 * supervised_loss(z[:2], batch.y[:2]))
         torch.testing.assert_close(terms["pseudo"], 0.5 * dice_loss(z[2:], y))
+    else:
+        views = dice_loss(both[2:5], y) + dice_loss(both[5:], y)
+        torch.testing.assert_close(terms["supervised"], 0.25 * supervised_loss(both[:2], batch.y[:2]))
+        torch.testing.assert_close(terms["pseudo"], 0.125 * views)
     y.fill_(-1)  # of nothing
     nothing = method.losses(batch, 100)
     assert all(nothing[part].item() <= weight + 1e-6 for part, weight in weights.items())

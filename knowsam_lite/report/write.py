@@ -42,7 +42,7 @@ def score_run(run: Run, split: str = "test", watcher: Watcher | None = None) -> 
         watcher=watcher,
         tile=config.tile,
     )
-    cases = cases_of(data.split(split))
+    records = cases_of(data.split(split))
     return {
         "data": data.name,
         "split": split,
@@ -53,8 +53,8 @@ def score_run(run: Run, split: str = "test", watcher: Watcher | None = None) -> 
         "case": "volume" if any(record.volume for record in data.split(split)) else "image",
         "labeled": run.labeled_ids,
         "note": run.method.note,
-        "ids": list(cases),
-        "groups": [slices[0].group for slices in cases.values()],
+        "ids": list(records),
+        "groups": [slices[0].group for slices in records.values()],
         "summary": {view: summary(cases, data.classes) for view, cases in scores.items()},
         "cases": scores,
     }
@@ -129,6 +129,7 @@ def write_report(
     result = score_run(run, split, gathered)
     seconds = time.perf_counter() - began
     result["uncertainty"] = gathered.as_dict()
+    result["confidence"] = gathered.reliability()
     write_text(metrics, json.dumps(result, indent=1))
     prediction_sheet(sheet_cases(run, split, result["cases"]), sheet, classes=run.dataset.classes)
     write_text(page, render(Scored(run, which, result, gathered, rows, series, seconds)))
