@@ -18,6 +18,7 @@ from knowsam_lite.errors import UserError
 from knowsam_lite.methods import Method
 from knowsam_lite.metrics import dice, score_case, summarize
 from knowsam_lite.predict import Predictor
+from knowsam_lite.predict.predictor import as_labels
 from knowsam_lite.runs.classes import Classes
 
 __getattr__ = old_names(__name__)
@@ -43,9 +44,8 @@ class Watcher(Protocol):
 
 
 def at_native_size(z: Tensor, size: tuple[int, int]) -> np.ndarray:
-    """Logits (C, S, S) -> classes uint8 of `size`: resized (bilinear), then argmax."""
-    z = F.interpolate(z.float().unsqueeze(0), size, mode="bilinear", align_corners=False)
-    return z.argmax(dim=1)[0].to(torch.uint8).cpu().numpy()
+    """Logits (C, S, S) -> classes uint8 of `size`: resized (bilinear), then the most likely one."""
+    return as_labels(F.interpolate(z.float().unsqueeze(0), size, mode="bilinear", align_corners=False)[0])
 
 
 @torch.inference_mode()

@@ -19,7 +19,7 @@ from knowsam_lite.evaluation import predicted, score_split
 from knowsam_lite.methods import METHODS, WITHOUT_SAM
 from knowsam_lite.metrics import dice
 from knowsam_lite.predict.files import find_images, overlay
-from knowsam_lite.predict.predictor import Predictor, batch_size, over_flips
+from knowsam_lite.predict.predictor import Predictor, as_labels, batch_size, over_flips
 from knowsam_lite.runs.pictures import as_picture
 from knowsam_lite.runs.run import Classes, load_run
 from knowsam_lite.training import Trainer
@@ -265,6 +265,12 @@ def test_own_modules_predict_too():
     predictor = Predictor(method, 32, Classes(("background", "disc"), (0, 255)), torch.device("cpu"))
     [labels] = predictor([np.zeros((31, 45, 3), np.uint8)])
     assert labels.shape == (31, 45) and labels.dtype == np.uint8
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_of_equally_likely_classes_the_first_is_taken(classes):
+    z = torch.randint(0, 3, (classes, 64, 48)).float()  # most pixels have a tie
+    assert (as_labels(z) == np.argmax(z.numpy(), axis=0)).all()
 
 
 def test_fewer_large_images_are_predicted_at_once():

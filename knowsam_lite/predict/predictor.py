@@ -153,8 +153,9 @@ class Predictor:
 
 
 def as_labels(z: Tensor) -> np.ndarray:
-    """Logits (C, H, W) -> the most likely class of each pixel, uint8 (H, W)."""
-    return z.argmax(dim=0).to(torch.uint8).cpu().numpy()
+    """Logits (C, H, W) -> the most likely class of each pixel, the first of equals, uint8 (H, W)."""
+    # `argmax` returns the same in over ten times the time on a CPU (pytorch/pytorch#140000)
+    return z.max(dim=0).indices.to(torch.uint8).cpu().numpy()
 
 
 def as_probabilities(z: Tensor) -> np.ndarray:
