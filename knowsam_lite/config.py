@@ -163,7 +163,7 @@ RECIPES = {"lesson": LESSON, "laptop": LAPTOP, "overnight": OVERNIGHT, "paper": 
 # Base configurations of a grid of runs: a trial, an overnight run on two cores, and the paper's.
 BUDGETS = {
     "ci": replace(LESSON, image_size=32, steps=20, log_every=5, val_every=10),
-    "laptop": replace(LESSON, steps=400),
+    "lesson": replace(LESSON, steps=400),
     "pretrained": LAPTOP,
     "gpu": PAPER,
 }

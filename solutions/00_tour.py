@@ -599,8 +599,8 @@ for name, z in (("pair, 8", z_few), ("knowsam, 8", z_know), ("pair, 40", z_all))
 # | synthetic dermoscopy | 0.740 ± 0.047 | 0.825 ± 0.030 | +0.086 [+0.013, +0.174] better |
 # | synthetic colonoscopy | 0.640 ± 0.047 | 0.674 ± 0.008 | +0.035 [−0.021, +0.101] tie |
 #
-# An interval that holds 0 is a tie. On real polyps, 15 labels, it is one: both end near 0.33. Networks that start
-# from ImageNet reach 0.67 with the same labels; what KnowSAM [adds to that](https://github.com/knowsam-lite/knowsam-lite/blob/main/docs/starts.md)
+# An interval that holds 0 is a tie. On real polyps, 15 labels, it is one: both end near 0.34. Networks that start
+# from ImageNet reach 0.67 with as many, in longer runs on a larger set; what KnowSAM [adds to that](https://github.com/knowsam-lite/knowsam-lite/blob/main/docs/starts.md)
 # depends on the images: chapters 13 and 14.
 #
 # ## Step 4: one batch, from left to right

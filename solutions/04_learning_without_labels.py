@@ -217,7 +217,7 @@ for name, values in floors.items():
 #
 # </details>
 #
-# $$L_{cons}^{k \leftarrow j} = -\frac{1}{|\Omega|} \sum_{i \in \Omega} \sum_{c=1}^{C} \mathrm{sg}(p_{jc}) \log p_{kc}$$
+# $$L_{cons}^{k \leftarrow j} = -\frac{1}{|\Omega|} \sum_{i \in \Omega} \sum_{c=0}^{C-1} \mathrm{sg}(p_{jc}) \log p_{kc}$$
 
 # %% tags=["exercise"]
 # library: knowsam_lite.losses.consistency_loss
@@ -264,7 +264,7 @@ for name, distance in (("with the stop", losses.consistency_loss), ("without", m
 # the entropy map; all you need here is that 0 means certain and 1 means no idea.) It is the mean of that map,
 # divided by $\log C$, so it lies in [0, 1] for every number of classes.
 #
-# $$L_{ent} = \frac{1}{|\Omega|} \sum_{i \in \Omega} h_i, \qquad h = -\frac{1}{\log C} \sum_{c=1}^{C} p_c \log p_c$$
+# $$L_{ent} = \frac{1}{|\Omega|} \sum_{i \in \Omega} h_i, \qquad h = -\frac{1}{\log C} \sum_{c=0}^{C-1} p_c \log p_c$$
 #
 # **Smallest example.** Pixels of which only the entropy is asked. Where do they end?
 

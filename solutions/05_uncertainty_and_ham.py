@@ -235,7 +235,7 @@ for name, values in curves.items():
 #
 # </details>
 #
-# $$h = -\frac{1}{\log C} \sum_{c=1}^{C} p_c \log p_c, \qquad \log p = \mathrm{log\_softmax}(z)$$
+# $$h = -\frac{1}{\log C} \sum_{c=0}^{C-1} p_c \log p_c, \qquad \log p = \mathrm{log\_softmax}(z)$$
 
 # %% tags=["exercise"]
 # library: knowsam_lite.uncertainty.entropy_map

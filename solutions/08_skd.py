@@ -270,7 +270,7 @@ softened = show(
 #
 # **Smallest example.** Two classes and one teacher:
 #
-# $$\mathrm{KL}(p \,\Vert\, q) = \sum_{c=1}^{C} p_c \,(\log p_c - \log q_c)$$
+# $$\mathrm{KL}(p \,\Vert\, q) = \sum_{c=0}^{C-1} p_c \,(\log p_c - \log q_c)$$
 
 
 # %% tags=["compare"]
@@ -324,7 +324,7 @@ for name, values in both.items():
 #
 # </details>
 #
-# $$\mathrm{KL}(p \,\Vert\, q) = \sum_{c=1}^{C} e^{\log p_c} \,(\log p_c - \log q_c)$$
+# $$\mathrm{KL}(p \,\Vert\, q) = \sum_{c=0}^{C-1} e^{\log p_c} \,(\log p_c - \log q_c)$$
 
 
 # %% tags=["exercise"]

@@ -752,7 +752,7 @@ for label, told in readings.items():
 # ```bash
 # knowsam-lite ablate --data synthetic:dermoscopy:160:1 --labeled 8 --seeds 3 --budget ci --steps 40
 # knowsam-lite ablate --defects --data my_images --labeled 15 --out runs/defects
-# knowsam-lite compare --data my_images --labeled 15 --methods supervised_pair mc knowsam --seeds 3
+# knowsam-lite compare --data my_images --labeled 15 --methods supervised_pair mc knowsam_plus --seeds 3
 # ```
 #
 # A very small one, to see the table, in Markdown; its numbers mean nothing yet. "Best of 5 val" is the test Dice

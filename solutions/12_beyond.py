@@ -1019,8 +1019,8 @@ quiz("12", ["d", "b", "a", "c", "d"])
 # rivals in the words of their authors: Tarvainen and Valpola 2017 (Mean Teacher), Bai et al. 2023 (BCP), and
 # Kirillov et al. 2023 for SAM itself.
 #
-# **To try.** `knowsam-lite compare --data FOLDER --labeled 15 --methods mean_teacher mirror` needs no notebook,
-# once your `mirror` is a file in the library. A ramp on the distillation. BCP's rectangle at UGDA's uncertain places. SAM asked twice,
+# **To try.** `knowsam-lite compare --data FOLDER --labeled 15 --methods mean_teacher mine:Mirror` needs no notebook:
+# put your class into `mine.py` beside you, and let `self.make_net()` build its net. A ramp on the distillation. BCP's rectangle at UGDA's uncertain places. SAM asked twice,
 # with its own answer as the second prompt. Your own images before all of these.
 #
 # **To contribute.** One file in `knowsam_lite/methods/`, with the source and what you adapted in its docstring;

@@ -94,8 +94,8 @@ curves = show(
 # "round, wet and slightly redder" or "a bright spot in the upper left", and a network from nothing has no reason to
 # prefer the one. A semi-supervised method on top of it has to teach with answers like these: with 15 labels and
 # students from nothing all methods of the library end
-# near Dice 0.33 on polyps and cannot be told apart
-# ([the trials](https://github.com/knowsam-lite/knowsam-lite/blob/main/docs/starts.md)). So: first the start,
+# between Dice 0.26 and 0.38 on polyps and cannot be told apart
+# ([the table](https://github.com/knowsam-lite/knowsam-lite/blob/main/docs/from_scratch.md)). So: first the start,
 # then the method.
 #
 # ## From equation to code
@@ -689,8 +689,8 @@ ways = show(
 #
 # One pair does differ on these images, a tenth against a quarter. Is a tenth worse, then? The interval knows how
 # *images* scatter; with one seed it knows nothing of runs. The trials have the same two settings with two seeds each,
-# at 200 steps: 0.612 and 0.642 at a tenth, 0.654 and 0.646 at a quarter; and there the very same run differs by 0.02
-# when only the memory layout changes. So 0.022 of one seed is a lead, no result. (A tie is no proof of
+# at 200 steps: 0.612 and 0.642 at a tenth, 0.654 and 0.646 at a quarter: two seeds of one
+# setting lie up to 0.03 apart. So 0.022 of one seed is a lead, no result. (A tie is no proof of
 # equality, either: more labels, longer runs or images less like photographs may decide otherwise.)
 #
 # What you may take along: begin with a start; freeze if time or memory is short, tune otherwise; and do not spend a

@@ -262,7 +262,7 @@ for known in (4, 2, 1, 0):
 # %% [markdown]
 # So the threshold is also a weight: an unsure teacher speaks softly, and needs no ramp. `knowsam_plus` can do this too
 # (`--pseudo hard`, from 0.80 to 0.95 over the run). Its default is soft: the whole distribution, in which an unsure
-# pixel says "unsure". At which temperature? Take a pixel of the background that the student has right, and SAM righter:
+# pixel says "unsure". At which temperature? Take a pixel of the background that the student has right, with SAM even surer:
 
 # %% tags=["compare"]
 z_s = torch.tensor([[12.0, -12.0]])
@@ -348,7 +348,7 @@ for name, net in {"student": walker, **kept}.items():
     print(f"{name:<16} Dice {np.mean([dice(f == 1, t == 1) for f, t in zip(found, truth, strict=True)]):.2f}")
 
 # %% [markdown]
-# Without its statistics the average is not a bit worse, it is another network: its BatchNorms still believe
+# Without its statistics the average is not just a little worse, it is a different network: its BatchNorms still believe
 # what the random start was told.
 #
 # ## Step 4: the handover

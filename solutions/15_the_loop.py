@@ -585,7 +585,7 @@ print(f"combined minus random {told_by['difference']:+.3f} [{told_by['low']:+.3f
 # ```
 #
 # **A loss and a tie.** The signs of step 1 find bad images; labelling them first *harmed* on polyps. A lesion that
-# the model cannot read may be one that no eight labels will teach. What the loop surely gives you are drafts and
+# the model cannot read may be one that eight labels cannot teach. What the loop surely gives you are drafts and
 # an order of work. So label at random while labels are few, and
 # always take *test* images at random: a test set of hard images measures something else.
 #

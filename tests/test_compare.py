@@ -13,6 +13,7 @@ from helpers.base import small_net, tiny_teacher, two_stream_batch
 
 from knowsam_lite.cli import main
 from knowsam_lite.commands.ablate import LADDER
+from knowsam_lite.commands.compare import CompareOptions, _budget
 from knowsam_lite.compare import Cell, grid, markdown, read_blocks, run_grid, write_leaderboard
 from knowsam_lite.compare.grid import load_grid, save_grid
 from knowsam_lite.compare.leaderboard import csv_text, html
@@ -220,6 +221,16 @@ def test_compare_writes_table_page_numbers_and_pictures(tmp_path, capsys):
 def test_nothing_done_is_said(tmp_path, capsys):
     arguments = ["compare", "--data", DATA, "--labeled", "4", "--report", "--out", str(tmp_path)]
     assert main(arguments) == 0 and "nothing to report yet" in capsys.readouterr().out
+
+
+def test_real_images_get_pretrained_students_and_a_mixture_must_be_told(tmp_path, capsys):
+    def students(*data: str) -> str:
+        return _budget(CompareOptions(data=data, labeled=("4",) * len(data))).students
+
+    assert (students(DATA), students("photos", "scans")) == ("paper", "pretrained")
+    grid = ["--labeled", "4", "4", "--report", "--out", str(tmp_path)]
+    assert main(["compare", "--data", DATA, "photos", *grid]) == 2
+    assert "expected a --budget for both" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- ablation

@@ -12,6 +12,7 @@ import tyro
 
 if TYPE_CHECKING:
     from knowsam_lite.compare import Cell
+    from knowsam_lite.config import Config
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,9 @@ class GridOptions:
     data: tuple[str, ...]  # folders or synthetic:KIND[:N[:SEED]]
     labeled: tuple[str, ...]  # labelled images, one entry for each data set
     seeds: int = 3  # how many: 0, 1, 2, ...
-    # 32 px, 20 steps | 64 px, 400 | the recipe `laptop`: 128 px, 1,000, pretrained | 256 px, 50,000
-    budget: Literal["ci", "laptop", "pretrained", "gpu"] = "laptop"
+    # 32 px, 20 steps | 64 px, 400 | the recipe `laptop`: 128 px, 1,000, pretrained | 256 px, 50,000;
+    # without it `lesson` for synthetic images and `pretrained` for others
+    budget: Literal["ci", "lesson", "pretrained", "gpu"] | None = None
     steps: int | None = None  # optimizer steps of each run instead of the budget's
     image_size: int | None = None  # pixels a side instead of the budget's
     students: Literal["paper", "pretrained"] | None = None  # instead of the budget's
@@ -43,7 +45,8 @@ class GridOptions:
 class CompareOptions(GridOptions):
     """Train several methods on several data sets with several seeds; a stopped grid resumes where it was.
 
-    NAME+skd is method NAME with SAM distillation plugged in.
+    NAME+skd is method NAME with SAM distillation plugged in. `compare --join FOLDER` helps to train a grid
+    that was begun elsewhere, `compare --status FOLDER` says where it stands.
     """
 
     methods: tuple[str, ...] = ("supervised", "supervised_pair", "mc", "knowsam")  # spaces or commas
@@ -52,7 +55,7 @@ class CompareOptions(GridOptions):
     augmentation: Literal["one", "published"] = "one"
     # a finished grid: each row gets the steps that the time of the first baseline's steps there pays for
     equal_minutes: Path | None = None
-    out: Path = Path("runs/compare")
+    out: Path = Path("runs/compare")  # the grid's folder; later `--join` and `--status` it
 
 
 def compare(arguments: Sequence[str]) -> int:
@@ -103,7 +106,6 @@ def run(
     from knowsam_lite.compare import grid
     from knowsam_lite.compare.cluster import Jobs, submit
     from knowsam_lite.compare.grid import save_grid
-    from knowsam_lite.config import BUDGETS
     from knowsam_lite.files import in_shell
 
     given = {
@@ -111,7 +113,7 @@ def run(
         for name in ("steps", "image_size", "students", "val_every", "teacher", "checkpoint", "precision")
     }
     changes = {name: value for name, value in given.items() if value is not None}
-    base = replace(BUDGETS[options.budget], out=out, **changes)
+    base = replace(_budget(options), out=out, **changes)
     cells = grid(base, options.data, options.labeled, variants, range(options.seeds))
     if not options.report:
         save_grid(cells, baselines, out)
@@ -121,6 +123,23 @@ def run(
         print(f"sent {len(names)} jobs ({', '.join(names)}): knowsam-lite compare --status {in_shell(out)}")
         return 0
     return trained_and_reported(cells, baselines, out, 0 if options.report else options.workers)
+
+
+def _budget(options: GridOptions) -> "Config":
+    """The base configuration asked for, or the one that suits the data."""
+    from knowsam_lite.config import BUDGETS
+    from knowsam_lite.data import is_synthetic
+    from knowsam_lite.errors import UserError
+
+    if options.budget is not None:
+        return BUDGETS[options.budget]
+    drawn = {is_synthetic(address) for address in options.data}
+    if len(drawn) > 1:
+        raise UserError(
+            "found synthetic and other images in one grid, expected a --budget for both: give lesson or "
+            "pretrained"
+        )
+    return BUDGETS["lesson" if drawn == {True} else "pretrained"]
 
 
 def trained_and_reported(

@@ -10,7 +10,7 @@ import tyro
 
 @dataclass(frozen=True)
 class Options:
-    """Choose the images whose labels should help most, and draft their masks for an annotation tool."""
+    """Choose unlabelled images by a score, and draft their masks for an annotation tool."""
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(help="folder that `train` wrote")]
     images: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(help="data set, or folder of images")]

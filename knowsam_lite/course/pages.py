@@ -78,7 +78,7 @@ def methods() -> str:
         "# Methods\n\n<!-- Made by `python -m knowsam_lite.course build` from the classes' docstrings. -->\n",
         "`knowsam-lite train --method NAME` trains one, `knowsam-lite compare --methods NAME NAME ...`\n"
         "several. All run in one loop on the same networks, so differences are due to the method (`urpc`,\n"
-        "`cdma` and `mc_net_plus` are defined by decoders of their own: `--students paper`). r is the\n"
+        "`cdma` and `mc_net_plus` are defined by decoders of their own: `--students paper`). w is the\n"
         "ramp exp(-5 (1 - t/t_max)^2); warm-ups and starts are fractions of the run. Unless said, labelled\n"
         "images are augmented weakly and unlabelled ones strongly.\n",
     ]

@@ -214,7 +214,10 @@ def _pair_folders(root: Path, layout: Layout, val: float, test: float, seed: int
             _add(layout, Record(stem, image, None, stem, "train", spacing_mm=layout.voxel_mm))
         else:
             message = f"found no mask for it, expected masks/{stem}.png"
-            fix = "add the mask, or write index.csv, where a training image may have none"
+            copy = in_shell(root.with_name(f"{root.name}_mended"))
+            fix = (
+                f"add the mask; of images without, `check-data --fix {copy}` makes unlabelled training images"
+            )
             layout.error(f"images/{image.relative_to(home).as_posix()}", message, fix)
     for mask in masks.values():
         fix = "add the image, or delete or rename the mask"

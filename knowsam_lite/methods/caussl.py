@@ -41,7 +41,7 @@ def cosines_from_products(linear: Tensor, cross: Tensor, own: Tensor, norms: Ten
 class CauSSL(Method):
     """CauSSL in its CPS form (Miao et al., ICCV 2023, "Causality-inspired semi-supervised learning").
 
-    Two U-Nets with different initial weights. 0.5 (CE + Dice) on labels; 0.03 r x cross-entropy with the
+    Two U-Nets with different initial weights. 0.5 (CE + Dice) on labels; 0.03 w x cross-entropy with the
     other's pseudo-labels on unlabelled images; and from 1/10 of the run on 3 x how well each net's
     convolution kernels are explained as linear combinations of the other's (detached). The nets minimize it,
     the linear maps maximize it: up to 83 times a run, 60 steps of Adam(2e-2). Conv2d weights count, as

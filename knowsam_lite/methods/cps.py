@@ -19,7 +19,7 @@ RAMPED_WEIGHT = 0.1  # final weight of the pseudo-labels (published for natural 
 class CPS(Method):
     """CPS (Chen et al., CVPR 2021, "Semi-supervised semantic segmentation with cross pseudo supervision").
 
-    Two of this library's U-Nets with different random weights: 0.5 (CE + Dice) of each on labels, and 0.1 r x
+    Two of this library's U-Nets with different random weights: 0.5 (CE + Dice) of each on labels, and 0.1 w x
     cross-entropy of each with the other's most likely class, without gradient, on unlabelled images. The
     first net is tested. Published with DeepLabv3+ on natural images, with pseudo-labels on labelled images
     too and without a ramp; here in the form usual for medical images.

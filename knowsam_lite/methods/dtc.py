@@ -58,7 +58,7 @@ class DTC(Method):
     """DTC (Luo et al., AAAI 2021, "Dual-task consistency") on this library's U-Net with a second head.
 
     Dice of the first head and 0.3 x squared error between the second, tanh, and the signed distance to each
-    class's border, on labels; on all images r x squared error between sigmoid(-1500 distance) and the first
+    class's border, on labels; on all images w x squared error between sigmoid(-1500 distance) and the first
     head's probability, with gradients to both. The first head is tested. Published in 3-D, for one foreground
     class and a sigmoid; here in 2-D with a softmax and one distance per class, background included.
     """

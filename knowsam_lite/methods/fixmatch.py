@@ -59,7 +59,7 @@ class FixMatch(Method):
     0.25 (CE + Dice) on labels and 0.5 Dice on the strong view of unlabelled images with the labels that a
     moving average of the net gives their weak view, where it is at least `threshold` sure. (Cross-entropy,
     as for natural images, would be one of background: nearly all sure pixels are.) The average, over 4 % of
-    the run, predicts. `net`: an own module for the student.
+    the run, predicts. `net`: your own module for the student.
     """
 
     name = "fixmatch"

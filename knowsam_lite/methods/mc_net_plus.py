@@ -39,7 +39,7 @@ class MCNetPlus(Method):
 
     This library's U-Net with three decoders that differ in how they double the size: conv1x1 and bilinear,
     transposed convolution, conv1x1 and nearest. Half of each decoder's Dice loss on labels, no cross-entropy;
-    0.1 r x mutual consistency on all images. The first decoder is tested. Published with a 3-D V-Net and a
+    0.1 w x mutual consistency on all images. The first decoder is tested. Published with a 3-D V-Net and a
     2-D U-Net of these widths. Sharpening is p^10 / sum_c p^10, which for two classes is the published form.
     """
 

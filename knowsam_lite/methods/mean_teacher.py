@@ -31,7 +31,7 @@ def noisy(x: Tensor) -> Tensor:
 class MeanTeacher(Method):
     """Mean Teacher (Tarvainen and Valpola, NeurIPS 2017, "Mean teachers are better role models").
 
-    In its usual form for segmentation, on this library's U-Net: 0.5 (CE + Dice) on labels and 0.1 r x mean
+    In its usual form for segmentation, on this library's U-Net: 0.5 (CE + Dice) on labels and 0.1 w x mean
     squared error between the softmax outputs of student and teacher on unlabelled images, from 1/30 of the
     run on. The teacher sees noise on top of the image and stays in training mode (batch statistics,
     dropout); only its parameters follow the student's. The student is tested. Published for classification.

@@ -41,7 +41,7 @@ class URPC(Method):
     """URPC (Luo et al., MICCAI 2021, "Uncertainty rectified pyramid consistency") on this library's U-Net.
 
     Each of the decoder's four resolutions has a head, whose logits are upsampled bilinearly to full size.
-    Mean over the scales of 0.5 (CE + Dice) on labels, and 0.1 r x rectified consistency on unlabelled images.
+    Mean over the scales of 0.5 (CE + Dice) on labels, and 0.1 w x rectified consistency on unlabelled images.
     The full resolution is tested. Published on a 3-D U-Net; here in 2-D, and without the noise that the
     authors' later 2-D code adds to the coarse features.
     """

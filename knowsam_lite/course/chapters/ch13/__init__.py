@@ -27,7 +27,7 @@ QUIZ = (
     ),
     Answer(
         "b",
-        "one seed, and a difference that another memory layout of the same run makes as well.",
+        "one seed, and a difference that two seeds of one setting show as well.",
         "what the recorded runs say",
     ),
 )
