@@ -88,6 +88,9 @@ class Config:
         ):
             if getattr(self, name) < 1:
                 raise UserError(f"found {name} {getattr(self, name)}, expected at least 1: change --{name}")
+        for name in ("seed", "workers", "learning_rate", "teacher_learning_rate", "weight_decay"):
+            if getattr(self, name) < 0:
+                raise UserError(f"found {name} {getattr(self, name)}, expected 0 or more: change --{name}")
         if self.tile < 0:
             raise UserError(f"found tile {self.tile}, expected pixels, or 0 for whole images: change --tile")
         if not 1 <= self.mix_count <= self.mix_grid**2:

@@ -1,5 +1,6 @@
 """Ctrl-C or SIGTERM stops training between two steps, so that everything can be saved first."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -7,8 +8,12 @@ from contextlib import contextmanager
 
 
 def ignore(*_: object) -> None:
-    """Lets a helper process go on after Ctrl-C, which the terminal sends to all: its parent decides."""
+    """Lets a helper process go on after Ctrl-C or SIGTERM, which terminals, torchrun and clusters send to all
+    of a process group: its parent decides, and can still end it.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "setpgrp"):  # not on Windows
+        os.setpgrp()
 
 
 class Interrupt:

@@ -16,7 +16,7 @@ from knowsam_lite.config import Config
 from knowsam_lite.data import SegmentationData, choose_labeled
 from knowsam_lite.data.check import check_for_training
 from knowsam_lite.data.fingerprint import Fingerprint
-from knowsam_lite.data.sampler import Batch, StepBatches, read_ahead
+from knowsam_lite.data.sampler import Batch, StepBatches, all_alive, read_ahead
 from knowsam_lite.data.tiles import Tiles
 from knowsam_lite.deprecated import old_names
 from knowsam_lite.encoders.nets import share_batchnorm
@@ -147,6 +147,7 @@ class Trainer:
         hidden = not progress or ranks.rank() > 0
         with (
             while_training(self.method),
+            all_alive(config.workers),
             same_bits(config.deterministic),
             interrupt.Interrupt().listening() as stop,
             tqdm(ahead, self.method.name, len(steps), disable=hidden, dynamic_ncols=True) as bar,
@@ -159,9 +160,10 @@ class Trainer:
                     bar.set_postfix(loss=f"{row:.3f}", best=f"{max(self.best, 0):.3f}")
                     began = time.perf_counter()
                 if self.step % config.val_every == 0 or self.step == config.steps:
+                    paused = time.perf_counter()
                     self.validate()
                     self.save()
-                    began = time.perf_counter()
+                    began += time.perf_counter() - paused  # a step's time is that of training alone
                 if ranks.any_of(stop.asked):
                     self.save()
                     return False

@@ -218,6 +218,18 @@ def test_compare_writes_table_page_numbers_and_pictures(tmp_path, capsys):
     assert (tmp_path / "table.md").read_text() == table and not list(tmp_path.glob("*.png"))
 
 
+def test_where_the_images_are_not_at_hand_the_tables_are_written(faked, tmp_path, capsys):
+    gone = [replace(cell, config=replace(cell.config, data="/nowhere")) for cell in faked]
+    for cell in gone:
+        cell.config.out.mkdir(parents=True, exist_ok=True)
+        (cell.config.out / "last.pt").touch()
+        (cell.config.out / "config.json").write_text(cell.config.to_json())
+        (cell.config.out / "log.jsonl").touch()
+    written = write_leaderboard(read_blocks(gone), ["supervised_pair"], tmp_path)
+    assert {path.name for path in written} >= {"results.csv", "table.md", "leaderboard.html"}
+    assert "without pictures of predictions" in capsys.readouterr().err
+
+
 def test_nothing_done_is_said(tmp_path, capsys):
     arguments = ["compare", "--data", DATA, "--labeled", "4", "--report", "--out", str(tmp_path)]
     assert main(arguments) == 0 and "nothing to report yet" in capsys.readouterr().out

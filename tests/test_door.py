@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -20,9 +21,10 @@ from knowsam_lite import files
 from knowsam_lite.cli import main
 from knowsam_lite.config import Config
 from knowsam_lite.data import Synthetic, write
-from knowsam_lite.data.sampler import StepBatches, read_ahead
+from knowsam_lite.data.sampler import StepBatches, all_alive, read_ahead
 from knowsam_lite.errors import UserError, exit_code
 from knowsam_lite.files import beside, in_shell, new_folder, write_aside, write_text
+from knowsam_lite.interrupt import Interrupt
 from knowsam_lite.training import Trainer
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's limits and descriptors")
@@ -299,8 +301,22 @@ def test_a_loader_process_that_is_killed_is_one_line():
     data = Deadly("dermoscopy", n=20, size=32)
     labeled = [record.id for record in data.split("train")][:4]
     batches = StepBatches(data, labeled, seed=0, batch_labeled=2, batch_unlabeled=2, size=32)
-    with pytest.raises(UserError, match="--workers"):
+    with pytest.raises(UserError, match="--workers"), all_alive(1):
         next(read_ahead(batches, range(3), 1, False))
+
+
+@pytest.mark.skipif(not hasattr(os, "setpgrp"), reason="no process groups")
+def test_a_signal_to_the_whole_group_leaves_the_processes_that_prepare_batches_to_their_parent():
+    data = Synthetic("dermoscopy", n=20, size=32)
+    labeled = [record.id for record in data.split("train")][:4]
+    batches = StepBatches(data, labeled, seed=0, batch_labeled=2, batch_unlabeled=2, size=32)
+    with all_alive(2), Interrupt().listening() as stop:
+        ahead = read_ahead(batches, range(30), 2, False)
+        _ = [next(ahead) for _ in range(2)]  # one of each helper
+        helpers = multiprocessing.active_children()
+        assert len(helpers) == 2 and all(os.getpgid(one.pid) != os.getpgrp() for one in helpers)
+        os.kill(os.getpid(), signal.SIGTERM)  # a group's signal reaches this process alone
+        assert stop.asked and len(list(ahead)) == 28
 
 
 @pytest.mark.parametrize(("saved", "here"), [(2, 1), (1, 2), (0, 1), (3, 0)])

@@ -1,5 +1,7 @@
 """An exported model answers as `Predictor` does, from the bytes of a picture on."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -7,11 +9,13 @@ import torch
 from helpers.base import tiny_teacher
 
 from knowsam_lite.cli import main
+from knowsam_lite.commands.export import dice_of
 from knowsam_lite.config import Config
-from knowsam_lite.data import open_dataset
+from knowsam_lite.data import Synthetic, open_dataset
 from knowsam_lite.errors import UserError
 from knowsam_lite.methods import KnowSAM
 from knowsam_lite.predict import Predictor
+from knowsam_lite.predict.model_card import model_card
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -111,6 +115,38 @@ def test_the_card_says_what_was_measured(exported):
     for words in ("4 images with masks", "background (mask value 0)", "## What it is not for", "Dice 0."):
         assert words in card
     assert card.count("model.int8.onnx") == 1
+
+
+def test_the_card_gives_no_scores_of_other_weights(run):
+    predictor = Predictor.from_run(run, device="cpu")
+    own = model_card(run, predictor, "m", {})
+    assert predictor.step == 6 and "| | Dice |" in own and "6 of 6, 0" in own
+    other = model_card(run, replace(predictor, step=3), "m", {})
+    assert "those of step 6, these weights are of step 3" in other and "| | Dice |" not in other
+
+
+def test_pixels_of_unknown_class_do_not_count(run):
+    class Partly(Synthetic):
+        def mask(self, record):
+            truth = super().mask(record).astype(np.int64)
+            truth[:, 20:] = -1
+            return truth
+
+    data = Partly("dermoscopy", n=24, size=32)
+
+    def model(pictures):
+        return [
+            np.pad(np.ones((32, 12), np.uint8), ((0, 0), (20, 0))) for _ in pictures
+        ]  # unknown pixels alone
+
+    truths = [data.mask(record) for record in data.split("val")]
+    assert dice_of(model, data, "val") == np.mean([not (truth == 1).any() for truth in truths])
+
+
+def test_without_val_images_int8_says_which_split_there_is(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(Synthetic, "split", lambda self, name: [] if name == "val" else self.records)
+    assert main(["export", str(run), str(tmp_path / "model.onnx"), "--int8"]) == 2
+    assert "found no val images" in capsys.readouterr().err
 
 
 def test_sam_is_not_exported():

@@ -61,6 +61,19 @@ def test_an_empty_mask_cell_means_unlabelled_in_train_and_an_error_elsewhere(tmp
     fails("only train may lack masks", SegmentationFolder, root)
 
 
+def test_slices_of_one_volume_belong_together(tmp_path):
+    root = make_folder(tmp_path / "d")
+    rows = (root / "index.csv").read_text().splitlines()
+    wide = [f"{rows[0]},volume", *(f"{row},scan {i // 4}" for i, row in enumerate(rows[1:]))]
+    (root / "index.csv").write_text("\n".join(wide))
+    fails("found volume 'scan 2' in test and val, expected a volume in one split", SegmentationFolder, root)
+    cells = [row.split(",") for row in wide[1:]]
+    whole = [",".join([*cell[:3], "", "train", cell[5]]) for cell in cells]
+    (root / "index.csv").write_text("\n".join([wide[0], *whole]))
+    groups = {record.group for record in SegmentationFolder(root).records}
+    assert groups == {"scan 0", "scan 1", "scan 2"}
+
+
 def save_exif(path: Path) -> np.ndarray:
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was held upright: turn by 270 degrees to view

@@ -16,12 +16,15 @@ from helpers.two_ranks import train
 from PIL import Image
 
 from knowsam_lite.cli import main
+from knowsam_lite.config import Config
 from knowsam_lite.data import Synthetic
 from knowsam_lite.data.sampler import StepBatches
 from knowsam_lite.errors import UserError
 from knowsam_lite.methods import METHODS
 from knowsam_lite.parallel import ranks
+from knowsam_lite.parallel.start import own_device
 from knowsam_lite.runs import checkpoints
+from knowsam_lite.runs.log import read_log
 
 HERE = Path(__file__).resolve().parent
 PLAIN = ("plain:supervised_pair", "plain:mc", "plain:knowsam", "plain:ua_mt", "plain:dtc", "plain:mcf")
@@ -164,6 +167,24 @@ def test_ctrl_c_on_one_process_stops_all_at_one_step_and_saves(whole, tmp_path):
     finished(torchrun("-m", "knowsam_lite", "train", "--resume", out))
     for key, tensor in weights(out).items():
         assert torch.equal(tensor, whole[key]), key
+
+
+def test_minutes_give_both_processes_the_same_steps(tmp_path):
+    text = finished(start(tmp_path / "run", "--minutes", "0.02"))
+    assert text.count("validation aside") == 1
+    steps = Config.from_json((tmp_path / "run/config.json").read_text()).steps
+    assert f": {steps} steps in 0.02 minutes" in text
+    assert read_log(tmp_path / "run")[-1]["step"] == steps
+
+
+def test_predictions_of_several_processes_go_to_devices_of_their_own(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert own_device("auto") == "auto"
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert (own_device("auto"), own_device("cpu")) == ("cuda:1", "cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert own_device("auto") == "auto"
 
 
 def test_a_run_of_two_processes_is_not_resumed_by_one(monkeypatch, tmp_path):

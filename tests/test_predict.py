@@ -14,13 +14,14 @@ from PIL import Image
 from knowsam_lite.cli import main
 from knowsam_lite.config import Config
 from knowsam_lite.data import Synthetic
+from knowsam_lite.data.images import scaled_to_bytes
 from knowsam_lite.data.volumes import write_labels
 from knowsam_lite.evaluation import predicted, score_split
 from knowsam_lite.methods import METHODS, WITHOUT_SAM
 from knowsam_lite.metrics import dice
 from knowsam_lite.predict.files import find_images, overlay
 from knowsam_lite.predict.predictor import Predictor, as_labels, batch_size, over_flips
-from knowsam_lite.runs.pictures import as_picture
+from knowsam_lite.runs.pictures import as_numbers, as_picture
 from knowsam_lite.runs.run import Classes, load_run
 from knowsam_lite.training import Trainer
 
@@ -189,6 +190,25 @@ def test_labels_come_back_as_written(tmp_path, ending):
     else:
         found = np.asarray(nibabel.load(tmp_path / f"out{ending}").dataobj).T
     np.testing.assert_array_equal(found, labels)
+
+
+def test_painted_classes_stay_indices_in_a_volume():
+    labels = np.array([[[0, 1], [2, 1]]])
+    painted = Classes(("b", "x", "y"), (0, 0xFF0000, 0x0080FF), painted=True)
+    assert as_numbers(labels, painted).tolist() == labels.tolist()
+    assert as_numbers(labels, Classes(("b", "x", "y"), (0, 7, 500))).tolist() == [[[0, 7], [500, 7]]]
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (300, 70), (9, 30, 40)])
+def test_gray_values_are_scaled_as_a_whole_in_parts(shape, monkeypatch):
+    values = np.random.default_rng(0).normal(50, 300, shape)
+    values.flat[2] = np.nan
+    finite = np.nan_to_num(values)
+    low, high = finite.min(), finite.max()
+    wanted = np.round((finite - low) * (255.0 / (high - low))).astype(np.uint8)
+    for part in (100, 2**21):
+        monkeypatch.setattr("knowsam_lite.data.images.PART", part)
+        assert np.array_equal(scaled_to_bytes(values), wanted)
 
 
 # ---------------------------------------------------------------- masks, overlays, faults

@@ -14,7 +14,9 @@ import pytest
 
 from knowsam_lite.cli import main
 from knowsam_lite.compare.claims import Claims
-from knowsam_lite.compare.grid import load_grid
+from knowsam_lite.compare.grid import grid, load_grid, save_grid
+from knowsam_lite.config import Config
+from knowsam_lite.runs.provenance import setting_differences
 
 # KNOWSAM_LITE_CELLS=24 KNOWSAM_LITE_KILLS=12 is the large version.
 CELLS = int(os.environ.get("KNOWSAM_LITE_CELLS", "4"))
@@ -179,6 +181,25 @@ def test_jobs_of_submitit_end_with_the_same_scores(serial, tmp_path):
         time.sleep(0.5)
     assert scores(out) == serial
     assert list((out / "jobs").iterdir())
+
+
+def test_a_grid_is_joined_from_any_folder_and_after_a_move(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    base = Config(out=Path("grid"), checkpoint=Path("sam.pt"))
+    cells = grid(base, ["scans", "synthetic:cardiac"], ["4", "4"], {"mc": {"method": "mc"}}, [0])
+    save_grid(cells, ["mc"], base.out)
+    assert load_grid(base.out) == (cells, ["mc"])
+    monkeypatch.chdir(tmp_path / "there")
+    [first, second] = load_grid(tmp_path / "here/grid")[0]
+    assert first.config.out == tmp_path / "here/grid/scans_4/mc/0"
+    assert Path(first.config.data).resolve() == tmp_path / "here/scans"
+    assert first.config.checkpoint.resolve() == tmp_path / "here/sam.pt"
+    assert second.config.data == "synthetic:cardiac"
+    assert not setting_differences(cells[0].config, first.config)
+    (tmp_path / "here/grid").rename(tmp_path / "moved")
+    assert load_grid(tmp_path / "moved")[0][0].config.out == tmp_path / "moved/scans_4/mc/0"
 
 
 def test_a_failed_cell_is_shown_and_tried_again(tmp_path, capsys):

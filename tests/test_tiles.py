@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from torch import nn
 
 from knowsam_lite.cli import main
 from knowsam_lite.data import SegmentationFolder, Synthetic, write
+from knowsam_lite.data.sampler import StepBatches
 from knowsam_lite.data.tiles import Tiles, starts
 from knowsam_lite.evaluation import score_split
 from knowsam_lite.metrics import iou
@@ -213,7 +215,29 @@ def test_the_page_for_browsers_refuses_a_run_on_squares(run, tmp_path, capsys):
     assert "train without --tile" in capsys.readouterr().err and not (tmp_path / "page").exists()
 
 
-def test_a_negative_tile_is_refused(tmp_path, capsys):
-    words = ["--data", "synthetic:dermoscopy:20", "--tile", "-1", "--out", str(tmp_path / "run")]
+@pytest.mark.parametrize("option", ["tile", "seed", "workers", "learning-rate", "weight-decay"])
+def test_a_negative_number_is_refused(option, tmp_path, capsys):
+    words = ["--data", "synthetic:dermoscopy:20", f"--{option}", "-1", "--out", str(tmp_path / "run")]
     assert main(["train", *words]) == 2
-    assert "change --tile" in capsys.readouterr().err
+    assert f"change --{option.replace('-', '_')}" in capsys.readouterr().err
+
+
+def test_a_picture_is_read_once_for_all_of_its_squares():
+    class Counted(Synthetic):
+        read: ClassVar[list[str]] = []
+
+        def image(self, record):
+            self.read.append(record.id)
+            return super().image(record)
+
+    whole = Counted("dermoscopy", n=16, size=70)
+    tiles = Tiles(whole, 32)
+    labeled = tiles.ids_of([record.id for record in whole.split("train")[:3]])
+    Counted.read.clear()
+    batches = StepBatches(tiles, labeled, seed=0, batch_labeled=4, batch_unlabeled=4, size=32)
+    for step in range(12):
+        batches[step]
+    assert len(Counted.read) == len(set(Counted.read)) == len(whole.split("train"))
+    tile = next(t for t in tiles.split("train") if t.id == batches[5].ids[0])
+    x, y = batches._load(tile, True)
+    assert np.array_equal(x, tiles.image(tile)) and np.array_equal(y, tiles.mask(tile))

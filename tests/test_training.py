@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -251,3 +252,28 @@ def test_batches_that_cannot_be_trained_on_are_named(tmp_path):
     single.start()
     with pytest.raises(UserError, match="found one image of 4 x 4 tokens in a batch"):
         single.fit(progress=False)
+
+
+def test_a_steps_time_leaves_out_validation_wherever_it_falls(tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("knowsam_lite.training.time", SimpleNamespace(perf_counter=lambda: clock[0]))
+
+    class Clocked(Trainer):
+        def train_step(self, batch):
+            clock[0] += 2
+            self.window.add(self.step, batch.ids, {"loss": torch.zeros(())})
+            self.step += 1
+
+        def validate(self):
+            clock[0] += 100
+
+        def save(self):
+            clock[0] += 30
+
+    sizes = {"image_size": 32, "labeled": "4", "batch_labeled": 2, "log_every": 4, "val_every": 6}
+    config = Config(method="supervised", steps=17, out=tmp_path / "run", device="cpu", **sizes)
+    trainer = Clocked(Synthetic("dermoscopy", n=20, size=32), config)
+    trainer.start()
+    assert trainer.fit(progress=False)
+    rows = [row for row in read_log(trainer.run) if row["kind"] == "train"]
+    assert [row["step"] for row in rows] == [4, 8, 12, 16, 17] and {row["seconds"] for row in rows} == {2}

@@ -101,6 +101,19 @@ def test_masks_come_as_predict_writes_them_and_a_broken_image_is_a_line(predicto
     assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == [str(home / "a.png")]
 
 
+def test_started_again_it_leaves_what_is_done(predictor, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out/masks").mkdir(parents=True)
+    for name in "abc":
+        Image.fromarray(picture(0)).save(tmp_path / f"in/{name}.png")
+    (tmp_path / "out/masks/a.png").write_bytes(b"mask")
+    (tmp_path / "out/masks/b.tif").write_bytes(b"mask")  # of one too large for memory
+    watch(predictor, tmp_path / "in", tmp_path / "out", Wanted(), steps(nothing, nothing))
+    assert capsys.readouterr().out.startswith(str(tmp_path / "in/c.png"))
+    assert (tmp_path / "out/masks/a.png").read_bytes() == b"mask"
+    assert not (tmp_path / "out/masks/b.png").exists()
+
+
 def test_ctrl_c_ends_it_with_130_and_faults_with_2(predictor, tmp_path, monkeypatch, capsys):
     def stop() -> bool:
         raise KeyboardInterrupt

@@ -106,8 +106,11 @@ def run(
     from knowsam_lite.compare import grid
     from knowsam_lite.compare.cluster import Jobs, submit
     from knowsam_lite.compare.grid import save_grid
+    from knowsam_lite.errors import UserError
     from knowsam_lite.files import in_shell
 
+    if not options.report and options.workers < 1:
+        raise UserError(f"found {options.workers} workers, expected at least 1: change --workers")
     given = {
         name: getattr(options, name)
         for name in ("steps", "image_size", "students", "val_every", "teacher", "checkpoint", "precision")
@@ -160,8 +163,8 @@ def trained_and_reported(
     failures = [*changed.values(), *(run_grid(order or cells, workers) if workers else [])]
     blocks = read_blocks(cells, changed)
     if blocks:
-        print(markdown(blocks, baselines))
-        with Claims().waited(out):  # all that joined end at the same time
+        with Claims().waited(out):  # all that joined end, and write, at the same time
+            print(markdown(blocks, baselines))
             print("wrote " + ", ".join(str(path) for path in write_leaderboard(blocks, baselines, out)))
     else:
         print(f"nothing to report yet: no seed is done for all rows in {out}")

@@ -50,6 +50,11 @@ def export(arguments: Sequence[str]) -> int:
     if options.int8:
         small = path.with_suffix(".int8.onnx")
         data = load_run(options.run, options.data, options.which, "cpu").dataset
+        if not data.split(options.split):
+            raise UserError(
+                f"found no {options.split} images in {data.name}, expected some to score both files on: give "
+                "--split val or test, whichever it has, or leave out --int8"
+            )
         onnx.quantize(path, small, islice(pictures(data), onnx.CALIBRATION))
         wrote.append(small)
         for file in wrote:
@@ -68,7 +73,9 @@ def pictures(data: "SegmentationData") -> Iterator["np.ndarray"]:
 
 
 def dice_of(model: "OnnxPredictor", data: "SegmentationData", split: str) -> float:
-    """Mean Dice over the images of a split and the foreground classes, image by image."""
+    """Mean Dice over the images of a split and the foreground classes, image by image, where the class is
+    known.
+    """
     import numpy as np
 
     from knowsam_lite.metrics import dice
@@ -76,5 +83,6 @@ def dice_of(model: "OnnxPredictor", data: "SegmentationData", split: str) -> flo
     scores = []
     for record in data.split(split):
         [found], truth = model([data.image(record)]), data.mask(record)
-        scores.append(np.mean([dice(found == c, truth == c) for c in range(1, data.num_classes)]))
+        known = truth >= 0
+        scores.append(np.mean([dice((found == c) & known, truth == c) for c in range(1, data.num_classes)]))
     return float(np.mean(scores))

@@ -36,7 +36,7 @@ def predict(arguments: Sequence[str]) -> int:
     options = tyro.cli(Options, args=arguments, prog="knowsam-lite predict")
     from tqdm.auto import tqdm
 
-    from knowsam_lite.parallel.start import share
+    from knowsam_lite.parallel.start import own_device, share
     from knowsam_lite.predict import Predictor
     from knowsam_lite.predict.files import Wanted, find_images, write_predictions
 
@@ -45,7 +45,8 @@ def predict(arguments: Sequence[str]) -> int:
         return _watch(options, wanted)
     number, of = share()
     found = find_images(options.images, options.out, options.split)[number::of]
-    predictor = Predictor.from_run(options.run, options.which, options.device, options.flips)
+    device = own_device(options.device)
+    predictor = Predictor.from_run(options.run, options.which, device, options.flips)
     with tqdm(total=len(found), desc="predict", dynamic_ncols=True) as bar:
         for _ in write_predictions(predictor, found, options.out, wanted):
             bar.update()

@@ -36,7 +36,7 @@ def train(arguments: Sequence[str]) -> int:
             "--minutes M fits the number of steps to a step's time on this machine; --resume RUN resumes an "
             "interrupted run, with --data DATA if its data moved.",
         )
-        return _train(config if chosen.minutes is None else _fitted(config, chosen.minutes), resume=False)
+        return _train(config, resume=False, minutes=chosen.minutes)
     moved = argparse.ArgumentParser(add_help=False)
     moved.add_argument("--data")
     given, rest = moved.parse_known_args(rest)
@@ -117,6 +117,7 @@ def _fitted(config: "Config", minutes: float) -> "Config":
 
     from knowsam_lite.bench import LONG, Noise, timed_steps
     from knowsam_lite.methods import method_named
+    from knowsam_lite.parallel import ranks
     from knowsam_lite.training import Trainer
 
     timed = replace(config, steps=LONG, labeled=str(config.batch_labeled))
@@ -125,18 +126,19 @@ def _fitted(config: "Config", minutes: float) -> "Config":
     trainer = Trainer(images, timed, method)
     trainer.method.train()
     trainer.step = LONG // 2
-    seconds = median(timed_steps(trainer, trainer.batches[trainer.step], 4)[1:])
+    seconds = max(ranks.gathered(median(timed_steps(trainer, trainer.batches[trainer.step], 4)[1:])))
     steps = max(round(60 * minutes / seconds), 1)
-    print(f"{seconds:.2f} s a step: {steps} steps in {minutes:g} minutes, validation aside")
+    if ranks.rank() == 0:
+        print(f"{seconds:.2f} s a step: {steps} steps in {minutes:g} minutes, validation aside")
     return replace(config, steps=steps)
 
 
-def _train(config: "Config", resume: bool) -> int:
-    """Train alone, or as one of the processes that torchrun started."""
+def _train(config: "Config", resume: bool, minutes: float | None = None) -> int:
+    """Train alone, or as one of the processes that torchrun started, which all take the same steps."""
     from knowsam_lite.parallel.start import joined
 
     with joined():
-        return _trained(config, resume)
+        return _trained(config if minutes is None else _fitted(config, minutes), resume)
 
 
 def _trained(config: "Config", resume: bool) -> int:

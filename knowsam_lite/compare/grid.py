@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from knowsam_lite.compare.claims import BUSY, Claims
 from knowsam_lite.config import Config
+from knowsam_lite.data import is_synthetic
 from knowsam_lite.data.fingerprint import absolute
 from knowsam_lite.data.names import distinct
 from knowsam_lite.errors import UserError
@@ -126,19 +127,35 @@ def run_grid(cells: Sequence[Cell], workers: int) -> list[str]:
 
 
 def save_grid(cells: Sequence[Cell], baselines: Sequence[str], out: Path) -> None:
-    """Write `out`/grid.json, from which other machines join."""
-    rows = [{"variant": cell.variant, "config": json.loads(cell.config.to_json())} for cell in cells]
+    """Write `out`/grid.json, from which other machines join; the folders of its cells are below `out`."""
+    rows = [
+        {
+            "variant": cell.variant,
+            "folder": cell.config.out.relative_to(out).as_posix(),
+            "config": json.loads(cell.config.to_json()),
+        }
+        for cell in cells
+    ]
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-    write_text(out / "grid.json", json.dumps({"baselines": list(baselines), "cells": rows}, indent=1))
+    saved = {"baselines": list(baselines), "from": os.getcwd(), "cells": rows}
+    write_text(out / "grid.json", json.dumps(saved, indent=1))
 
 
 def load_grid(out: Path) -> tuple[list[Cell], list[str]]:
-    """The cells and baselines of `save_grid`. Raises UserError if there is no grid."""
+    """The cells and baselines of `save_grid`, seen from here: `out` and the working folder may be others than
+    where the grid was begun. Raises UserError if there is no grid.
+    """
     path = out / "grid.json"
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
-        cells = [Cell(row["variant"], Config.from_json(json.dumps(row["config"]))) for row in saved["cells"]]
+        cells = []
+        for row in saved["cells"]:
+            config = Config.from_json(json.dumps(row["config"]))
+            data = config.data if is_synthetic(config.data) else _seen(config.data, saved["from"])
+            file = config.checkpoint and Path(_seen(str(config.checkpoint), saved["from"]))
+            here = replace(config, data=data, checkpoint=file, out=out / row["folder"])
+            cells.append(Cell(row["variant"], here))
         return cells, saved["baselines"]
     except FileNotFoundError:
         raise UserError(
@@ -146,3 +163,8 @@ def load_grid(out: Path) -> tuple[list[Cell], list[str]]:
         ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"found {path} damaged ({error}), expected a grid: give `compare` again") from None
+
+
+def _seen(path: str, folder: str) -> str:
+    """A path that was given in `folder`, as it is to be given in the working folder."""
+    return path if os.path.isabs(path) else os.path.relpath(os.path.join(folder, path))

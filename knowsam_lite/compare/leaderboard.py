@@ -3,6 +3,7 @@
 import base64
 import csv
 import io
+import sys
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from knowsam_lite.compare.causes import failures
 from knowsam_lite.compare.results import Block, Entry, differences
+from knowsam_lite.errors import UserError
 from knowsam_lite.files import write_text
 
 CSS = """
@@ -130,7 +132,7 @@ def csv_text(blocks: Sequence[Block]) -> str:
 
 def write_leaderboard(blocks: Sequence[Block], baselines: Sequence[str], folder: Path) -> list[Path]:
     """Write results.csv, table.md, leaderboard.html and pictures of the data sets whose runs still exist;
-    returns the paths.
+    returns the paths. A line on standard error says why there are no pictures of predictions.
     """
     from knowsam_lite.compare.pictures import (  # matplotlib is not needed to train
         draw_curves,
@@ -150,8 +152,11 @@ def write_leaderboard(blocks: Sequence[Block], baselines: Sequence[str], folder:
             pictures[f"{block.title}: where they fail, the worst image of each cause"] = path
     if shown:
         sheet = folder / "predictions.png"
-        draw_sheet(shown, sheet)
-        pictures["Predictions: one test image per data set (rows), one method per column"] = sheet
+        try:
+            draw_sheet(shown, sheet)
+            pictures["Predictions: one test image per data set (rows), one method per column"] = sheet
+        except UserError as error:  # the images, or a teacher's weights, are not on this machine
+            print(f"Note: without pictures of predictions: {error}", file=sys.stderr)
     texts = {
         "results.csv": csv_text(blocks),
         "table.md": markdown(blocks, baselines),

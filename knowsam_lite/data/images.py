@@ -12,6 +12,8 @@ from knowsam_lite.deprecated import old_names
 __all__ = ["SUFFIXES", "read_image", "read_size", "scaled_to_bytes"]
 __getattr__ = old_names(__name__)
 
+PART = 2**21  # numbers that are scaled at once
+
 
 def read_size(path: Path) -> tuple[int, int]:
     """Height and width in pixels (EXIF orientation applied), from the header; UserError if unreadable."""
@@ -42,10 +44,23 @@ def _shown(stored: Stored) -> np.ndarray:
 
 
 def scaled_to_bytes(values: np.ndarray) -> np.ndarray:
-    """Any grey values as uint8, their minimum at 0 and maximum at 255; non-finite values count as 0."""
-    values = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
-    low, high = values.min(), values.max()
-    return np.round((values - low) * (255.0 / max(high - low, 1e-12))).astype(np.uint8)
+    """Any grey values as uint8, their minimum at 0 and maximum at 255; non-finite values count as 0.
+
+    In parts along the first axis, so that a volume needs no copies of itself in double precision.
+    """
+    count = max(values.size // PART, 1)
+    parts = np.array_split(values, count)
+    ends = [(part.min(), part.max()) for part in map(_finite, parts) if part.size]
+    low, high = min(end[0] for end in ends), max(end[1] for end in ends)
+    factor = 255.0 / max(high - low, 1e-12)
+    shown = np.empty(values.shape, np.uint8)
+    for part, found in zip(map(_finite, parts), np.array_split(shown, count), strict=True):
+        found[...] = np.round((part - low) * factor)
+    return shown
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
 
 
 def refuse_not_finite(path: Path, values: np.ndarray) -> None:

@@ -12,6 +12,7 @@ import csv
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from knowsam_lite.data.description import Layout, read_description
@@ -172,7 +173,7 @@ def _record(root: Path, layout: Layout, where: str, row: dict[str, str]) -> Reco
         row["id"],
         root / row["image"],
         mask,
-        row["group"] or row["id"],
+        row["group"] or row["volume"] or row["id"],
         row["split"],
         volume=row["volume"],
         spacing_mm=layout.voxel_mm,
@@ -278,9 +279,10 @@ def straddling(records: Sequence[Record]) -> dict[str, set[str]]:
 
 
 def _check_groups(layout: Layout) -> None:
-    """Images of one patient in two splits would leak test data into training."""
-    for group, names in sorted(straddling(layout.records).items()):
-        message = (
-            f"found group {group!r} in {' and '.join(sorted(names))}, expected a group in one split only"
-        )
-        layout.error("index.csv", message, "give all images of the group the same split")
+    """Images of one patient, or slices of one volume, in two splits would leak test data into training."""
+    volumes = [replace(record, group=record.volume) for record in layout.records if record.volume]
+    for kind, records in (("group", layout.records), ("volume", volumes)):
+        for name, splits in sorted(straddling(records).items()):
+            both = " and ".join(sorted(splits))
+            message = f"found {kind} {name!r} in {both}, expected a {kind} in one split only"
+            layout.error("index.csv", message, f"give all images of the {kind} the same split")

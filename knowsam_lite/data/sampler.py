@@ -1,6 +1,7 @@
 """Two-stream batches, one item per training step, and whole cases for evaluation."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -9,11 +10,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from knowsam_lite.data.records import Record, SegmentationData
+from knowsam_lite.data.tiles import Tiles
 from knowsam_lite.data.transforms import Augment, resize, resize_mask, to_tensor
 from knowsam_lite.errors import UserError
 from knowsam_lite.interrupt import ignore
 
-CACHE_BYTES = 2 * 1024**3  # resized pictures kept in memory, per process
+CACHE_BYTES = 2 * 1024**3  # resized pictures kept in memory, per process, and at most one more
 
 
 @dataclass(frozen=True)
@@ -126,16 +128,32 @@ class StepBatches(Dataset):
         return Batch(torch.stack(images), torch.stack(labels), len(self.places[0]), ids, *seen)
 
     def _load(self, record: Record, labeled: bool) -> tuple[np.ndarray, np.ndarray | None]:
-        """Image and, only if labelled, mask at `size`, decoded once as long as the cache has room."""
+        """Image and, only if labelled, mask at `size`, decoded once as long as the cache has room.
+
+        All squares of a large picture are kept when it is read for one of them.
+        """
         if record.id in self._cache:
             return self._cache[record.id]
-        image = resize(self.dataset.image(record), self.size)
-        mask = resize_mask(self.dataset.mask(record), self.size) if labeled else None
-        needed = image.nbytes + (0 if mask is None else mask.nbytes)
-        if self._cached_bytes + needed <= CACHE_BYTES:
-            self._cache[record.id] = (image, mask)
-            self._cached_bytes += needed
-        return image, mask
+        for read, picture, labels in self._pictures(record, labeled):
+            wanted, full = read.id == record.id, self._cached_bytes >= CACHE_BYTES
+            if full and not wanted:
+                continue
+            mask = None if labels is None else resize_mask(labels, self.size)
+            pair = resize(picture, self.size), mask
+            if not full:
+                self._cache[read.id] = pair
+                self._cached_bytes += pair[0].nbytes + (0 if mask is None else mask.nbytes)
+            if wanted:
+                found = pair
+        return found
+
+    def _pictures(
+        self, record: Record, labeled: bool
+    ) -> Iterable[tuple[Record, np.ndarray, np.ndarray | None]]:
+        """The picture, and if labelled the mask, of a record and of all that are read with it."""
+        if isinstance(self.dataset, Tiles):
+            return self.dataset.squares(record, labeled)
+        return [(record, self.dataset.image(record), self.dataset.mask(record) if labeled else None)]
 
 
 def part_of(count: int, number: int, of: int, first: int = 0) -> range:
@@ -165,7 +183,7 @@ class _Handed(Dataset):
 def read_ahead(batches: StepBatches, steps: range, workers: int, pin: bool) -> Iterator[Batch]:
     """The batch of each step, prepared by `workers` processes (0: by this one); `pin` for a CUDA device.
 
-    Raises UserError if a process ended, which is what a full /dev/shm or too little memory does to it.
+    Use it within `all_alive`.
     """
     loader = DataLoader(
         _Handed(batches),
@@ -176,17 +194,26 @@ def read_ahead(batches: StepBatches, steps: range, workers: int, pin: bool) -> I
         pin_memory=pin,
         worker_init_fn=ignore,
     )
+    for batch in loader:
+        if isinstance(batch, Exception):
+            raise batch
+        yield batch
+
+
+@contextmanager
+def all_alive(workers: int) -> Iterator[None]:
+    """UserError if a process of `read_ahead` ended, which is what a full /dev/shm or too little memory does
+    to it: PyTorch raises that anywhere, in the middle of a step, too.
+    """
     try:
-        for batch in loader:
-            if isinstance(batch, Exception):
-                raise batch
-            yield batch
+        yield
     except RuntimeError as error:
         if not workers or "DataLoader worker" not in str(error):  # PyTorch has no class of its own for it
             raise
         raise UserError(
-            f"found one of {workers} processes that prepare batches ended, expected all to last: use fewer "
-            "--workers (0 needs none), or give the container more shared memory (docker run --shm-size=2g)"
+            f"found one of {workers} processes that prepare batches ended, expected all to last: go on with "
+            "--resume; use fewer --workers (0 needs none), or give the container more shared memory (docker "
+            "run --shm-size=2g)"
         ) from None
 
 

@@ -1,6 +1,6 @@
 """Pictures larger than a network's field, as squares: a data set of them, and where they lie."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +41,9 @@ class Tiles:
         self.name, self.classes, self.num_classes = dataset.name, dataset.classes, dataset.num_classes
         self.spacing_mm = dataset.spacing_mm
         self.records = [tile for record in dataset.records for tile in self._cut(record)]
+        self._of: dict[str, list[Record]] = {}  # the tiles of a picture, by the id of its record
+        for tile in self.records:
+            self._of.setdefault(tile.of.id if isinstance(tile, Tile) else tile.id, []).append(tile)
         self._last: tuple[str, np.ndarray] | None = None  # the picture read last, by the id of its record
 
     def _cut(self, record: Record) -> list[Record]:
@@ -74,6 +77,21 @@ class Tiles:
         if not isinstance(record, Tile):
             return self.dataset.mask(record)
         return self._square(self.dataset.mask(record.of), record)
+
+    def squares(
+        self, record: Record, labeled: bool
+    ) -> Iterator[tuple[Record, np.ndarray, np.ndarray | None]]:
+        """Every square of the picture of a tile, with its mask if `labeled`: one reading for all of them.
+
+        (tile, image, mask); the whole picture of val and test alone.
+        """
+        of = record.of if isinstance(record, Tile) else record
+        image, mask = self.dataset.image(of), self.dataset.mask(of) if labeled else None
+        for tile in self._of[of.id]:
+            if isinstance(tile, Tile):
+                yield tile, self._square(image, tile), None if mask is None else self._square(mask, tile)
+            else:
+                yield tile, image, mask
 
     def _square(self, picture: np.ndarray, tile: Tile) -> np.ndarray:
         y, x = tile.corner

@@ -20,6 +20,13 @@ def share() -> tuple[int, int]:
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def own_device(name: str) -> str:
+    """The device of this process among those of torchrun: for "auto" on CUDA, one for each process here."""
+    if name == "auto" and "LOCAL_RANK" in os.environ and torch.cuda.is_available():
+        return f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
+    return name
+
+
 @contextmanager
 def joined() -> Iterator[None]:
     """Within it this process is a rank, if torchrun started several; else nothing changes.

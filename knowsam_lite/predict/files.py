@@ -25,7 +25,9 @@ from knowsam_lite.files import ignores_case, in_shell, write_aside, writing
 from knowsam_lite.predict.large import write_large
 from knowsam_lite.predict.predictor import Predictor, as_labels, as_probabilities
 from knowsam_lite.runs.classes import Classes
-from knowsam_lite.runs.pictures import as_picture, save_png
+from knowsam_lite.runs.pictures import as_numbers, as_picture, save_png
+
+LARGE_ENDING = ".tif"  # of the masks of pictures too large for memory
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,22 @@ class Wanted:
 
     overlay: bool = False
     probabilities: bool = False
+
+
+@dataclass(frozen=True)
+class Plane:
+    """What is kept of a predicted picture or slice until its file is written: what is wanted, no logits."""
+
+    labels: np.ndarray  # class indices uint8 (H, W)
+    image: np.ndarray  # uint8 (H, W, 3), empty unless overlays are wanted
+    probabilities: np.ndarray  # float16 (C, H, W), empty unless wanted
+
+    @classmethod
+    def of(cls, image: np.ndarray, z: Tensor, wanted: Wanted) -> "Plane":
+        """The plane of an image (H, W, 3) and its logits (C, H, W)."""
+        none = np.empty(0)
+        kept = as_probabilities(z) if wanted.probabilities else none
+        return cls(as_labels(z), image if wanted.overlay else none, kept)
 
 
 def find_images(place: Path, out: Path, split: str | None = None) -> list[ImageFile]:
@@ -129,10 +147,10 @@ def write_predictions(
 
     answers = ((*shown.pop(0), z) for z in predictor.native_logits(images()))
     for file, planes in groupby(answers, key=lambda answer: answer[0]):
-        _write(file, [(image, z) for _, image, z in planes], predictor.classes, out, wanted)
+        _write(file, [Plane.of(image, z, wanted) for _, image, z in planes], predictor.classes, out, wanted)
         yield file
     for file in large:
-        write_large(predictor, file.path, _place(out / "masks", file, ".tif"))
+        write_large(predictor, file.path, _place(out / "masks", file, LARGE_ENDING))
         yield file
 
 
@@ -149,30 +167,29 @@ def _pictures(files: Sequence[ImageFile]) -> Iterator[tuple[ImageFile, np.ndarra
 
 def _write(
     file: ImageFile,
-    planes: Sequence[tuple[np.ndarray, Tensor]],
+    planes: Sequence[Plane],
     classes: Classes,
     out: Path,
     wanted: Wanted,
 ) -> None:
-    """Write the mask of one file and what else is wanted; `planes`: images (H, W, 3), logits (C, H, W)."""
-    labels = [as_labels(z) for _, z in planes]
+    """Write the mask of one file and what else is wanted."""
     volume, path = is_volume(file.path), mask_path(file, out)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     if volume:
-        write_labels(path, np.asarray(classes.values)[np.stack(labels)], file.path)
+        write_labels(path, as_numbers(np.stack([plane.labels for plane in planes]), classes), file.path)
     else:
-        save_png(path, as_picture(labels[0], classes))
+        save_png(path, as_picture(planes[0].labels, classes))
     if wanted.probabilities:
-        p = np.stack([as_probabilities(z) for _, z in planes], axis=1)  # (C, D, H, W)
+        p = np.stack([plane.probabilities for plane in planes], axis=1)  # (C, D, H, W)
         save = partial(
             np.savez_compressed, probabilities=p if volume else p[:, 0], classes=np.array(classes.names)
         )
         write_aside(_place(out / "probabilities", file, ".npz"), save)
     if wanted.overlay:
-        for i, ((image, _), plane) in enumerate(zip(planes, labels, strict=True)):
+        for i, plane in enumerate(planes):
             ending = f"_{i:0{len(str(len(planes)))}d}.png" if volume else ".png"
-            save_png(_place(out / "overlays", file, ending), overlay(image, plane))
+            save_png(_place(out / "overlays", file, ending), overlay(plane.image, plane.labels))
 
 
 def mask_path(file: ImageFile, out: Path) -> Path:

@@ -30,14 +30,14 @@ tags: [medical, semi-supervised]
 
 def pack(run: Path, which: str, folder: Path) -> None:
     """Write FILES of a run, its "last" weights or the "best" on val, into an existing folder."""
-    method, config, classes = load_for_prediction(run, which)
+    method, config, classes, step = load_for_prediction(run, which)
     about: dict[str, Any] = classes.description("")
     if (run / "dataset.json").is_file():
         about["name"] = json.loads((run / "dataset.json").read_text(encoding="utf-8")).get("name", "")
     plain = replace(config, data=about["name"], out=Path(), checkpoint=None, device="auto")
     write_text(folder / "config.json", plain.to_json())
     write_text(folder / "dataset.json", json.dumps(about, indent=1))
-    save_best(folder / WEIGHTS, method, config.steps)
+    save_best(folder / WEIGHTS, method, step)
     card = model_card(run, Predictor.from_run(run, which, "cpu"), WEIGHTS, {})
     write_text(folder / "README.md", HEAD + card)
 

@@ -36,7 +36,7 @@ def model_card(run: Path, predictor: Predictor, file: str, measured: dict[str, s
     }
     how = {
         "method": config.method + (f", SAM `{config.teacher}`" if _has_sam(predictor) else ""),
-        "steps, seed": f"{config.steps}, {config.seed}",
+        "steps, seed": f"{predictor.step} of {config.steps}, {config.seed}",
         "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
     }
     parts = [
@@ -47,7 +47,7 @@ def model_card(run: Path, predictor: Predictor, file: str, measured: dict[str, s
         "## How",
         _table(how),
         "## How well it works",
-        _scores(scores),
+        _scores(scores, predictor.step),
         "## What it is not for",
         "Diagnosis or treatment. It was not tested on patients, scanners or hospitals other than those of "
         "its data, and a score on a public test set says little about them. Look at its masks before using "
@@ -82,9 +82,15 @@ def _weights(config: Config) -> str:
     return f"its encoders started from {names}, pretrained on ImageNet, whose images have terms of their own"
 
 
-def _scores(scores: dict[str, Any]) -> str:
+def _scores(scores: dict[str, Any], step: int | None) -> str:
+    """The scores that `evaluate` wrote, if they are those of these weights."""
     if not scores:
         return f"{UNKNOWN.capitalize()}: `knowsam-lite evaluate RUN` measures it."
+    if scores["step"] != step:
+        return (
+            f"{UNKNOWN.capitalize()}: the scores in the run folder are those of step {scores['step']}, these "
+            f"weights are of step {step}; `knowsam-lite evaluate RUN --which last` or `best` measures them."
+        )
     mean = scores["summary"][scores["prediction"]]
     rows = [
         f"| {name} | {each['dice']['mean']:.3f} [{each['dice']['low']:.3f}, {each['dice']['high']:.3f}] |"

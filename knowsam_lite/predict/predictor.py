@@ -55,6 +55,7 @@ class Predictor:
     bf16: bool = False
     flips: bool = False
     tile: int = 0
+    step: int | None = None  # optimizer steps behind the weights, if they are those of a run
 
     @classmethod
     def from_run(
@@ -72,9 +73,9 @@ class Predictor:
         Raises UserError if the folder is not a run or its files are damaged or do not fit.
         """
         at = choose_device(device)
-        method, config, classes = load_for_prediction(Path(run), which, with_sam)
+        method, config, classes, step = load_for_prediction(Path(run), which, with_sam)
         bf16 = use_bf16(config.precision, at)
-        return cls(method.to(at).eval(), config.image_size, classes, at, bf16, flips, config.tile)
+        return cls(method.to(at).eval(), config.image_size, classes, at, bf16, flips, config.tile, step)
 
     @cached_property
     def ready(self) -> Method:

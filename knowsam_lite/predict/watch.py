@@ -9,7 +9,15 @@ from knowsam_lite.data.findings import Fault
 from knowsam_lite.data.layout import ENDINGS
 from knowsam_lite.data.walk import walk
 from knowsam_lite.errors import UserError
-from knowsam_lite.predict.files import ImageFile, Wanted, mask_path, refuse_inside, stem, write_predictions
+from knowsam_lite.predict.files import (
+    LARGE_ENDING,
+    ImageFile,
+    Wanted,
+    mask_path,
+    refuse_inside,
+    stem,
+    write_predictions,
+)
 from knowsam_lite.predict.predictor import Predictor
 
 SECONDS = 1.0  # between two looks: polling sees files on every disk, network drives too
@@ -68,7 +76,8 @@ def watch(predictor: Predictor, folder: Path, out: Path, wanted: Wanted, go_on: 
 
     def is_done(path: Path) -> bool:
         mask = mask_path(ImageFile(path, stem(path.relative_to(folder))), out)
-        return mask.exists() and mask.stat().st_mtime_ns >= path.stat().st_mtime_ns
+        masks = (mask, mask.with_suffix(LARGE_ENDING))  # the second of pictures too large for memory
+        return any(m.exists() and m.stat().st_mtime_ns >= path.stat().st_mtime_ns for m in masks)
 
     for path in arrivals(folder, is_done, go_on):
         file = ImageFile(path, stem(path.relative_to(folder)))

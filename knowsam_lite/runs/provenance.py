@@ -84,12 +84,16 @@ def address_of(run: Path, config: Config, given: str | None = None) -> str:
 
 
 def setting_differences(before: Config, now: Config) -> list[str]:
-    """The settings that make another run, in words."""
+    """The settings that make another run, in words; of a checkpoint only the file's name counts."""
     return [
         f"{f.name} {getattr(before, f.name)} then, {getattr(now, f.name)} now"
         for f in fields(Config)
-        if f.name not in NOT_COMPARED and getattr(before, f.name) != getattr(now, f.name)
+        if f.name not in NOT_COMPARED and _named(getattr(before, f.name)) != _named(getattr(now, f.name))
     ]
+
+
+def _named(value: Any) -> Any:
+    return value.name if isinstance(value, Path) else value
 
 
 def data_differences(stored: Stored, dataset: SegmentationData, seen: Fingerprint | None = None) -> list[str]:

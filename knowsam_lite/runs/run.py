@@ -31,8 +31,9 @@ class Run:
 
 def load_for_prediction(
     run: Path, which: str = "last", with_sam: bool = False
-) -> tuple[Method, Config, Classes]:
-    """The part of a run that predicts, on the CPU, with its "last" weights or the "best" on val.
+) -> tuple[Method, Config, Classes, int]:
+    """The part of a run that predicts, on the CPU, with its "last" weights or the "best" on val, and the
+    optimizer steps behind them.
 
     For KnowSAM that is the two subnets and HAM: SAM is neither built nor loaded unless `with_sam`. Raises
     UserError if the folder is not a run or its files are damaged or do not fit each other.
@@ -45,10 +46,10 @@ def load_for_prediction(
     else:
         method = kind.for_prediction(config, n)
     if which == "best":
-        load_best(run / "best.safetensors", method)
+        step = load_best(run / "best.safetensors", method)
     else:
-        load_last(run / "last.pt", method)
-    return method, config, classes
+        step = load_last(run / "last.pt", method).step
+    return method, config, classes, step
 
 
 def choose_device(name: str) -> torch.device:
