@@ -3,10 +3,13 @@
 import csv
 import io
 import json
+import shutil
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.data_folders import COLUMNS, make_folder, picture, read_index, square, write_index
+from helpers.data_folders import COLUMNS, change_row, make_folder, picture, read_index, square, write_index
 from PIL import Image
 
 from knowsam_lite.data import SegmentationFolder
@@ -206,3 +209,39 @@ def test_one_cell_changes_and_all_else_stays(tmp_path, encoding, delimiter, end,
     assert path.read_bytes().decode(encoding) == before.replace(
         f"images/a.png{delimiter}{delimiter}", f"images/a.png{delimiter}masks/a.png{delimiter}"
     )
+
+
+def test_masks_of_another_folder_of_pictures_are_not_taken_for_these(tmp_path):
+    for day in ("day1", "day2"):
+        (tmp_path / day).mkdir()
+        photograph(tmp_path / day / "IMG_1.png", 0)
+    folder = MaskFolder(tmp_path / "day1")
+    folder.save("IMG_1", drawn((24, 32), 2), "new")
+    with pytest.raises(UserError, match="FOLDER/images and FOLDER/masks"):
+        MaskFolder(tmp_path / "day2")
+    (tmp_path / "day2/IMG_1.png").rename(tmp_path / "day2/IMG_2.png")
+    assert not MaskFolder(tmp_path / "day2").has_mask("IMG_2")
+
+
+def test_a_mask_that_no_row_names_is_shown_as_to_be_saved(tmp_path):
+    root = make_folder(tmp_path / "d")
+    labels = MaskFolder(root).labels("i00")
+    change_row(root, 0, mask="")  # as after a kill between the mask and its row
+    folder = MaskFolder(root)
+    assert not folder.has_mask("i00") and (folder.labels("i00") == labels).all()
+    folder.save("i00", labels, folder.version("i00"))
+    assert MaskFolder(root).has_mask("i00")
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
+def test_what_is_drawn_while_a_save_is_on_its_way_is_saved_and_stays_with_its_picture():
+    here = Path(__file__).parent
+    pages = here.parent / "knowsam_lite/web/pages"
+    done = subprocess.run(
+        ["node", here / "helpers/annotate_races.js", pages], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert "conflict" not in said and not any(line.startswith("saved b") for line in said)
+    assert said[:4] == ["saved a 10", "dirty true", "saved a 20", "left a 20"]
+    assert "at b, b new" in said and said[-1] == "a 50, dirty false, stroke null"

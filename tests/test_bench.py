@@ -151,3 +151,8 @@ def test_a_table_has_a_row_a_change_and_shows_the_growth(monkeypatch, capsys):
 def test_bad_input(words, message, capsys):
     assert main(["bench", "step", *words.split()]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_table_is_of_steps_alone(capsys):
+    assert main(["bench", "predict", "--table"]) == 2
+    assert "found --table with predict" in capsys.readouterr().err

@@ -144,3 +144,11 @@ def test_features_of_both_kinds_of_net_can_be_changed():
             assert not torch.equal(with_changed_features(net, x, torch.zeros_like), net(x))
     with pytest.raises(UserError, match="found a Identity, expected a UNet or a PretrainedNet"):
         with_changed_features(torch.nn.Identity(), x, lambda f: f)
+
+
+@pytest.mark.parametrize("changes", [{"decoder_a": "fpn"}, {"image_size": 48}])
+def test_dtc_refuses_features_of_another_size_than_the_image(changes):
+    config = replace(Config(), students="pretrained", encoder_weights="none", image_size=64)
+    METHODS["dtc"](config, 2)
+    with pytest.raises(UserError, match="--decoder-a unet"):
+        METHODS["dtc"](replace(config, **changes), 2)

@@ -21,7 +21,7 @@ from knowsam_lite.fast.folding import (
 )
 from knowsam_lite.fast.frozen_linear import learns
 from knowsam_lite.fast.patching import replaced
-from knowsam_lite.methods import METHODS
+from knowsam_lite.methods import METHODS, SupervisedPair
 from knowsam_lite.official.students import OfficialStudents
 from knowsam_lite.students import Students
 from knowsam_lite.subnets import ConvBlock
@@ -254,3 +254,14 @@ def test_large_images_and_bf16_are_trained_on_with_channels_innermost(tmp_path, 
     assert id(weight) in learned
     frozen = next(m for m in method.teacher.modules() if isinstance(m, torch.nn.Linear) and not learns(m))
     assert replaced(method.students.ham) == replaced(frozen) == (size >= 128)
+
+
+def test_a_copy_of_a_compiled_method_computes_by_itself():
+    method = SupervisedPair(Config(image_size=32), 2, small_net(2), small_net(2)).train()
+    for net in (method.students.net_a, method.students.net_b):
+        net.compile(backend="eager")
+    x = torch.rand(2, 3, 32, 32)
+    ready = for_inference(method, torch.device("cpu"))
+    with torch.inference_mode():
+        for net in (ready.students.net_a, ready.students.net_b):
+            assert torch.equal(net(x), net(x)) and "_compiled_call_impl" not in vars(net)

@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -13,11 +15,13 @@ from helpers.handed_in import FORK, HAM, Handed, asked_in, broken, exercise_cell
 from safetensors.torch import save_file
 
 from knowsam_lite.course.__main__ import main
+from knowsam_lite.course.checks import fingerprint
 from knowsam_lite.course.grading import sandbox
 from knowsam_lite.course.grading.limits import Limits
-from knowsam_lite.course.grading.marks import differs, read_results
+from knowsam_lite.course.grading.marks import Answer, differs, named, read_results
 from knowsam_lite.course.grading.pages import gradebook
 from knowsam_lite.course.grading.submissions import collect
+from knowsam_lite.course.grading.worker import TimeIsUp, at_most
 from knowsam_lite.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -267,3 +271,20 @@ def test_bad_options_are_one_line(grade, tmp_path):
 
 def test_a_gradebook_of_nobody_has_its_head():
     assert gradebook([], Path()) == "student,notebook,chapter,points,of,note\n"
+
+
+@pytest.mark.parametrize("chapter", ["01", "05", "08"])
+def test_a_right_answer_is_never_taken_for_a_mistake(chapter):
+    for exercise in import_module(f"knowsam_lite.course.chapters.ch{chapter}").EXERCISES:
+        answer = Answer("done", made={"check": fingerprint(exercise, exercise.right)})
+        assert named(exercise, answer) is None
+
+
+def test_a_time_limit_goes_on_after_one_inside_it():
+    with pytest.raises(TimeIsUp), at_most(0.3):
+        with at_most(5):
+            pass
+        time.sleep(5)
+    with at_most(0.2):
+        pass
+    time.sleep(0.3)  # nothing is left behind

@@ -233,3 +233,41 @@ def test_shapes_on_a_turned_photograph_need_a_word(data, tmp_path, capsys):
     folder = SegmentationFolder(data)
     [record] = [record for record in folder.records if record.id == "i03"]
     assert (folder.mask(record) != disc(0)).mean() < 0.05
+
+
+def test_an_import_that_was_broken_off_goes_on_to_the_split_asked_for(tmp_path, monkeypatch):
+    root, given = tmp_path / "photos", tmp_path / "given"
+    for folder in (root, given):
+        folder.mkdir()
+    for i in range(12):
+        Image.fromarray(picture(i)).save(root / f"p{i:02}.png")
+    for i in range(10):
+        Image.fromarray(disc(i) * 255).save(given / f"p{i:02}.png")
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+        broken.setattr("knowsam_lite.suggest.take.write_text", die)
+        take_labels(root, given, "test")
+    assert len(list((root / "masks").iterdir())) == 10
+    taken = take_labels(root, given, "test")
+    assert len(taken.new) == 10 and {r.split for r in taken.records if r.mask} == {"test"}
+    assert take_labels(root, given, "test").new == []
+
+
+def test_masks_among_the_pictures_are_no_pictures(tmp_path):
+    photos = tmp_path / "photos"
+    (photos / "first_masks").mkdir(parents=True)
+    for i in range(6):
+        Image.fromarray(picture(i)).save(photos / f"p{i}.png")
+    Image.fromarray(disc(0) * 255).save(photos / "first_masks/p0.png")
+    taken = take_labels(photos, photos / "first_masks", "train")
+    assert sorted(record.id for record in taken.records) == [f"p{i}" for i in range(6)]
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for name in ("a", "new"):
+        Image.fromarray(picture(9)).save(flat / f"{name}.png")
+        Image.fromarray(disc(9) * 255).save(flat / f"{name}_mask.png")
+    (flat / "index.csv").write_text("id,image,mask,group,split\na,a.png,a_mask.png,a,train\n")
+    assert [record.id for record in open_partly_labeled(flat).records] == ["a", "new"]

@@ -24,9 +24,10 @@ from knowsam_lite.errors import UserError
 from knowsam_lite.metrics import iou
 from knowsam_lite.suggest import simulate
 from knowsam_lite.suggest.choose import SHORTLIST, WAYS, choose, k_center, mean_rank
-from knowsam_lite.suggest.drafts import unchanged
+from knowsam_lite.suggest.drafts import Suggestion, unchanged, write_drafts
 from knowsam_lite.suggest.polygons import coco, labelme, run_lengths
 from knowsam_lite.suggest.scores import Opinions, apart, disagreement, entropy, sam
+from knowsam_lite.suggest.take import open_partly_labeled, take_labels
 from knowsam_lite.training import Trainer
 
 UNLABELED = range(3, 8)  # rows of the folder that have no mask
@@ -284,11 +285,34 @@ def test_the_simulation_counts_labels_and_keeps_what_is_done(tmp_path, capsys):
     assert simulate.main(asked) == 0
     said = capsys.readouterr().out
     assert [line.split()[4] for line in said.splitlines()[:4]] == ["6", "9", "6", "9"]
-    curve = json.loads((tmp_path / "synthetic_shapes_40_combined_0.json").read_text())
-    assert np.shape(curve) == (3, 5)
+    [path] = tmp_path.glob("synthetic_shapes_40_combined_0_*.json")
+    assert np.shape(json.loads(path.read_text())) == (3, 5)
     assert simulate.main(asked) == 0
     assert capsys.readouterr().out.splitlines() == said.splitlines()[4:]
+    asked[asked.index("--more") + 1] = "2"  # another setting is another curve
+    assert simulate.main(asked) == 0
+    assert len(list(tmp_path.glob("synthetic_shapes_40_combined_0_*.json"))) == 2
 
 
 def test_the_area_is_the_mean_height():
     assert simulate.area(np.array([[[0.0], [1.0], [1.0]]])).tolist() == [[0.75]]
+
+
+@pytest.mark.parametrize("turn", [3, 6])
+def test_drafts_of_turned_photographs_come_back_upright(turn, tmp_path):
+    root, out = tmp_path / "data", tmp_path / "out"
+    (root / "images").mkdir(parents=True)
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    Image.fromarray(np.full((40, 60, 3), 99, np.uint8)).save(root / "images/a.jpg", exif=exif)
+    about = {"classes": ["background", "object"], "mask_values": [0, 255], "masks_drawn_on": "stored"}
+    (root / "dataset.json").write_text(json.dumps(about))
+    (root / "index.csv").write_text("id,image,mask,group,split\na,images/a.jpg,,a,train\n")
+    data = open_partly_labeled(root)
+    [record] = data.records
+    draft = np.zeros(data.image(record).shape[:2], np.uint8)
+    draft[:10, :5] = 1
+    write_drafts(lambda images: [draft], data, [Suggestion(record, {"entropy": 0.5})], out)
+    take_labels(root, out / "masks", "train")
+    again = open_partly_labeled(root)
+    assert np.array_equal(again.mask(again.records[0]), draft)

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from knowsam_lite.errors import UserError
+
 
 @dataclass(frozen=True)
 class Options:
@@ -73,6 +75,8 @@ def bench(arguments: Sequence[str]) -> int:
 
 def table(options: Options) -> int:
     """How the cost of a step grows: each row runs in its own process, so that it has its own peak memory."""
+    if options.what != "step":
+        raise UserError(f"found --table with {options.what}, expected step: leave it out")
     rows: list[dict[str, Any]] = []
     changes: list[dict[str, Any]] = [
         {},

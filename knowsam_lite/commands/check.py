@@ -28,12 +28,14 @@ def check_data(arguments: Sequence[str]) -> int:
     options = tyro.cli(Options, args=arguments, prog="knowsam-lite check-data")
     from knowsam_lite.data.check import check_dataset, report
 
-    code = report(check_dataset(options.root, find_duplicates=options.find_duplicates), options.json)
+    found = check_dataset(options.root, find_duplicates=options.find_duplicates)
     if options.sheet is not None:
         print(_drawn(options.root, options.sheet))
     if options.fix is None:
-        return code
+        return report(found, options.json)
     from knowsam_lite.data.mend import mend
+
+    report(found, as_json=False)
 
     for line in mend(options.root, options.fix):
         print(f"mended: {line}")

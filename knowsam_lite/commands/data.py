@@ -114,6 +114,14 @@ def _own_recipe(options: OwnOptions) -> "tuple[Recipe, tuple[Path, ...]]":
         raise UserError(
             f"found {' and '.join('--' + name for name in [*forms, *beside])}, expected one form: give one"
         )
+    if forms:
+        names = ("mask_suffix", "mask_prefix", "classes", "values", "ignore", "drawn_on")
+        given_too = [name for name in names if getattr(options, name) != getattr(OwnOptions(), name)]
+        if given_too:
+            raise UserError(
+                f"found --{given_too[0].replace('_', '-')} beside --{forms[0]}, expected it with --images "
+                "alone: that form says it itself, so leave it out"
+            )
     if options.nnunet is not None:
         return nnunet.recipe(require(options.nnunet), options.title, options.group), (options.nnunet,)
     if options.coco is not None:

@@ -116,13 +116,15 @@ def _fitted(config: "Config", minutes: float) -> "Config":
     from statistics import median
 
     from knowsam_lite.bench import LONG, Noise, timed_steps
+    from knowsam_lite.data import open_dataset
     from knowsam_lite.methods import method_named
     from knowsam_lite.parallel import ranks
     from knowsam_lite.training import Trainer
 
     timed = replace(config, steps=LONG, labeled=str(config.batch_labeled))
-    method = method_named(config.method).with_random_weights(timed, 2)
-    images = Noise(2, config.image_size, 3 * (config.batch_labeled + config.batch_unlabeled))
+    classes = open_dataset(config.data, config.image_size, config.val, config.test).num_classes
+    method = method_named(config.method).with_random_weights(timed, classes)
+    images = Noise(classes, config.image_size, 3 * (config.batch_labeled + config.batch_unlabeled))
     trainer = Trainer(images, timed, method)
     trainer.method.train()
     trainer.step = LONG // 2

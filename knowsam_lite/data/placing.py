@@ -8,6 +8,17 @@ import numpy as np
 from knowsam_lite.data.findings import Fault, Finding, fault
 from knowsam_lite.data.masks import Coding, as_rgb
 from knowsam_lite.data.pixels import TURNS, Frame, turned
+from knowsam_lite.data.stored import read_frame
+
+INVERSE = {6: 8, 8: 6}  # EXIF orientations that another one undoes; each other undoes itself
+
+
+def as_drawn(picture: np.ndarray, image: Path, coding: Coding) -> np.ndarray:
+    """A mask as its image is shown -> on the pixels on which the data set's masks are drawn: what `placed`
+    turns, turned back.
+    """
+    turn = read_frame(image).turn
+    return turned(picture, INVERSE.get(turn, turn)) if coding.drawn_on == "stored" else picture
 
 
 def placed(path: Path, classes: np.ndarray, mask: Frame, image: Frame, coding: Coding) -> np.ndarray:

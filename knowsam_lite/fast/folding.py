@@ -71,6 +71,7 @@ def clone_modules(module: Module, made: dict[int, nn.Module]) -> Module:
     if id(module) not in made:
         other = made[id(module)] = type(module).__new__(type(module))
         other.__dict__ = module.__dict__.copy()  # copy.copy needs the state, which not every module gives
+        other.__dict__.pop("_compiled_call_impl", None)  # it is bound to the original
         if replaced(module):  # a forward pass for training only
             del other.__dict__["forward"]
         for kind in ("_parameters", "_buffers", "_modules"):

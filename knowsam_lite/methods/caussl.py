@@ -94,7 +94,7 @@ class CauSSL(Method):
         yield terms
 
     def after_step(self, step: int) -> None:
-        if self.progress(step + 1) >= START and step % max(1, self.config.steps // ROUNDS) == 0:
+        if self.progress(step + 1) >= START and step % -(-self.config.steps // ROUNDS) == 0:
             for side, own, other in (("a", self.net_a, self.net_b), ("b", self.net_b, self.net_a)):
                 self.fit_maps(self.maps(side), self.kernels(own), self.kernels(other))
 

@@ -42,7 +42,7 @@ class SamDistillation(WithSam):
         return self.method.predict(x)
 
     def views(self, x: Tensor) -> dict[str, Tensor]:
-        return {**self.method.views(x), "SAM": self.teacher(x, self.method.predict(x)).logits}
+        return self.with_answer(self.method.views(x), x, self.method.predict(x))
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
         return [*self.method.optimizers(), *self.teacher_optimizers()]

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from knowsam_lite.config import Config
 from knowsam_lite.data.sampler import Batch
 from knowsam_lite.deprecated import old_names
+from knowsam_lite.encoders.nets import STRIDE, PretrainedNet
+from knowsam_lite.errors import UserError
 from knowsam_lite.losses import UNKNOWN, dice_loss
 from knowsam_lite.methods.base import Method, ramp
 from knowsam_lite.parallel.ranks import whole_batch
@@ -60,7 +62,8 @@ class DTC(Method):
     Dice of the first head and 0.3 x squared error between the second, tanh, and the signed distance to each
     class's border, on labels; on all images w x squared error between sigmoid(-1500 distance) and the first
     head's probability, with gradients to both. The first head is tested. Published in 3-D, for one foreground
-    class and a sigmoid; here in 2-D with a softmax and one distance per class, background included.
+    class and a sigmoid; here in 2-D with a softmax and one distance per class, background included. Pixels
+    of unknown class count as outside of every class when distances are measured, and learn nothing.
     """
 
     name = "dtc"
@@ -71,7 +74,15 @@ class DTC(Method):
         super().__init__(config, num_classes)
         self.prediction_view = self.net_names()[0]
         net: Any = self.make_net()
-        self.net = net
+        with torch.no_grad():  # `features` neither pads its input nor enlarges its answer, as the net does
+            found = net.eval().features(torch.zeros(1, 3, config.image_size, config.image_size))[-1]
+        uneven = isinstance(net, PretrainedNet) and config.image_size % STRIDE
+        if found.shape[-1] != config.image_size or uneven:
+            raise UserError(
+                f"found features of {found.shape[-1]} px for images of {config.image_size} px, expected "
+                "the same for dtc: take --decoder-a unet and a multiple of 32 as --image-size"
+            )
+        self.net = net.train()
         self.distance_head = nn.Conv2d(net.head.in_channels, num_classes, 3, padding=1)
 
     def both(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -63,17 +63,21 @@ def handover(z: Tensor, z_ema: Tensor, z_s: Tensor) -> Tensor:
 
 
 @whole_batch
-def masked_distillation(z: Tensor, log_p: Tensor, wanted: Tensor, temperature: float) -> Tensor:
-    """T^2 KL(p || softmax(z / T)), mean over the pixels by their weights `wanted` (N, H, W), in [0, 1] or
-    bool; `log_p` is at T already.
+def masked_distillation(
+    z: Tensor, log_p: Tensor, wanted: Tensor, temperature: float, trust: Tensor | None = None
+) -> Tensor:
+    """T^2 KL(p || softmax(z / T)), mean over the pixels `wanted` (N, H, W); `log_p` is at T already.
+    `trust` (N,), in [0, 1]: by how much each image counts.
     """
     log_q = (z.float() / temperature).log_softmax(dim=1)
     divergence = (log_p.exp() * (log_p - log_q)).sum(dim=1)
-    return temperature**2 * (divergence * wanted).sum() / wanted.sum().clamp(min=1)
+    weights = wanted if trust is None else wanted * trust.view(-1, 1, 1)
+    return temperature**2 * (divergence * weights).sum() / wanted.sum().clamp(min=1)
 
 
 class KnowSAMPlus(KnowSAM):
-    """KnowSAM in another order; each choice is a field of `Config`, so that `ablate --plus` can undo it.
+    """KnowSAM in another order; the choices that a name stands beside are fields of `Config`, which
+    `ablate --plus` undoes. The entropy term weighs 0.1 at most; `temperature` has no part in it.
 
     - `labels_first`: for the first 15 % of the run SAM and the students learn from labels alone. Then all
       unlabelled terms rise by exp(-5 (1 - t')^2) (Laine and Aila, 2017) over a quarter of the run.
@@ -121,6 +125,7 @@ class KnowSAMPlus(KnowSAM):
         with torch.no_grad():
             z_ema = self.average(batch.weak).logits_f
             z_s = self.teacher(batch.weak, z_ema).logits
+        torch.clear_autocast_cache()  # else some PyTorch reuses these bf16 weights, which have no gradient
         x_u, y_u = batch.x[n:], batch.y[n:]
         inside = torch.zeros_like(y_u, dtype=torch.bool)
         if self.config.cutmix:
@@ -171,13 +176,14 @@ class KnowSAMPlus(KnowSAM):
         w = 0.5 * rise(progress, config.labels_first) * config.distillation_weight
         terms = {}
         if config.pseudo == "soft":
-            weights = wanted.to(p.dtype)
+            trust = None
             if config.trust == "agreement":
-                labels = z_ema.argmax(dim=1), z_s.argmax(dim=1)
-                weights = weights * agreement(*labels, p.shape[1]).view(-1, 1, 1)
+                trust = agreement(z_ema.argmax(dim=1), z_s.argmax(dim=1), p.shape[1])
             log_p = p.clamp(min=1e-12).log()
             for k, z_k in (("a", z.logits_a), ("b", z.logits_b)):
-                terms[f"{k}/distillation"] = w * masked_distillation(z_k[n:], log_p, weights, t)
+                terms[f"{k}/distillation"] = w * masked_distillation(
+                    z_k[n:], log_p, wanted.to(p.dtype), t, trust
+                )
             return terms
         sure, y = p.max(dim=1)
         threshold = EASY + (config.threshold - EASY) * progress

@@ -73,7 +73,7 @@ def choose_device(name: str) -> torch.device:
 def use_bf16(precision: str, device: torch.device) -> bool:
     """Whether to compute in bfloat16: if asked for, or by "auto" on a CUDA device that has it in hardware."""
     if precision == "auto":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return precision == "bf16"
 
 

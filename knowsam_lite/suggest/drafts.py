@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from knowsam_lite.data import Record, SegmentationFolder
 from knowsam_lite.data.names import distinct
+from knowsam_lite.data.placing import as_drawn
 from knowsam_lite.data.sheet import draw_sheet, outlined
 from knowsam_lite.files import new_folder, write_text, writing
 from knowsam_lite.runs.classes import Classes
@@ -56,7 +57,8 @@ def write_drafts(
             image = data.image(record)
             [labels] = predictor([image])
             shutil.copyfile(record.image, folder / "images" / f"{name}{ending}")
-            save_png(folder / "masks" / f"{name}.png", as_picture(labels, coding))
+            picture = as_picture(labels, coding)
+            save_png(folder / "masks" / f"{name}.png", as_drawn(picture, record.image, data.coding))
             write_text(folder / "images" / f"{name}.json", labelme(labels, data.classes, f"{name}{ending}"))
             drawn.append((f"{name}{ending}", labels))
             scores = {key: f"{value:.3f}" for key, value in suggestion.scores.items()}

@@ -5,6 +5,7 @@ few labels, lets each way choose the next ones, goes on training, and compares t
 Dice over labels. Finished parts are kept in FOLDER: the same command goes on where it was stopped.
 """
 
+import hashlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -195,8 +196,10 @@ def table(options: Options) -> str:
 
 
 def place(options: Options, address: str, seed: int, way: str) -> Path:
-    """The file of one curve."""
-    return options.out / f"{Path(address).name.replace(':', '_')}_{way}_{seed}.json"
+    """The file of one curve; its name tells the settings and the address from others."""
+    same = replace(options, data=(address,), ways=(way,), seeds=(seed,), out=Path())
+    told = hashlib.sha256(repr(same).encode()).hexdigest()[:8]
+    return options.out / f"{Path(address).name.replace(':', '_')}_{way}_{seed}_{told}.json"
 
 
 def kept(options: Options, address: str, way: str) -> dict[int, list[list[float]]]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from knowsam_lite.data import Record, SegmentationFolder
 from knowsam_lite.data.findings import fault
-from knowsam_lite.data.layout import COLUMNS, image_folder, read_layout, stem_of, straddling
+from knowsam_lite.data.layout import COLUMNS, MASK_ENDINGS, image_folder, read_layout, stem_of, straddling
 from knowsam_lite.data.names import distinct
 from knowsam_lite.data.stored import SUFFIXES, read_frame
 from knowsam_lite.data.table import read_table
@@ -63,6 +63,7 @@ def take_labels(root: Path, place: Path, split: str) -> Taken:
     an image, one that is not the image's, other classes, and an image that has another mask already.
     """
     data = open_partly_labeled(root)
+    data.records = [record for record in data.records if not _lies_below(record.image, place, root)]
     images = _by_name(data.records)
     changes: dict[str, tuple[Record, Corrected]] = {}
     same, files = [], []
@@ -75,9 +76,10 @@ def take_labels(root: Path, place: Path, split: str) -> Taken:
         labeled = _with_mask(root, data, record, corrected)
         if labeled.mask is not None and labeled.mask.exists():
             _require_same(data, labeled, classes, corrected)
-        if record.mask is not None:
+        own = record.mask is not None and corrected.file.samefile(record.mask)
+        if record.mask is not None and (own or (root / "index.csv").exists()):
             same.append(record.id)
-        else:
+        else:  # also a mask that was copied here by an import that was broken off before index.csv
             changes[record.id] = (replace(labeled, split=split), corrected)
     if data.coding.drawn_on != "shown":
         _require_upright(changes)
@@ -87,6 +89,12 @@ def take_labels(root: Path, place: Path, split: str) -> Taken:
     _write(root, data, records, changes)
     names = [path.name for path in unchanged(list(dict.fromkeys(files)))]
     return Taken(list(changes), same, names, list(records.values()))
+
+
+def _lies_below(image: Path, place: Path, root: Path) -> bool:
+    """Whether a picture of the data set is one of the masks to be taken: they may lie among the pictures."""
+    folder = place.resolve()
+    return folder.is_dir() and folder != root.resolve() and image.resolve().is_relative_to(folder)
 
 
 def _unlisted(data: SegmentationFolder) -> list[Record]:
@@ -99,7 +107,15 @@ def _unlisted(data: SegmentationFolder) -> list[Record]:
     known = {path for record in data.records for path in (record.image, record.mask)}
     homes = dict.fromkeys(record.image.parent for record in data.records)
     beside = [path for home in homes for path in walk(home, SUFFIXES).files if path.parent == home]
-    found = {_id_of(path, data.root): path for path in beside if path not in known}
+    stems = {stem_of(record.image.name) for record in data.records}
+    masks = {
+        stem + ending for stem in stems | {stem_of(p.name) for p in beside} for ending in MASK_ENDINGS[1:]
+    }
+    found = {
+        _id_of(path, data.root): path
+        for path in beside
+        if path not in known and stem_of(path.name) not in masks
+    }
     new = {name: path for name, path in found.items() if name not in {record.id for record in data.records}}
     if new and any(record.group != record.id for record in data.records):
         print(

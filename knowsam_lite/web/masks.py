@@ -9,15 +9,15 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
+from knowsam_lite.data.description import Layout
 from knowsam_lite.data.findings import fault
 from knowsam_lite.data.folder import SegmentationFolder
-from knowsam_lite.data.layout import COLUMNS, read_growing
+from knowsam_lite.data.layout import COLUMNS, read_growing, stem_of
 from knowsam_lite.data.lists import has_lists
 from knowsam_lite.data.masks import UNKNOWN as IGNORED
 from knowsam_lite.data.masks import mask_of
 from knowsam_lite.data.names import distinct
-from knowsam_lite.data.pixels import turned
-from knowsam_lite.data.placing import placed
+from knowsam_lite.data.placing import as_drawn, placed
 from knowsam_lite.data.records import Record
 from knowsam_lite.data.stored import read_frame, read_stored
 from knowsam_lite.data.table import set_cell
@@ -28,7 +28,6 @@ from knowsam_lite.runs.classes import Classes
 from knowsam_lite.runs.provenance import in_order_of
 
 UNKNOWN = 255  # the byte for a pixel whose class is unknown (`ignore` of dataset.json)
-INVERSE = {6: 8, 8: 6}  # EXIF orientations that another one undoes; each other undoes itself
 
 
 class Changed(UserError):
@@ -82,7 +81,8 @@ class MaskFolder:
         return self.record(name).mask or self.new[name]
 
     def has_mask(self, name: str) -> bool:
-        return self.path(name).exists()
+        """Whether training sees a mask: a file that no row of index.csv names is shown, but to be saved."""
+        return (self.record(name).mask is not None or not self.indexed) and self.path(name).exists()
 
     def version(self, name: str) -> str:
         """A digest of the mask file; "new" if there is none."""
@@ -96,7 +96,7 @@ class MaskFolder:
     def labels(self, name: str) -> np.ndarray:
         """Class indices uint8 (H, W), 255 where unknown; 0 without a mask. UserError for a faulty mask."""
         record = self.record(name)
-        if not self.has_mask(name):
+        if not self.path(name).exists():
             return np.zeros(self.data.image_size(record), np.uint8)
         mask = self.data.mask(replace(record, mask=self.path(name)))
         return np.where(mask == IGNORED, UNKNOWN, mask).astype(np.uint8)
@@ -149,8 +149,7 @@ class MaskFolder:
         names = (*coding.classes, *(["unknown"] if coding.ignore is not None else []))
         indices = np.where(labels == UNKNOWN, len(coding.classes), labels)
         picture = as_picture(indices, Classes(names, tuple(coding.known), coding.painted))
-        turn = read_frame(record.image).turn
-        return turned(picture, INVERSE.get(turn, turn)) if coding.drawn_on == "stored" else picture
+        return as_drawn(picture, record.image, coding)
 
     def _require_readable(self, record: Record, path: Path, written: Path, labels: np.ndarray) -> None:
         """UserError, before the file takes its name, if a reader would not see these labels in it."""
@@ -168,6 +167,23 @@ def _plain(place: Path) -> tuple[Path, SegmentationFolder]:
     has_images = (place / "images").is_dir()
     root, images = (place, place / "images") if has_images else (place.absolute().parent, place)
     layout = read_growing(root, images)
+    if not has_images:
+        _refuse_foreign(layout, images, root)
     if layout.findings:
         raise UserError(str(layout.findings[0]))
     return root, SegmentationFolder.from_layout(root, layout)
+
+
+def _refuse_foreign(layout: Layout, images: Path, root: Path) -> None:
+    """UserError if the masks beside a folder may be those of another folder of pictures beside it."""
+    done = {record.id: record.mask for record in layout.records if record.mask is not None}
+    for other in root.iterdir() if done else ():
+        if not other.is_dir() or other.samefile(images) or other == root / "masks":
+            continue
+        shared = next((file for file in sorted(other.iterdir()) if stem_of(file.name) in done), None)
+        if shared is not None:
+            raise UserError(
+                f"found {done[stem_of(shared.name)]}, which may be of {shared} or of a picture in {images}, "
+                "expected masks/ beside one folder of pictures: put each into a folder of its own, as "
+                "FOLDER/images and FOLDER/masks"
+            )

@@ -11,6 +11,8 @@ let about = null; // what the server said of the folder
 let open = null; // the open picture, its mask, its history
 let current = 0; // place in the list, of the open picture or of one that could not be opened
 let asked = 0; // number of the last question to SAM
+let saving = Promise.resolve(true); // ends with the last save: one after another
+let leaving = false; // whether a picture is being saved before another one takes its place
 
 // ---------------------------------------------------------------- server
 
@@ -49,9 +51,8 @@ const guarded = (work) => async (...given) => {
 // ---------------------------------------------------------------- pictures
 
 const openImage = guarded(async (index, keep = false) => {
-  if (index < 0 || index >= about.images.length) return;
-  accept();
-  if (open && open.dirty && !keep && !(await save())) return;
+  if (index < 0 || index >= about.images.length || (leaving && !keep)) return;
+  if (!(await left(keep))) return;
   const { name } = about.images[index];
   document.body.dataset.state = "loading";
   say("Loading…");
@@ -65,9 +66,10 @@ const openImage = guarded(async (index, keep = false) => {
     call("/api/picture", name).then((answer) => answer.blob()).then((blob) => createImageBitmap(blob, { colorSpaceConversion: "none" })),
     labelsOf("/api/mask", name),
   ]);
+  if (current !== index) return; // another one was chosen meanwhile
   const { width, height } = picture;
   open = { name, index, picture, width, height, labels: mask.labels, version: mask.headers.get("X-Version"),
-    dirty: false, undo: [], redo: [], draft: null, prompts: [], undone: [], answer: null };
+    dirty: false, edits: 0, undo: [], redo: [], draft: null, prompts: [], undone: [], answer: null };
   open.layers = Object.fromEntries(["labels", "draft", "answer"].map((key) => [key, layer(width, height)]));
   paint("labels");
   fit();
@@ -95,10 +97,31 @@ const help = guarded(async (image) => {
   if (next) await call("/api/prepare", next.name, { method: "POST" });
 });
 
-async function save(over = false) {
-  if (!open) return false;
+// Whether the open picture may be left: all that was drawn is saved, also what is drawn while it is being saved.
+async function left(keep) {
+  leaving = true;
+  try {
+    for (;;) {
+      lift();
+      accept();
+      if (!open || !open.dirty || keep) return true;
+      if (!(await save())) return false;
+    }
+  } finally {
+    leaving = false;
+  }
+}
+
+function save() {
+  if (!open) return Promise.resolve(false);
   accept();
   const image = open;
+  saving = saving.catch(() => false).then(() => store(image, false));
+  return saving;
+}
+
+async function store(image, over) {
+  const edits = image.edits;
   const headers = over ? {} : { "If-Match": image.version };
   at("saved").textContent = "saving…";
   try {
@@ -112,7 +135,7 @@ async function save(over = false) {
     }
     return conflict(image);
   }
-  image.dirty = false;
+  image.dirty = image.edits !== edits;
   about.images[image.index].mask = true;
   list();
   refresh();
@@ -124,7 +147,7 @@ function conflict(image) {
     const dialog = at("conflict");
     dialog.returnValue = "wait";
     dialog.onclose = async () => {
-      if (dialog.returnValue === "overwrite") return resolve(await save(true));
+      if (dialog.returnValue === "overwrite") return resolve(await store(image, true));
       if (dialog.returnValue === "load") {
         image.dirty = false;
         await openImage(image.index, true);

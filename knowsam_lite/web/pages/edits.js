@@ -17,6 +17,7 @@ function changed(before, box) {
   if (open.undo.length > UNDO) open.undo.shift();
   open.redo = [];
   open.dirty = true;
+  open.edits++;
   paint("labels", box);
   refresh();
 }
@@ -27,6 +28,7 @@ function step(from, to, side) {
   put(open.labels, change[side], change.box);
   to.push(change);
   open.dirty = true;
+  open.edits++;
   paint("labels", change.box);
   refresh();
 }
@@ -72,6 +74,12 @@ function endStroke() {
   const { before, box } = hand.stroke;
   hand.stroke = null;
   if (box) changed(before, box);
+}
+
+// Ends what the pointer has begun, before another picture takes its place.
+function lift() {
+  if (hand.stroke) endStroke();
+  hand.drag = hand.box = null;
 }
 
 function takeDraft() {

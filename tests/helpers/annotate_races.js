@@ -1,0 +1,76 @@
+// The annotator's page against a slow server: what is drawn while a save is on its way. Prints the log as JSON.
+// `node annotate_races.js PAGES`, the folder of annotate.js, canvas.js and edits.js.
+const fs = require("fs"), path = require("path"), vm = require("vm");
+
+const log = [], disk = { a: { version: "v0", mask: null }, b: { version: "new", mask: null } };
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const sum = (mask) => (mask ? mask.reduce((x, y) => x + y, 0) : 0);
+
+const context = new Proxy({}, { get: () => () => ({}), set: () => true });
+const elements = {};
+const element = (id) => (elements[id] ??= {
+  dataset: {}, style: {}, children: [], classList: { toggle() {} }, setAttribute() {}, append() {}, replaceChildren() {},
+  clientWidth: 100, clientHeight: 100, value: 45, checked: true, offsetTop: 0, getContext: () => context,
+  showModal() { log.push("conflict"); },
+});
+
+let last = Promise.resolve();
+function fetch(address, options = {}) { // one request after another, each after a while
+  const url = new URL(address, "http://x/"), name = url.searchParams.get("image");
+  const body = options.body && Uint8Array.from(options.body);
+  const answer = last.then(async () => {
+    await sleep(20);
+    const headers = { get: () => disk[name].version };
+    if (url.pathname === "/api/mask" && options.method === "PUT") {
+      const seen = options.headers["If-Match"];
+      if (seen !== undefined && seen !== disk[name].version) return { ok: false, status: 412, json: async () => ({ error: "changed" }) };
+      disk[name] = { version: `v${log.length}${sum(body)}`, mask: body };
+      log.push(`saved ${name} ${sum(body)}`);
+      return { ok: true, json: async () => ({ version: disk[name].version }) };
+    }
+    const labels = () => (disk[name].mask || new Uint8Array(100)).slice().buffer;
+    return { ok: true, headers, blob: async () => ({}), json: async () => ({}), arrayBuffer: async () => labels() };
+  });
+  last = answer.catch(() => {});
+  return answer;
+}
+
+async function story() {
+  about = { title: "t", classes: ["background", "object"], colors: ["#ff0000"], images: [{ name: "a" }, { name: "b" }], teacher: "s", drafts: false };
+  const draw = (row) => { const before = open.labels.slice(); open.labels.fill(1, row * 10, row * 10 + 10); changed(before, [0, row, 10, row + 1]); };
+  await openImage(0);
+  draw(0);
+  const first = save();
+  await sleep(5);
+  draw(1); // ends while the save is on its way
+  await first;
+  log.push(`dirty ${open.dirty}`);
+  await openImage(1);
+  log.push(`left a ${sum(disk.a.mask)}`);
+  await openImage(0);
+  draw(2);
+  save();
+  await save(); // a double click
+  draw(3);
+  openImage(1);
+  openImage(1); // two quick presses of an arrow key
+  await sleep(200);
+  log.push(`at ${open.name}, b ${disk.b.version}`);
+  await openImage(0);
+  hand.stroke = { before: open.labels.slice(), box: null };
+  open.labels.fill(1, 40, 50);
+  hand.stroke.box = [0, 4, 10, 5];
+  await openImage(1); // the brush is still down
+  log.push(`a ${sum(disk.a.mask)}, dirty ${open.dirty}, stroke ${hand.stroke}`);
+  return log;
+}
+
+const page = {
+  document: { getElementById: element, querySelectorAll: () => [], body: { dataset: {} }, createElement: () => element(Math.random()), querySelector: () => null },
+  location: { search: "?token=t", hash: "" }, URLSearchParams, fetch, requestAnimationFrame() {},
+  ImageData: class { constructor(width, height) { this.data = new Uint8ClampedArray(width * height * 4); } },
+  createImageBitmap: async () => ({ width: 10, height: 10 }), log, sleep, sum, disk, Uint8Array, Promise,
+};
+vm.createContext(page);
+const sources = ["annotate.js", "canvas.js", "edits.js"].map((name) => fs.readFileSync(path.join(process.argv[2], name), "utf8"));
+vm.runInContext(`${sources.join("\n")}\n${story}\nstory()`, page).then((found) => console.log(JSON.stringify(found)));
