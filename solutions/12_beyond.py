@@ -1020,7 +1020,7 @@ quiz("12", ["d", "b", "a", "c", "d"])
 # Kirillov et al. 2023 for SAM itself.
 #
 # **To try.** `knowsam-lite compare --data FOLDER --labeled 15 --methods mean_teacher mine:Mirror` needs no notebook:
-# put your class into `mine.py` beside you, and let `self.make_net()` build its net. A ramp on the distillation. BCP's rectangle at UGDA's uncertain places. SAM asked twice,
+# your class lies in `mine.py`, and `self.make_net()` builds its net. A ramp on the distillation. BCP's rectangle at UGDA's uncertain places. SAM asked twice,
 # with its own answer as the second prompt. Your own images before all of these.
 #
 # **To contribute.** One file in `knowsam_lite/methods/`, with the source and what you adapted in its docstring;

@@ -44,8 +44,8 @@ class CauSSL(Method):
     Two U-Nets with different initial weights. 0.5 (CE + Dice) on labels; 0.03 w x cross-entropy with the
     other's pseudo-labels on unlabelled images; and from 1/10 of the run on 3 x how well each net's
     convolution kernels are explained as linear combinations of the other's (detached). The nets minimize it,
-    the linear maps maximize it: up to 83 times a run, 60 steps of Adam(2e-2). Conv2d weights count, as
-    (out, in k k); transposed and depthwise ones do not, nor pretrained encoders, which both nets share.
+    the linear maps maximize it, by 60 steps of Adam(2e-2) at every (steps // 83)-th step, as published at
+    every 60th of 5,000. Conv2d weights count, as (out, in k k); transposed and depthwise ones do not, nor pretrained encoders, which both nets share.
     """
 
     name = "caussl"
@@ -94,7 +94,7 @@ class CauSSL(Method):
         yield terms
 
     def after_step(self, step: int) -> None:
-        if self.progress(step + 1) >= START and step % -(-self.config.steps // ROUNDS) == 0:
+        if self.progress(step + 1) >= START and step % max(1, self.config.steps // ROUNDS) == 0:
             for side, own, other in (("a", self.net_a, self.net_b), ("b", self.net_b, self.net_a)):
                 self.fit_maps(self.maps(side), self.kernels(own), self.kernels(other))
 
