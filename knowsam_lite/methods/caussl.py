@@ -45,7 +45,8 @@ class CauSSL(Method):
     other's pseudo-labels on unlabelled images; and from 1/10 of the run on 3 x how well each net's
     convolution kernels are explained as linear combinations of the other's (detached). The nets minimize it,
     the linear maps maximize it, by 60 steps of Adam(2e-2) at every (steps // 83)-th step, as published at
-    every 60th of 5,000. Conv2d weights count, as (out, in k k); transposed and depthwise ones do not, nor pretrained encoders, which both nets share.
+    every 60th of 5,000. Conv2d weights count, as (out, in k k); transposed and depthwise ones do not, nor
+    pretrained encoders, which both nets share.
     """
 
     name = "caussl"
