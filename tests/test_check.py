@@ -8,8 +8,9 @@ import pytest
 from helpers.data_folders import change_row, make_folder, square
 from PIL import Image
 
+from knowsam_lite.cli import main
 from knowsam_lite.data import SegmentationFolder, Synthetic, choose_labeled
-from knowsam_lite.data.check import check_dataset, check_for_training, report
+from knowsam_lite.data.check import as_json, check_dataset, check_for_training, report
 from knowsam_lite.errors import UserError
 
 
@@ -30,7 +31,7 @@ def test_a_good_folder_has_a_summary_and_no_fault(tmp_path, capsys):
         "0 masks hold background only",
     ):
         assert part in text
-    assert report(findings, as_json=False) == 0
+    assert report(findings) == 0
     assert capsys.readouterr().out.endswith("0 errors, 0 warnings\n")
 
 
@@ -61,9 +62,22 @@ def test_all_faults_are_listed_in_one_run(tmp_path, capsys):
     assert any("id 'i07' 2 times" in message for message in index)
     assert all(finding.fix for finding in findings if finding.severity == "error")
     assert sum(finding.file == "images/i03.png" for finding in findings) == 1
-    assert report(findings, as_json=True) == 2
-    last = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert last["errors"] == sum(finding.severity == "error" for finding in findings) == 8
+    assert report(findings) == 2
+    last = json.loads(as_json(findings))
+    assert (
+        len(last["findings"]) == len(findings)
+        and last["errors"] == sum(finding.severity == "error" for finding in findings) == 8
+    )
+
+
+def test_the_json_is_one_object_and_last_also_beside_a_sheet_and_a_mended_copy(tmp_path, capsys):
+    root = make_folder(tmp_path / "d")
+    (root / "masks/i00.png").unlink()
+    words = ["--sheet", tmp_path / "sheet.png", "--fix", tmp_path / "mended", "--json"]
+    main(["check-data", *map(str, [root, *words])])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.startswith("{") for line in lines].count(True) == 1
+    assert json.loads(lines[-1])["errors"] == 0 and any(line.startswith("error: masks/i00") for line in lines)
 
 
 def test_only_some_splits_are_read(tmp_path):

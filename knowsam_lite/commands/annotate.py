@@ -33,7 +33,6 @@ class Options:
 def annotate(arguments: Sequence[str]) -> int:
     """draw masks in the browser, helped by SAM and a trained run"""
     options = tyro.cli(Options, args=arguments, prog="knowsam-lite annotate")
-    import tempfile
     import webbrowser
 
     from knowsam_lite.web.annotator import Wanted, open_annotator
@@ -55,12 +54,8 @@ def annotate(arguments: Sequence[str]) -> int:
 
     def told(address: str) -> None:
         print(f"{address}\nopen this address in a browser on this machine; Ctrl-C ends", flush=True)
-        if options.browser:  # by a file that others cannot read: `ps` shows them a browser's command line
-            page = Path(folder, "annotate.html")
-            page.touch(mode=0o600)
-            page.write_text(f'<meta http-equiv="refresh" content="0; url={address}">', encoding="utf-8")
-            webbrowser.open(page.as_uri())
+        if options.browser:
+            webbrowser.open(address)
 
-    with tempfile.TemporaryDirectory(prefix="knowsam_lite") as folder:
-        serve(annotator, options.port, told)
+    serve(annotator, options.port, told)
     return 0

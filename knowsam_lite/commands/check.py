@@ -26,21 +26,23 @@ class Options:
 def check_data(arguments: Sequence[str]) -> int:
     """list every fault of a data folder"""
     options = tyro.cli(Options, args=arguments, prog="knowsam-lite check-data")
-    from knowsam_lite.data.check import check_dataset, report
+    from knowsam_lite.data.check import as_json, check_dataset, report
 
     found = check_dataset(options.root, find_duplicates=options.find_duplicates)
+    code = report(found)
     if options.sheet is not None:
         print(_drawn(options.root, options.sheet))
-    if options.fix is None:
-        return report(found, options.json)
-    from knowsam_lite.data.mend import mend
+    if options.fix is not None:
+        from knowsam_lite.data.mend import mend
 
-    report(found, as_json=False)
-
-    for line in mend(options.root, options.fix):
-        print(f"mended: {line}")
-    print(f"wrote {options.fix}, which holds:")
-    return report(check_dataset(options.fix), options.json)
+        for line in mend(options.root, options.fix):
+            print(f"mended: {line}")
+        print(f"wrote {options.fix}, which holds:")
+        found = check_dataset(options.fix)
+        code = report(found)
+    if options.json:
+        print(as_json(found))
+    return code
 
 
 def _drawn(root: Path, sheet: Path) -> str:

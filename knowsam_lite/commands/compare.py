@@ -106,11 +106,8 @@ def run(
     from knowsam_lite.compare import grid
     from knowsam_lite.compare.cluster import Jobs, submit
     from knowsam_lite.compare.grid import save_grid
-    from knowsam_lite.errors import UserError
     from knowsam_lite.files import in_shell
 
-    if not options.report and options.workers < 1:
-        raise UserError(f"found {options.workers} workers, expected at least 1: change --workers")
     given = {
         name: getattr(options, name)
         for name in ("steps", "image_size", "students", "val_every", "teacher", "checkpoint", "precision")
@@ -125,7 +122,7 @@ def run(
         names = [str(job.job_id) for job in submit(out, jobs)]
         print(f"sent {len(names)} jobs ({', '.join(names)}): knowsam-lite compare --status {in_shell(out)}")
         return 0
-    return trained_and_reported(cells, baselines, out, 0 if options.report else options.workers)
+    return trained_and_reported(cells, baselines, out, None if options.report else options.workers)
 
 
 def _budget(options: GridOptions) -> "Config":
@@ -149,10 +146,10 @@ def trained_and_reported(
     cells: "list[Cell]",
     baselines: Sequence[str],
     out: Path,
-    workers: int,
+    workers: int | None,
     order: "list[Cell] | None" = None,
 ) -> int:
-    """Train what is not done with so many workers, 0 for none, then print and write the results.
+    """Train what is not done with so many workers, None for none, then print and write the results.
 
     `order`: in which cells are tried, if not as they are.
     """
@@ -160,7 +157,7 @@ def trained_and_reported(
     from knowsam_lite.compare.claims import Claims
 
     changed = changed_cells(cells)
-    failures = [*changed.values(), *(run_grid(order or cells, workers) if workers else [])]
+    failures = [*changed.values(), *([] if workers is None else run_grid(order or cells, workers))]
     blocks = read_blocks(cells, changed)
     if blocks:
         with Claims().waited(out):  # all that joined end, and write, at the same time

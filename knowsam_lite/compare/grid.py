@@ -102,8 +102,10 @@ def run_grid(cells: Sequence[Cell], workers: int) -> list[str]:
     """Run the cells that are not done, `workers` at a time, until all are; a failed one does not stop others.
 
     Other processes and machines may work on the same cells: each is trained by one at a time, and one whose
-    process died is taken over. Returns a line for each failure.
+    process died is taken over. Returns a line for each failure. Raises UserError for fewer than one worker.
     """
+    if workers < 1:
+        raise UserError(f"found {workers} workers, expected at least 1: change --workers")
     claims = Claims()
     failures: dict[Cell, str] = {}
     with (

@@ -176,12 +176,16 @@ def _checked_mask(dataset: SegmentationData, record: Record, size: tuple[int, ..
     return mask
 
 
-def report(findings: list[Finding], as_json: bool) -> int:
-    """Prints the findings, one per line, then a JSON object if `as_json`; returns 2 if there is an error."""
+def report(findings: list[Finding]) -> int:
+    """Prints the findings, one per line; returns 2 if there is an error."""
     for finding in findings:
         print(f"{finding.severity}: {finding}")
     counts = Counter(finding.severity for finding in findings)
     print(f"{counts['error']} errors, {counts['warning']} warnings")
-    if as_json:
-        print(json.dumps({"errors": counts["error"], "findings": [asdict(finding) for finding in findings]}))
     return 2 if counts["error"] else 0
+
+
+def as_json(findings: list[Finding]) -> str:
+    """The findings and the number of errors as one JSON object."""
+    errors = sum(finding.severity == "error" for finding in findings)
+    return json.dumps({"errors": errors, "findings": [asdict(finding) for finding in findings]})

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from knowsam_lite.data.records import Record, SegmentationData
-from knowsam_lite.data.tiles import Tiles
+from knowsam_lite.data.tiles import Tile, Tiles
 from knowsam_lite.data.transforms import Augment, resize, resize_mask, to_tensor
 from knowsam_lite.errors import UserError
 from knowsam_lite.interrupt import ignore
@@ -151,8 +151,8 @@ class StepBatches(Dataset):
         self, record: Record, labeled: bool
     ) -> Iterable[tuple[Record, np.ndarray, np.ndarray | None]]:
         """The picture, and if labelled the mask, of a record and of all that are read with it."""
-        if isinstance(self.dataset, Tiles):
-            return self.dataset.squares(record, labeled)
+        if isinstance(self.dataset, Tiles) and isinstance(record, Tile):
+            return self.dataset.squares(record.of, labeled)
         return [(record, self.dataset.image(record), self.dataset.mask(record) if labeled else None)]
 
 

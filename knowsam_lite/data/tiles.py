@@ -41,10 +41,10 @@ class Tiles:
         self.name, self.classes, self.num_classes = dataset.name, dataset.classes, dataset.num_classes
         self.spacing_mm = dataset.spacing_mm
         self.records = [tile for record in dataset.records for tile in self._cut(record)]
-        self._of: dict[str, list[Record]] = {}  # the tiles of a picture, by the id of its record
+        self._of: dict[str, list[Tile]] = {}  # the tiles of a picture, by the id of its record
         for tile in self.records:
-            self._of.setdefault(tile.of.id if isinstance(tile, Tile) else tile.id, []).append(tile)
-        self._last: tuple[str, np.ndarray] | None = None  # the picture read last, by the id of its record
+            if isinstance(tile, Tile):
+                self._of.setdefault(tile.of.id, []).append(tile)
 
     def _cut(self, record: Record) -> list[Record]:
         if record.split != "train":
@@ -68,9 +68,7 @@ class Tiles:
         """The square, uint8 (side, side, 3), or the whole picture of val and test."""
         if not isinstance(record, Tile):
             return self.dataset.image(record)
-        if self._last is None or self._last[0] != record.of.id:
-            self._last = record.of.id, self.dataset.image(record.of)
-        return self._square(self._last[1], record)
+        return self._square(self.dataset.image(record.of), record)
 
     def mask(self, record: Record) -> np.ndarray:
         """Its class indices (side, side), or those of the whole picture."""
@@ -78,20 +76,11 @@ class Tiles:
             return self.dataset.mask(record)
         return self._square(self.dataset.mask(record.of), record)
 
-    def squares(
-        self, record: Record, labeled: bool
-    ) -> Iterator[tuple[Record, np.ndarray, np.ndarray | None]]:
-        """Every square of the picture of a tile, with its mask if `labeled`: one reading for all of them.
-
-        (tile, image, mask); the whole picture of val and test alone.
-        """
-        of = record.of if isinstance(record, Tile) else record
+    def squares(self, of: Record, labeled: bool) -> Iterator[tuple[Record, np.ndarray, np.ndarray | None]]:
+        """Every tile of a training picture, its square, and its mask if `labeled`: one reading for all."""
         image, mask = self.dataset.image(of), self.dataset.mask(of) if labeled else None
         for tile in self._of[of.id]:
-            if isinstance(tile, Tile):
-                yield tile, self._square(image, tile), None if mask is None else self._square(mask, tile)
-            else:
-                yield tile, image, mask
+            yield tile, self._square(image, tile), None if mask is None else self._square(mask, tile)
 
     def _square(self, picture: np.ndarray, tile: Tile) -> np.ndarray:
         y, x = tile.corner

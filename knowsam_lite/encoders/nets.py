@@ -55,6 +55,11 @@ class PretrainedNet(nn.Module):
         return self.net.encoder
 
     @property
+    def whole(self) -> bool:
+        """Whether the decoder's features are as large as the image; else the head enlarges its answer."""
+        return not any(isinstance(layer, nn.Upsample) for layer in self.net.segmentation_head)
+
+    @property
     def head(self) -> nn.Conv2d:
         """The convolution that turns the decoder's features into logits."""
         return next(layer for layer in self.net.segmentation_head if isinstance(layer, nn.Conv2d))

@@ -74,15 +74,13 @@ class DTC(Method):
         super().__init__(config, num_classes)
         self.prediction_view = self.net_names()[0]
         net: Any = self.make_net()
-        with torch.no_grad():  # `features` neither pads its input nor enlarges its answer, as the net does
-            found = net.eval().features(torch.zeros(1, 3, config.image_size, config.image_size))[-1]
-        uneven = isinstance(net, PretrainedNet) and config.image_size % STRIDE
-        if found.shape[-1] != config.image_size or uneven:
+        # `features` neither enlarges its answer nor pads its input, as the whole net does
+        if isinstance(net, PretrainedNet) and not (net.whole and config.image_size % STRIDE == 0):
             raise UserError(
-                f"found features of {found.shape[-1]} px for images of {config.image_size} px, expected "
-                "the same for dtc: take --decoder-a unet and a multiple of 32 as --image-size"
+                f"found decoder {config.decoder_a} at {config.image_size} px, expected features as large as "
+                f"the image for dtc: take --decoder-a unet and a multiple of {STRIDE} as --image-size"
             )
-        self.net = net.train()
+        self.net = net
         self.distance_head = nn.Conv2d(net.head.in_channels, num_classes, 3, padding=1)
 
     def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
