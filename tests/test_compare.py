@@ -308,3 +308,9 @@ def test_leaderboard_needs_no_curve_where_nothing_was_validated(faked, tmp_path,
             (cell.config.out / "last.pt").touch()
     paths = write_leaderboard(read_blocks(faked), ["mc"], tmp_path)
     assert all(path.exists() for path in paths)
+
+
+def test_less_than_no_worker_is_refused(tmp_path, capsys):
+    arguments = ["compare", "--data", DATA, "--labeled", "4", "--workers", "-1", "--out", str(tmp_path)]
+    assert main(arguments) == 2
+    assert "found -1 workers" in capsys.readouterr().err

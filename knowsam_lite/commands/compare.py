@@ -32,7 +32,7 @@ class GridOptions:
     teacher: str | None = None  # a name in BACKBONES instead of the budget's
     checkpoint: Path | None = None  # a file with its weights
     precision: Literal["auto", "fp32", "bf16"] | None = None  # instead of the budget's; bf16 on CPUs with AMX
-    workers: int = 2  # one-thread processes
+    workers: int = 2  # one-thread processes; 0: only write the grid, for others to join
     report: bool = False  # train nothing, only report finished runs
     cluster: Literal["none", "slurm", "local"] = "none"  # send --jobs jobs that train the cells, and return
     jobs: int = 4  # of --cluster: how many at a time
@@ -122,7 +122,7 @@ def run(
         names = [str(job.job_id) for job in submit(out, jobs)]
         print(f"sent {len(names)} jobs ({', '.join(names)}): knowsam-lite compare --status {in_shell(out)}")
         return 0
-    return trained_and_reported(cells, baselines, out, None if options.report else options.workers)
+    return trained_and_reported(cells, baselines, out, 0 if options.report else options.workers)
 
 
 def _budget(options: GridOptions) -> "Config":
@@ -146,10 +146,10 @@ def trained_and_reported(
     cells: "list[Cell]",
     baselines: Sequence[str],
     out: Path,
-    workers: int | None,
+    workers: int,
     order: "list[Cell] | None" = None,
 ) -> int:
-    """Train what is not done with so many workers, None for none, then print and write the results.
+    """Train what is not done with so many workers, 0 for none, then print and write the results.
 
     `order`: in which cells are tried, if not as they are.
     """
@@ -157,7 +157,7 @@ def trained_and_reported(
     from knowsam_lite.compare.claims import Claims
 
     changed = changed_cells(cells)
-    failures = [*changed.values(), *([] if workers is None else run_grid(order or cells, workers))]
+    failures = [*changed.values(), *(run_grid(order or cells, workers) if workers else [])]
     blocks = read_blocks(cells, changed)
     if blocks:
         with Claims().waited(out):  # all that joined end, and write, at the same time
