@@ -16,7 +16,7 @@ from knowsam_lite.commands.ablate import LADDER
 from knowsam_lite.commands.compare import CompareOptions, _budget
 from knowsam_lite.compare import Cell, grid, markdown, read_blocks, run_grid, write_leaderboard
 from knowsam_lite.compare.grid import load_grid, save_grid
-from knowsam_lite.compare.leaderboard import csv_text, html
+from knowsam_lite.compare.leaderboard import csv_text, html, rows
 from knowsam_lite.compare.minutes import steps_of_equal_time
 from knowsam_lite.compare.results import differences, read_entry
 from knowsam_lite.config import Config
@@ -102,6 +102,15 @@ def test_the_table_counts_only_whole_seeds_and_names_ties(faked):
     assert re.search(r"\+0\.200 \[\+0\.200, \+0\.200\] d \S+ better", rows["knowsam"]) and "tie" in rows["mc"]
     assert re.search(r"-0\.200 \[-0\.200, -0\.200\] d \S+ worse", rows["supervised_pair"])
     assert f"{pair.mean():.3f} +- {pair.mean(axis=1).std(ddof=1):.3f}" in rows["supervised_pair"]
+
+
+def test_distance_and_cost_stand_beside_dice_as_multiples_of_the_first_row(base):
+    cells = grid(base, [DATA], ["4"], named("mc", "knowsam"), [0])
+    for cell, seconds in zip(cells, (0.2, 0.5), strict=True):
+        fake(cell, np.full(4, 0.5), "fused", seconds)
+    first, second = rows(*read_blocks(cells), ["mc"])
+    assert first["HD95, pixels"] == second["HD95, pixels"] == "3.0"
+    assert (first["s a step"], second["s a step"]) == ("0.20 (x1.0)", "0.50 (x2.5)")
 
 
 def test_a_claim_has_to_hold_for_its_whole_column(base):

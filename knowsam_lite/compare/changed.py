@@ -8,16 +8,17 @@ from knowsam_lite.compare.grid import Cell
 from knowsam_lite.config import Config
 from knowsam_lite.data import SegmentationData, open_dataset
 from knowsam_lite.errors import UserError
-from knowsam_lite.runs.provenance import data_differences, read_stored, setting_differences
+from knowsam_lite.runs.provenance import data_differences, keeps_fingerprint, read_stored, setting_differences
 
 
 def changed_cells(cells: Sequence[Cell]) -> dict[Cell, str]:
     """The finished cells that other settings or other data made, each with a line that names the differences.
 
-    Data that cannot be opened is not compared, which a line on standard error says.
+    Data that cannot be opened, or of which a cell keeps no fingerprint (scores alone, as they are published),
+    is not compared, which a line on standard error says.
     """
     opened: dict[tuple[str, int], SegmentationData | None] = {}
-    found = {}
+    found, unkept = {}, 0
     for cell in cells:
         if not cell.scores.exists():
             continue
@@ -26,14 +27,20 @@ def changed_cells(cells: Sequence[Cell]) -> dict[Cell, str]:
         if key not in opened:
             opened[key] = _opened(config)
         changed = _settings(cell)
-        dataset, stored = opened[key], read_stored(config.out)
-        if stored and dataset is not None:
+        if not keeps_fingerprint(config.out):
+            unkept += 1
+        elif (dataset := opened[key]) is not None and (stored := read_stored(config.out)):
             changed += data_differences(stored, dataset)
         if changed:
             found[cell] = (
                 f"{config.out}: found scores of something else ({'; '.join(changed)}), expected the settings "
                 "and data asked for: choose another --out, or delete this folder to train it again"
             )
+    if unkept:
+        print(
+            f"Note: {unkept} finished cells keep no fingerprint of their data: not compared.",
+            file=sys.stderr,
+        )
     return found
 
 

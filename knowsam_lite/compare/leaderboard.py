@@ -24,8 +24,11 @@ th, td { padding: .3rem .7rem; border-bottom: 1px solid #ddd; text-align: left }
 
 
 def rows(block: Block, baselines: Sequence[str]) -> list[dict[str, str]]:
-    """The block's table, column -> text: Dice, each seed, best on val, differences, calibration, cost."""
+    """The block's table, column -> text: Dice, each seed, best on val, differences, HD95, calibration,
+    cost. Time and memory also as multiples of the first row's.
+    """
     found = []
+    first = next(iter(block.entries.values()))
     against = {name: differences(block, name) for name in baselines if name in block.entries}
     for entry in block.entries.values():
         seeds = entry.last.mean(axis=1)
@@ -37,9 +40,11 @@ def rows(block: Block, baselines: Sequence[str]) -> list[dict[str, str]]:
             f"best of {block.val} val": "" if entry.best is None else f"{entry.best.mean():.3f}",
         }
         row |= {f"against {name}": said.get(entry.variant, "") for name, said in against.items()}
+        distance, unit = entry.distance
+        row[f"HD95, {unit}"] = f"{distance:.1f}"
         if entry.calibration is not None:
             row["calibration error"] = f"{entry.calibration:.3f}"
-        found.append(row | cost(entry, block.entries.get("supervised", entry)))
+        found.append(row | cost(entry, first))
     names = list(dict.fromkeys(name for row in found for name in row))
     return [{name: row.get(name, "") for name in names} for row in found]
 

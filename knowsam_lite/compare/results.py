@@ -30,6 +30,13 @@ class Entry:
         return float(np.mean([scores["cost"][name] for scores in self.scores]))
 
     @property
+    def distance(self) -> tuple[float, str]:
+        """HD95 of the prediction with the last checkpoint, mean over seeds, cases, classes, and its unit."""
+        lasts = [scores["last"] for scores in self.scores]
+        of_cases = [case["hd95"] for last in lasts for case in last["cases"][last["prediction"]]]
+        return float(np.mean(of_cases)), lasts[0]["unit"]
+
+    @property
     def calibration(self) -> float | None:
         """Expected calibration error of the prediction, mean over the seeds; None where no cell has it."""
         sums = [scores["confidence"] for scores in self.scores if "confidence" in scores]

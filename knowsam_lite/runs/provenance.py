@@ -35,6 +35,11 @@ def store(run: Path, dataset: SegmentationData, address: str, seen: Fingerprint)
     write_text(run / "dataset.json", json.dumps(description, indent=1))
 
 
+def keeps_fingerprint(run: Path) -> bool:
+    """Whether the run says which data it has seen; older ones did not, nor do scores without a run."""
+    return "fingerprint" in _description(run)
+
+
 def read_stored(run: Path) -> Stored | None:
     """What `store` wrote; None, with a line on standard error, for a run of an older version."""
     found = _description(run)
