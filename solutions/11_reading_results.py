@@ -289,7 +289,7 @@ for name, verdict in verdicts.items():
 # whoever takes the *best* of many has picked the luckiest, too.
 #
 # Real trainings now: eight methods on Kvasir-SEG, 15 labels, 59 test images, one seed; the scores stand in
-# `docs/comparison/fp32`. We are looking for a method that beats the pair trained on labels only. Play the
+# `docs/comparison/scratch/fp32`. We are looking for a method that beats the pair trained on labels only. Play the
 # game honestly: choose the best of the seven on one random half of the test images, then see what its lead
 # is on the *other* half. Two thousand times:
 

@@ -609,7 +609,7 @@ for name in ("mean_teacher", "bcp"):
 # such table be a verdict? In that one, seeds of one method lie as far apart as two methods, and from so few no
 # interval can know how far seeds really scatter (chapter 11). A likely reason for the loss: distillation has no ramp. A SAM that is asked with an empty map answers "nothing", at full
 # weight, and a short run may never leave that loop. Longer trainings are recorded in
-# [the comparison](https://github.com/knowsam-lite/knowsam-lite/blob/main/docs/comparison/README.md): Kvasir-SEG,
+# [the comparison](https://github.com/knowsam-lite/knowsam-lite/blob/main/docs/comparison/scratch/README.md): Kvasir-SEG,
 # 15 labels, 400 steps, two seeds.
 #
 # | with SKD minus alone | difference in Dice |

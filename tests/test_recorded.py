@@ -12,7 +12,7 @@ from knowsam_lite.data import open_dataset
 from knowsam_lite.errors import UserError
 from knowsam_lite.metrics import paired_bootstrap
 
-COMPARISON = ROOT / "docs" / "comparison" / "fp32" / "kvasir_seg_15"
+COMPARISON = ROOT / "docs" / "comparison" / "scratch" / "fp32" / "kvasir_seg_15"
 
 
 @pytest.mark.parametrize("name", ["kvasir", "ladder"])

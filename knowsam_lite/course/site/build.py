@@ -59,6 +59,7 @@ GUIDES = {
         "from_scratch",
         "comparison/README",
         "comparison/protocol",
+        "comparison/scratch/README",
         "parity",
         "speed",
         "speed_trials",
