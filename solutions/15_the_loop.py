@@ -322,7 +322,7 @@ print("the three most distant ones, taken at once, would be at", sorted(line.tol
 # Difficulty 3 of 5 · importance 4 of 5 · 12 minutes
 #
 # Write `k_center(features, taken, n)`: features (M, D) of the images to choose from and (L, D) of those that are
-# labelled. Return the places of the n images in a list, in the order in which they are chosen. No image twice. If
+# labelled. Return the places of the n images in a list, in the order in which they are chosen. No image twice; of equally far ones the first. If
 # `taken` is None or empty, the first image taken is that at place 0.
 #
 # <details><summary>Hint</summary>
@@ -393,8 +393,8 @@ for row in bent.astype(int):
 #
 # Difficulty 3 of 5 · importance 4 of 5 · 12 minutes
 #
-# Write `innermost(area)`, for a bool mask (H, W): x and y of the middle of its innermost pixel, and its distance
-# from the border, 0 if the area is empty. The picture's edge is a border, too. With it write
+# Write `innermost(area)`, for a bool mask (H, W): x and y of the middle of its innermost pixel (of equally deep
+# ones the first), and its distance from the border, 0 if the area is empty. The picture's edge is a border, too. With it write
 # `next_click(found, truth)`: a `Prompt((x, y), inside)` in the middle of the largest mistake, `inside` True where
 # the object was missed, False where too much was marked; None if nothing is wrong.
 #
@@ -585,7 +585,7 @@ print(f"combined minus random {told_by['difference']:+.3f} [{told_by['low']:+.3f
 # ```
 #
 # **A loss and a tie.** The signs of step 1 find bad images; labelling them first *harmed* on polyps. A lesion that
-# the model cannot read may be one that eight labels cannot teach. What the loop surely gives you are drafts and
+# the model cannot read may be one that ten labels cannot teach (a guess). What the loop surely gives you are drafts and
 # an order of work. So label at random while labels are few, and
 # always take *test* images at random: a test set of hard images measures something else.
 #
@@ -635,7 +635,7 @@ print(
 # </details>
 #
 # $$R_{ij} = \frac1s \big| [i s, (i + 1) s] \cap [j, j + 1] \big| \ \text{ to shrink}, \qquad
-# R_{ij} = \max\big(0,\ 1 - |j - c_i|\big),\ c_i = (i + \tfrac12) s - \tfrac12 \ \text{ to grow}$$
+# R_{ij} = \max\big(0,\ 1 - |j - c_i|\big),\ c_i = \min\big(\max\big((i + \tfrac12) s - \tfrac12,\ 0\big),\ \mathrm{length} - 1\big) \ \text{ to grow}$$
 
 # %% tags=["exercise"]
 # library: knowsam_lite.predict.export.resampling
@@ -889,7 +889,7 @@ for name, (r, u) in judged.items():
 # | Suggestive Annotation (Yang et al., 2017) | an ensemble's variance, then images that represent the pool | ranks of three signs, then greedy k-center |
 # | k-center (Sener and Savarese, 2018) | greedy, then an exact solver | greedy alone |
 # | clicks | SAM's training samples the next click from the wrong region at random | the innermost pixel of the deepest mistake: no luck in the measurement |
-# | selective prediction (El-Yaniv and Wiener, 2010) | a bound on the risk that holds with high probability | the plain mean on val, and a margin |
+# | selective classification (Geifman and El-Yaniv, 2017) | a bound on the risk that holds with high probability | the plain mean on val, and a margin |
 # | KnowSAM (Huang et al., 2025) | labelled images are given | the loop is this library's; the paper has none |
 #
 # ## Quiz

@@ -353,7 +353,7 @@ EQUATIONS = (
     ),
     Equation(
         "a resize as a matrix",
-        r"R_{ij} = \tfrac1s |[is, (i+1)s] \cap [j, j+1]| \text{ to shrink}, \quad R_{ij} = \max(0, 1 - |j - c_i|), \; c_i = (i + \tfrac12) s - \tfrac12 \text{ to grow}",
+        r"R_{ij} = \tfrac1s |[is, (i+1)s] \cap [j, j+1]| \text{ to shrink}, \quad R_{ij} = \max(0, 1 - |j - c_i|), \; c_i = \min(\max((i + \tfrac12) s - \tfrac12, 0), \mathrm{length} - 1) \text{ to grow}",
         ("knowsam_lite.predict.export.resampling",),
         "15",
         "area averages and bilinear interpolation, as OpenCV computes them; s is the step, old over new length",

@@ -28,6 +28,6 @@ QUIZ = (
     Answer(
         "b",
         "one seed, and a difference that two seeds of one setting show as well.",
-        "what the recorded runs say",
+        "recorded on real polyps, what they say",
     ),
 )

@@ -123,7 +123,7 @@ def _never_training(self: Any, mode: bool) -> Any:
 
 def _modes(kind: Any) -> list[bool]:
     one = kind(pretrained())
-    found = []
+    found = [not any(m.training for m in one.net.modules())]
     for mode in (True, False, True):
         back = one.train(mode)
         found += [back is one, one.training is mode, not any(m.training for m in one.net.modules())]
@@ -190,7 +190,8 @@ FROZEN = Exercise(
         ),
         Property(
             "mode",
-            "train(mode) switches what is outside of the net, and returns the module itself",
+            "the net is in evaluation mode from the start; train(mode) switches what is outside of it, and "
+            "returns the module itself",
             lambda k: all(_modes(k)),
         ),
         Property("through", "a layer in front of the net still learns through it", _before),
@@ -209,6 +210,13 @@ FROZEN = Exercise(
             "inside.",
             "hint 2: a train of your own, which puts the net back.",
             _made(switch=None),
+        ),
+        Mistake(
+            "not before train()",
+            "the net is in training mode until somebody calls train(): features asked for before that come "
+            "from the batch, and its statistics move.",
+            "hint 1: net.eval() in __init__ as well.",
+            _made(_off),
         ),
         Mistake(
             "eval() alone",

@@ -19,7 +19,7 @@ QUIZ = (
         "sums over fewer pixels are divided by all: what is unsure makes the whole term quieter.",
         "step 2, what a threshold costs",
     ),
-    Answer("b", "averaged weights need statistics of their own kind.", "step 3, the smallest example"),
+    Answer("b", "averaged weights need statistics of their own kind.", "step 3, the look"),
     Answer("d", "r = 0.9 x 0 = 0, and the target is SAM's alone.", "step 4, the handover"),
     Answer(
         "b",

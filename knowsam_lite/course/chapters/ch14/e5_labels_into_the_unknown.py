@@ -139,8 +139,8 @@ PASTED = Exercise(
         ),
         Mistake(
             "changed in place",
-            "the result is right, but what was given has changed: the weak view's target is compared with it "
-            "later.",
+            "the result is right, but what was given has changed: x_u is a part of the batch, and whoever "
+            "reads the batch afterwards finds a pasted image.",
             "hint 2: torch.where makes a new tensor.",
             _in_place,
         ),
