@@ -2,10 +2,13 @@
 
 import json
 from dataclasses import asdict, dataclass, fields, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from knowsam_lite.errors import UserError
+
+LEAST_TILE = 16  # pixels a side
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,10 @@ class Config:
     logger: Literal["none", "tensorboard"] = "none"  # also there, besides log.jsonl
 
     def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if isinstance(value, float) and not isfinite(value):
+                raise UserError(f"found {f.name} {value}, expected a number: change --{f.name}")
         for name in (
             "image_size",
             "steps",
@@ -88,11 +95,29 @@ class Config:
         ):
             if getattr(self, name) < 1:
                 raise UserError(f"found {name} {getattr(self, name)}, expected at least 1: change --{name}")
-        for name in ("seed", "workers", "learning_rate", "teacher_learning_rate", "weight_decay"):
+        for name in (
+            "seed",
+            "workers",
+            "learning_rate",
+            "encoder_rate",
+            "teacher_learning_rate",
+            "weight_decay",
+            "warm_up",
+            "consistency_weight",
+            "entropy_weight",
+            "distillation_weight",
+        ):
             if getattr(self, name) < 0:
                 raise UserError(f"found {name} {getattr(self, name)}, expected 0 or more: change --{name}")
-        if self.tile < 0:
-            raise UserError(f"found tile {self.tile}, expected pixels, or 0 for whole images: change --tile")
+        if self.seed >= 2**32:
+            raise UserError(f"found seed {self.seed}, expected less than {2**32}: change --seed")
+        for name in ("temperature", "target_temperature"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"found {name} {getattr(self, name)}, expected above 0: change --{name}")
+        if self.tile != 0 and self.tile < LEAST_TILE:
+            raise UserError(
+                f"found tile {self.tile}, expected {LEAST_TILE} or more, or 0 for whole ones: change --tile"
+            )
         if not 1 <= self.mix_count <= self.mix_grid**2:
             raise UserError(
                 f"found {self.mix_count} regions of {self.mix_grid**2}, expected at most all: lower mix_count"
@@ -110,6 +135,8 @@ class Config:
         gets its default, which is what they did. Raises UserError for an unknown name."""
         try:
             values: dict[str, Any] = json.loads(text)
+            if not isinstance(values, dict):
+                raise ValueError(type(values).__name__)
         except ValueError as error:
             raise UserError(
                 f"found invalid JSON in a configuration ({error}), expected config.json of a run"
@@ -127,7 +154,12 @@ class Config:
                 values[name] = Path(value)
             elif isinstance(value, list):  # JSON has no tuples
                 values[name] = tuple(value)
-        return cls(**values)
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise UserError(
+                f"found a configuration with a value of another kind ({error}), expected config.json of a run"
+            ) from None
 
 
 # What the lessons and the embedded images are made for; older versions called it `laptop`.

@@ -69,9 +69,12 @@ def _of_the_system(error: OSError) -> str:
 
 def _is_out_of_memory(error: Exception) -> bool:
     torch = sys.modules.get("torch")  # without it nothing ran on a GPU
-    return isinstance(error, MemoryError) or (
-        torch is not None and isinstance(error, torch.cuda.OutOfMemoryError)
-    )
+    if torch is not None and isinstance(error, torch.cuda.OutOfMemoryError):
+        return True
+    on_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(
+        error
+    )  # PyTorch has no class for it
+    return isinstance(error, MemoryError) or on_cpu
 
 
 def _prepare_streams() -> None:

@@ -2,10 +2,12 @@
 
 import hashlib
 import os
+import secrets
 import shlex
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import BinaryIO
 
 from knowsam_lite.errors import UserError, reason_of
 
+LEFT = 3600.0  # seconds after which a file that nobody finished is taken for a killed process's
 NAME_BYTES = 255  # the longest file name of common file systems
 
 
@@ -35,10 +38,11 @@ def writing(path: Path) -> Iterator[None]:
 
 def write_aside(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Write a file under a temporary name with `write`, then rename it. Raises UserError if that fails."""
-    aside = beside(path, "part")
     with writing(path):
+        file = _aside(path)
+        aside = Path(file.name)
         try:
-            with open(aside, "wb") as file:
+            with file:
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())  # a network drive reports a full disk only here
@@ -47,6 +51,44 @@ def write_aside(path: Path, write: Callable[[BinaryIO], object]) -> None:
             with suppress(OSError):
                 aside.unlink(missing_ok=True)
             raise
+
+
+def _aside(path: Path) -> BinaryIO:
+    """A new file beside `path`, of this process alone: another may be writing the same path now.
+
+    What a killed process left is removed after an hour.
+    """
+    usual = beside(path, "part")
+    with suppress(OSError):
+        if time.time() - usual.stat().st_mtime > LEFT:
+            usual.unlink()
+    try:
+        return open(usual, "xb")
+    except FileExistsError:
+        return open(beside(path, f"{secrets.token_hex(4)}.part"), "xb")
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a folder that only one process may write to. Raises UserError if another process holds it."""
+    from filelock import FileLock, Timeout  # not needed by most imports
+
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        try:
+            with suppress(NotImplementedError):  # a disk without locks
+                lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(
+                f"found {folder} in use by another process, expected none: wait, or give another folder"
+            ) from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # some systems remove it themselves on release
+            (folder / ".lock").unlink()
+        lock.release()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -241,9 +241,6 @@ def test_a_run_without_sam_cannot_answer_and_weights_that_are_not_here_are_named
     )
     capsys.readouterr()
     for options, line in (
-        (Wanted(adapted=True), "found --adapted without --run"),
-        (Wanted(adapted=True, run=tmp_path / "run", teacher="sam_mini"), "expected one SAM"),
-        (Wanted(adapted=True, run=tmp_path / "run"), "found no SAM in"),
         (Wanted(run=tmp_path / "no"), "found no"),
         (Wanted(teacher="sam_huge"), "found teacher 'sam_huge'"),
         (Wanted(teacher="mobile_sam"), "found no weights of mobile_sam"),

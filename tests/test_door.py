@@ -25,6 +25,7 @@ from knowsam_lite.data.sampler import StepBatches, all_alive, read_ahead
 from knowsam_lite.errors import UserError, exit_code
 from knowsam_lite.files import beside, in_shell, new_folder, write_aside, write_text
 from knowsam_lite.interrupt import Interrupt
+from knowsam_lite.runs import checkpoints
 from knowsam_lite.training import Trainer
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's limits and descriptors")
@@ -56,6 +57,7 @@ def command(*words, **more):
         ),
         (MemoryError(), 2, "error: found too little memory"),
         (torch.cuda.OutOfMemoryError("CUDA out of memory"), 2, "error: found too little memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate"), 2, "error: found too little memory"),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -337,6 +339,14 @@ def test_resuming_with_another_number_of_gpus(tmp_path, monkeypatch, saved, here
     again = Trainer(data, config)
     again.resume()
     assert again.step == 2 and set(states) == set(range(min(saved, here)))
+
+
+def test_processes_that_began_on_cpus_go_on_with_gpus(monkeypatch):
+    state = {"random": torch.get_rng_state(), "random_cuda": []}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(checkpoints.ranks, "size", lambda: 2)
+    monkeypatch.setattr(checkpoints.ranks, "rank", lambda: 1)
+    checkpoints.set_random_state({**state, "others": [state]})
 
 
 def test_predicted_h5_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

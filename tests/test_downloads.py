@@ -114,6 +114,13 @@ def test_an_altered_file_is_replaced_by_the_right_one(server, tmp_path):
     assert fetch(server.url, SHA256, "f.zip", tmp_path).read_bytes() == CONTENT
 
 
+def test_a_right_file_is_taken_from_where_nobody_may_write(server, tmp_path, monkeypatch):
+    (tmp_path / "f.zip").write_bytes(CONTENT)
+    monkeypatch.setattr("knowsam_lite.downloads.FileLock", None)  # it would make a file
+    assert fetch(server.url, SHA256, "f.zip", tmp_path) == tmp_path / "f.zip"
+    assert [path.name for path in tmp_path.iterdir()] == ["f.zip"] and not server.requests
+
+
 def test_two_at_once_download_once(server, tmp_path):
     with ThreadPoolExecutor(4) as pool:
         jobs = [pool.submit(fetch, server.url, SHA256, "f.zip", tmp_path) for _ in range(4)]

@@ -62,6 +62,20 @@ def test_unknown_names_are_one_line(encoder, decoder, says):
         PretrainedNet(encoder, decoder, 2)
 
 
+def test_weights_of_any_convolutional_encoder_are_taken_under_the_names_that_smp_uses(monkeypatch):
+    import timm
+
+    made = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda *a, **k: made(*a, **{**k, "pretrained": False}))
+    for encoder in ("convnext_atto", "vgg11", "resnet18"):
+        assert PretrainedNet(encoder, "unet", 2).training
+
+
+def test_an_encoder_that_no_decoder_can_use_is_one_line():
+    with pytest.raises(UserError, match="found encoder 'vit_tiny_patch16_224', which unet cannot use"):
+        PretrainedNet("vit_tiny_patch16_224", "unet", 2, pretrained=False)
+
+
 def test_missing_weights_say_what_to_install(monkeypatch):
     def nowhere(name):
         raise PackageNotFoundError(name)

@@ -10,12 +10,15 @@ from helpers.base import tiny_teacher
 
 from knowsam_lite.cli import main
 from knowsam_lite.commands.export import dice_of
+from knowsam_lite.commands.export import pictures as calibration
 from knowsam_lite.config import Config
 from knowsam_lite.data import Synthetic, open_dataset
+from knowsam_lite.data.transforms import resize
 from knowsam_lite.errors import UserError
-from knowsam_lite.methods import KnowSAM
+from knowsam_lite.methods import KnowSAM, SamOnly
 from knowsam_lite.predict import Predictor
 from knowsam_lite.predict.model_card import model_card
+from knowsam_lite.runs.classes import Classes
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -147,6 +150,32 @@ def test_without_val_images_int8_says_which_split_there_is(run, tmp_path, monkey
     monkeypatch.setattr(Synthetic, "split", lambda self, name: [] if name == "val" else self.records)
     assert main(["export", str(run), str(tmp_path / "model.onnx"), "--int8"]) == 2
     assert "found no val images" in capsys.readouterr().err
+
+
+def test_where_sam_predicts_it_is_exported(tmp_path):
+    method = SamOnly(Config(image_size=32, method="sam_only"), 2, tiny_teacher(2, 32)).eval()
+    predictor = Predictor(method, 32, Classes(("background", "object"), (0, 255)), torch.device("cpu"))
+    export.export(predictor, tmp_path / "sam.onnx")
+    model = export.OnnxPredictor(tmp_path / "sam.onnx", threads=1)
+    for picture in pictures(6):
+        [z] = predictor.native_logits([picture])
+        ours, theirs = z.softmax(dim=0).numpy(), model.probabilities(picture)
+        assert np.abs(ours - theirs).max() < 1e-4
+
+
+@pytest.mark.parametrize("size", [(16, 300), (300, 20), (24, 40), (31, 33)])
+def test_a_side_that_shrinks_is_averaged_though_the_other_grows(size):
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    rows, columns = (export.resampling(length, 32) for length in size)
+    exact = rows @ torch.from_numpy(image).permute(2, 0, 1).float() @ columns.T
+    assert np.abs(exact.numpy() - resize(image, 32).transpose(2, 0, 1)).max() <= 1.6  # it rounds twice
+
+
+def test_int8_is_calibrated_on_what_the_network_gets():
+    data = Synthetic("dermoscopy", n=8, size=48)
+    whole, squares = list(calibration(data, 0)), list(calibration(data, 32))
+    assert {image.shape for image in whole} == {data.image(data.records[0]).shape}
+    assert {image.shape for image in squares} == {(32, 32, 3)} and len(squares) == 4 * len(whole)
 
 
 def test_sam_is_not_exported():

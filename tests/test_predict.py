@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.base import small_net, tiny_teacher
+from helpers.data_folders import make_folder, picture
 from PIL import Image
 
 from knowsam_lite.cli import main
@@ -278,6 +279,37 @@ def test_a_pair_of_folders_is_predicted_without_its_masks(pictures, tmp_path):
         (root / name).mkdir(parents=True)
         Image.new("L", (20, 20)).save(root / name / "a.png")
     assert [file.name.name for file in find_images(root, tmp_path / "out")] == ["a"]
+
+
+@pytest.mark.parametrize("place", ["", "images", "images/i00.png"])
+@pytest.mark.parametrize("listed", [True, False])
+def test_the_masks_of_a_data_set_are_not_overwritten(run, tmp_path, place, listed, capsys):
+    root = make_folder(tmp_path / "d")
+    if not listed:
+        (root / "index.csv").unlink()
+    before = {path: path.read_bytes() for path in (root / "masks").iterdir()}
+    assert main(["predict", str(run), str(root / place), str(root)]) == 2
+    assert "whose own masks predictions would overwrite" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in (root / "masks").iterdir()} == before
+
+
+def test_masks_beside_plain_pictures_are_not_taken_for_pictures(tmp_path):
+    for name in ("a.png", "deep/b.png", "masks/a.png"):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture(0)).save(path)
+    found = find_images(tmp_path / "in", tmp_path / "out")
+    assert sorted(file.name.as_posix() for file in found) == ["a", "deep/b"]
+
+
+def test_overlays_of_slices_and_pictures_of_one_name_are_different_files(run, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    Image.fromarray(picture(0)).save(folder / "a_0.png")
+    nibabel.save(nibabel.Nifti1Image(np.zeros((20, 30, 2), np.float32), np.eye(4)), folder / "a.nii.gz")
+    assert main(["predict", str(run), str(folder), str(tmp_path / "out"), "--overlay"]) == 0
+    drawn = {p.relative_to(tmp_path / "out/overlays").as_posix() for p in tmp_path.rglob("overlays/**/*.png")}
+    assert drawn == {"a_0.png", "a.nii.gz/0.png", "a.nii.gz/1.png"}
 
 
 def test_own_modules_predict_too():

@@ -143,6 +143,23 @@ def test_a_damaged_fingerprint_is_one_line(begun, capsys):
         assert code == 2 and "damaged fingerprint" in err
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("config.json", b'{"data": "\xe4"', "invalid JSON in a configuration"),
+        ("dataset.json", b"[1]", "found no valid JSON"),
+        ("dataset.json", b'{"fingerprint": {}}', "without its 'classes'"),
+        ("log.jsonl", b"[1]\n{}\n", "found line 1"),
+        ("log.jsonl", b"\xff\xfe\n{}\n", "found line 1"),
+    ],
+)
+def test_a_file_of_a_run_that_somebody_spoiled_is_one_line(begun, capsys, name, content, says):
+    (begun / "run" / name).write_bytes(content)
+    assert main(["train", "--resume", str(begun / "run")]) == 2
+    [line] = capsys.readouterr().err.splitlines()[-1:]
+    assert line.startswith("error: ") and says in line
+
+
 @pytest.mark.parametrize("change", [{"steps": 9}, {"seed": 1}, {"learning_rate": 0.5}])
 def test_resuming_with_other_settings_names_them(begun, change):
     config = replace(SETTING, data="d", out=begun / "run", **change)

@@ -52,6 +52,31 @@ def test_steps_are_fitted_to_minutes(tmp_path, capsys):
     assert "found --minutes beside --resume" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--encoder-rate -1", "found encoder_rate -1"),
+        ("--threshold nan", "found threshold nan"),
+        ("--learning-rate inf", "found learning_rate inf"),
+        ("--temperature 0", "found temperature 0"),
+        ("--seed 99999999999999999999", "found seed 99999999999999999999"),
+        ("--tile 1", "found tile 1"),
+        ("--minutes -3", "found --minutes -3"),
+        ("--minutes nan", "found --minutes nan"),
+    ],
+)
+def test_settings_that_mean_nothing_are_one_line(tmp_path, words, says, capsys):
+    assert main(["train", *words.split(), "--device", "cpu", "--out", str(tmp_path / "run")]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {says}") and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("text", ["[]", "3", '{"steps": "300"}', '{"steps": null}'])
+def test_a_configuration_that_somebody_spoiled_is_one_line(text):
+    with pytest.raises(UserError, match=r"expected config\.json of a run"):
+        Config.from_json(text)
+
+
 def test_a_run_of_an_older_version_is_read_with_what_it_did():
     old = json.loads(Config(steps=7).to_json())
     for name in ("students", "encoder_a", "warm_up", "teacher_size", "target"):

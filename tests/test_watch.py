@@ -114,6 +114,18 @@ def test_started_again_it_leaves_what_is_done(predictor, tmp_path, capsys):
     assert not (tmp_path / "out/masks/b.png").exists()
 
 
+def test_a_picture_that_came_before_keeps_its_mask_after_a_new_start(predictor, tmp_path, capsys):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    Image.fromarray(picture(0, (24, 20))).save(folder / "a.png")
+    watch(predictor, folder, out, Wanted(), steps(nothing, nothing))
+    before = (out / "masks/a.png").read_bytes()
+    arrive = steps(lambda: Image.fromarray(picture(1, (16, 40))).save(folder / "a.jpg"), nothing, nothing)
+    watch(predictor, folder, out, Wanted(), arrive)
+    assert (out / "masks/a.png").read_bytes() == before
+    assert "a.jpg: found a.png with the same name" in capsys.readouterr().err
+
+
 def test_ctrl_c_ends_it_with_130_and_faults_with_2(predictor, tmp_path, monkeypatch, capsys):
     def stop() -> bool:
         raise KeyboardInterrupt

@@ -24,7 +24,6 @@ class Options:
     checkpoint: Path | None = None  # a file with its weights instead of the published ones
     run: Path | None = None  # a run whose prediction lies beneath as a draft
     which: Literal["last", "best"] = "last"  # its last checkpoint, or the best on val
-    adapted: bool = False  # the SAM that this run adapted answers instead of --teacher
     port: int = 0  # 0: a free one
     browser: bool = True  # open the page in the default browser
     device: str = "auto"
@@ -45,7 +44,6 @@ def annotate(arguments: Sequence[str]) -> int:
         checkpoint=options.checkpoint,
         run=options.run,
         which=options.which,
-        adapted=options.adapted,
         device=options.device,
     )
     annotator = open_annotator(options.folder, wanted)

@@ -33,7 +33,7 @@ def demo(arguments: Sequence[str]) -> int:
     from knowsam_lite.files import in_shell
     from knowsam_lite.predict import Predictor
     from knowsam_lite.predict import export as onnx
-    from knowsam_lite.predict.model_card import model_card
+    from knowsam_lite.predict.model_card import GRAPH, model_card
     from knowsam_lite.runs.run import load_run
     from knowsam_lite.web.demo import write_demo
 
@@ -49,9 +49,9 @@ def demo(arguments: Sequence[str]) -> int:
         onnx.export(predictor, model)
         if options.int8:
             data = load_run(options.run, options.data, options.which, "cpu").dataset
-            onnx.quantize(model, model, islice(pictures(data), onnx.CALIBRATION))
+            onnx.quantize(model, model, islice(pictures(data, 0), onnx.CALIBRATION))
         title = options.title or f"Find {', '.join(predictor.classes.names[1:])}"
-        card = model_card(options.run, predictor, "model.js", {})
+        card = model_card(options.run, predictor, f"`model.js`: {GRAPH}", {})
         write_demo(model, predictor.classes, title, card, options.out)
     size = sum(file.stat().st_size for file in options.out.iterdir()) / 1e6
     print(f"wrote {options.out}, {size:.0f} MB: open {in_shell(options.out / 'index.html')} in a browser")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -34,7 +34,7 @@ def export(arguments: Sequence[str]) -> int:
     from knowsam_lite.files import write_text, writing
     from knowsam_lite.predict import Predictor
     from knowsam_lite.predict import export as onnx
-    from knowsam_lite.predict.model_card import model_card
+    from knowsam_lite.predict.model_card import GRAPH, model_card
     from knowsam_lite.runs.run import load_run
 
     path = options.model
@@ -55,21 +55,29 @@ def export(arguments: Sequence[str]) -> int:
                 f"found no {options.split} images in {data.name}, expected some to score both files on: give "
                 "--split val or test, whichever it has, or leave out --int8"
             )
-        onnx.quantize(path, small, islice(pictures(data), onnx.CALIBRATION))
+        onnx.quantize(path, small, islice(pictures(data, predictor.tile), onnx.CALIBRATION))
         wrote.append(small)
         for file in wrote:
             score = dice_of(onnx.OnnxPredictor(file), data, options.split)
             measured[file.name] = f"{file.stat().st_size / 1e6:.1f} MB, Dice {score:.3f} on {options.split}"
             print(f"{file.name}: {measured[file.name]}")
     card = path.with_suffix(".md")
-    write_text(card, model_card(options.run, predictor, path.name, measured))
+    write_text(card, model_card(options.run, predictor, f"`{path.name}`: {GRAPH}", measured))
     print("wrote " + ", ".join(str(file) for file in [*wrote, card]))
     return 0
 
 
-def pictures(data: "SegmentationData") -> Iterator["np.ndarray"]:
-    """The training images of a data set."""
-    return (data.image(record) for record in data.split("train"))
+def pictures(data: "SegmentationData", tile: int) -> Iterator["np.ndarray"]:
+    """The training images of a data set, as a network takes them: whole, or squares of `tile` px if not 0."""
+    from knowsam_lite.data.tiles import padded, starts
+
+    for record in data.split("train"):
+        image = data.image(record)
+        if not tile:
+            yield image
+            continue
+        for y, x in product(starts(image.shape[0], tile), starts(image.shape[1], tile)):
+            yield padded(image[y : y + tile, x : x + tile], tile)
 
 
 def dice_of(model: "OnnxPredictor", data: "SegmentationData", split: str) -> float:

@@ -115,6 +115,8 @@ def _fitted(config: "Config", minutes: float) -> "Config":
     """The configuration with as many steps as fit, by three steps from the middle of such a run."""
     from statistics import median
 
+    if not 0 < minutes < 60 * 24 * 365:
+        raise UserError(f"found --minutes {minutes:g}, expected minutes above 0: change it")
     from knowsam_lite.bench import LONG, Noise, timed_steps
     from knowsam_lite.data import open_dataset
     from knowsam_lite.methods import method_named
@@ -144,9 +146,9 @@ def _train(config: "Config", resume: bool, minutes: float | None = None) -> int:
 
 
 def _trained(config: "Config", resume: bool) -> int:
-    from knowsam_lite.data import is_synthetic, open_dataset
+    from knowsam_lite.data import open_dataset
+    from knowsam_lite.files import alone
     from knowsam_lite.parallel import ranks
-    from knowsam_lite.report.write import table, write_report
     from knowsam_lite.training import Trainer
 
     dataset = open_dataset(config.data, config.image_size, config.val, config.test)
@@ -168,18 +170,26 @@ def _trained(config: "Config", resume: bool) -> int:
     )
     if trainer.method.note:
         print(f"Note: {trainer.method.note}.")
+    with alone(trainer.run):
+        return _fit_and_score(trainer, resume)
+
+
+def _fit_and_score(trainer: "Trainer", resume: bool) -> int:
+    from knowsam_lite.data import is_synthetic
+    from knowsam_lite.report.write import table, write_report
+
     if resume:
         trainer.resume()
         print(f"resumed after step {trainer.step}")
     else:
         trainer.start()
-        if not is_synthetic(config.data):
+        if not is_synthetic(trainer.config.data):
             _draw_labeled(trainer)
     if not trainer.fit():
         print(f"stopped after step {trainer.step} and saved;", end=" ")
         print(f"go on with: knowsam-lite train --resume {in_shell(trainer.run)}")
         return 130
-    if counts["test"]:
+    if trainer.dataset.split("test"):
         result, paths = write_report(trainer.result())
         print(f"test, {len(result['ids'])} {result['case']}s, last checkpoint:\n{table(result)}")
         print("wrote " + ", ".join(str(path) for path in paths))

@@ -18,8 +18,12 @@ KINDS = ("none", "weak", "strong", "color")
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:
     """An image uint8 (H, W, 3) as uint8 (size, size, 3): area average to shrink, bilinear to grow."""
-    if image.shape[:2] == (size, size):
+    height, width = image.shape[:2]
+    if (height, width) == (size, size):
         return image
+    if (height - size) * (width - size) < 0:  # OpenCV does not average if one side grows: first the other one
+        short = (width, size) if height > size else (size, height)
+        image = cv2.resize(image, short, interpolation=cv2.INTER_AREA)
     shrinks = image.shape[0] * image.shape[1] > size * size
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 

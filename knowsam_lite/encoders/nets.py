@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from knowsam_lite.encoders.weights import load_weights, normalization, timm_name
+from knowsam_lite.encoders.weights import ENCODERS, load_weights, normalization, timm_name
 from knowsam_lite.errors import UserError
 from knowsam_lite.subnets import as_image
 
@@ -43,7 +43,16 @@ class PretrainedNet(nn.Module):
         import segmentation_models_pytorch as smp
 
         kind = getattr(smp, DECODERS[decoder][0])
-        self.net = kind(f"tu-{name}", encoder_weights=None, classes=num_classes)
+        try:
+            self.net = kind(f"tu-{name}", encoder_weights=None, classes=num_classes)
+            if encoder not in ENCODERS:
+                _try(self.net)
+        except Exception as error:  # timm and smp refuse in many ways
+            why = (str(error).splitlines() or [type(error).__name__])[0][:100]
+            raise UserError(
+                f"found encoder {encoder!r}, which {decoder} cannot use ({why}), expected a convolutional "
+                f"one: choose another, such as {', '.join(ENCODERS)}"
+            ) from None
         if pretrained:
             load_weights(self.net.encoder.model, encoder)
         for key, values in zip(("mean", "std"), normalization(encoder), strict=True):
@@ -80,6 +89,13 @@ class PretrainedNet(nn.Module):
             features = [change(f) for f in features]
         z = self.net.segmentation_head(self.net.decoder(features))
         return z[..., :height, :width] if right or below else z
+
+
+@torch.no_grad()
+def _try(net: nn.Module) -> None:
+    """One small picture, which some of timm's networks refuse."""
+    net.eval()(torch.zeros(1, 3, 2 * STRIDE, 2 * STRIDE))
+    net.train()
 
 
 def share_batchnorm(method: Module) -> Module:

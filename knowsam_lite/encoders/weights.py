@@ -91,7 +91,7 @@ def load_weights(net: nn.Module, encoder: str) -> None:
     from timm import create_model
 
     try:
-        made = create_model(encoder, pretrained=True)
+        made = create_model(encoder, pretrained=True, features_only=True)  # under the names that smp uses
     except Exception as error:  # each hub fails in its own way
         raise UserError(
             f"found no weights of {encoder} ({str(error).splitlines()[0][:100]}), expected timm to download "

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from knowsam_lite.errors import UserError
 from knowsam_lite.files import write_aside
@@ -47,7 +48,7 @@ class Exported(nn.Module):
     """Pictures uint8 (N, H, W, 3), RGB -> classes uint8 (N, H, W), and (N, C, H, W) of each view.
 
     The latter are probabilities; the prediction's come first. Any H and W; if one is longer and one shorter
-    than the model's own size, a level may differ from what `Predictor` reads.
+    than the model's own size, levels may differ by one from what `Predictor` reads, which rounds in between.
     """
 
     def __init__(self, method: Method, image_size: int):
@@ -59,8 +60,10 @@ class Exported(nn.Module):
         height, width = image.shape[1:3]
         x = image.permute(0, 3, 1, 2).float()  # (N, H, W, 3) -> (N, 3, H, W)
         x = resampling(height, self.image_size) @ x @ resampling(width, self.image_size).T
-        views = self.method.views((x + 0.5).floor() / 255)
-        views.pop("SAM", None)  # a teacher, not needed after training
+        x = (x + 0.5).floor() / 255
+        views = self.method.views(x)
+        if self.method.prediction_view != "SAM":
+            views.pop("SAM", None)  # a teacher, not needed after training
         first = views.pop(self.method.prediction_view, None)
         logits = [self.method.predict(x) if first is None else first, *views.values()]
         p = [
@@ -94,16 +97,17 @@ def export(predictor: Predictor, path: Path) -> None:
     names = output_names(model)
     example = torch.zeros(2, size + 8, size + 16, 3, dtype=torch.uint8)
     dims = {axis: torch.export.Dim(name) for axis, name in enumerate(("n", "height", "width"))}
-    program = torch.onnx.export(
-        model,
-        (example,),
-        dynamo=True,
-        verbose=False,
-        input_names=["image"],
-        output_names=["classes", *names],
-        dynamic_shapes={"image": dims},
-        opset_version=OPSET,
-    )
+    with sdpa_kernel(SDPBackend.MATH):  # a fused kernel gives the heads in an order that ONNX does not know
+        program = torch.onnx.export(
+            model,
+            (example,),
+            dynamo=True,
+            verbose=False,
+            input_names=["image"],
+            output_names=["classes", *names],
+            dynamic_shapes={"image": dims},
+            opset_version=OPSET,
+        )
     assert program is not None  # it is None only if the exporter writes the file itself
     graph = program.model_proto
     classes = predictor.classes

@@ -66,15 +66,16 @@ def find_images(place: Path, out: Path, split: str | None = None) -> list[ImageF
     """The images of a file, a folder of files or a data set; `split` selects a part of a data set.
 
     Raises UserError if there are none, if two would share one mask, if the data set's layout has faults or if
-    `out`, where the masks will go, is among the images.
+    `out`, where the masks will go, is among the images or is itself a data set with masks.
     """
+    refuse_labels(out)
     if place.is_dir() and ((place / "index.csv").exists() or has_lists(place)):
         paths, root = _of_dataset(place, split), place
     elif split is not None:
         raise UserError(f"found --split {split} but no data set in {place}: leave it out, or write index.csv")
     elif place.is_dir():
         root = image_folder(place)
-        paths = _walked(root)
+        paths = [path for path in _walked(root) if root != place or not path.is_relative_to(root / "masks")]
         refuse_inside(out, root)
     elif place.is_file():
         paths, root = [place], place.parent
@@ -119,6 +120,16 @@ def refuse_inside(out: Path, root: Path) -> None:
     """UserError if the output folder lies among the images: masks would be taken for images."""
     if root.resolve() in (out.resolve(), *out.resolve().parents):
         raise UserError(f"found {out} in {root}, where the images are: choose an output folder elsewhere")
+
+
+def refuse_labels(out: Path) -> None:
+    """UserError if the output folder is a data set: its masks would be overwritten by predictions."""
+    listed = (out / "index.csv").exists() or has_lists(out)
+    if listed or ((out / "images").is_dir() and (out / "masks").is_dir()):
+        raise UserError(
+            f"found a data set in {out}, whose own masks predictions would overwrite: choose another output "
+            "folder"
+        )
 
 
 def stem(path: Path) -> Path:
@@ -187,8 +198,9 @@ def _write(
         )
         write_aside(_place(out / "probabilities", file, ".npz"), save)
     if wanted.overlay:
-        for i, plane in enumerate(planes):
-            ending = f"_{i:0{len(str(len(planes)))}d}.png" if volume else ".png"
+        digits, kind = len(str(len(planes))), path.name.removeprefix(file.name.name)
+        for i, plane in enumerate(planes):  # the slices of a volume lie in a folder of its whole name
+            ending = f"{kind}/{i:0{digits}d}.png" if volume else ".png"
             save_png(_place(out / "overlays", file, ending), overlay(plane.image, plane.labels))
 
 
@@ -200,7 +212,7 @@ def mask_path(file: ImageFile, out: Path) -> Path:
 
 def _place(folder: Path, file: ImageFile, ending: str) -> Path:
     """The path of an output file, whose folder is created."""
-    path = folder / file.name.with_name(file.name.name + ending)
+    path = folder / file.name.parent / (file.name.name + ending)
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     return path

@@ -38,7 +38,7 @@ def pack(run: Path, which: str, folder: Path) -> None:
     write_text(folder / "config.json", plain.to_json())
     write_text(folder / "dataset.json", json.dumps(about, indent=1))
     save_best(folder / WEIGHTS, method, step)
-    card = model_card(run, Predictor.from_run(run, which, "cpu"), WEIGHTS, {})
+    card = model_card(run, Predictor.from_run(run, which, "cpu"), f"`{WEIGHTS}`: the networks' weights", {})
     write_text(folder / "README.md", HEAD + card)
 
 

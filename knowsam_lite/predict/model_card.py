@@ -1,6 +1,7 @@
 """The page that goes with an exported model: what it learned from, how well it works, what it is not for."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,21 @@ from knowsam_lite.predict.predictor import Predictor
 from knowsam_lite.runs.run import read_config
 
 UNKNOWN = "not recorded"
+# What an exported model takes and gives.
+GRAPH = (
+    "pictures uint8 (N, H, W, 3), RGB, of any size in; `classes` uint8 (N, H, W) and `probabilities` "
+    "(N, C, H, W) out"
+)
 
 
-def model_card(run: Path, predictor: Predictor, file: str, measured: dict[str, str]) -> str:
-    """Markdown from what the run folder holds; `measured`: what the export itself found, by its name."""
+def model_card(run: Path, predictor: Predictor, file: str, measured: Mapping[str, str]) -> str:
+    """Markdown from what the run folder holds; `file`: its name and what it holds;
+    `measured`: what the export itself found, by its name.
+    """
     config, scores = read_config(run), _json(run / "metrics.json")
     described = _json(run / "dataset.json")
     about = {
-        "file": f"`{file}`: pictures uint8 (N, H, W, 3), RGB, of any size in; `classes` uint8 (N, H, W) and "
-        "`probabilities` (N, C, H, W) out",
+        "file": file,
         "classes": ", ".join(
             f"{index} {name} (mask value {value})"
             for index, (name, value) in enumerate(

@@ -7,14 +7,17 @@ from pathlib import Path
 
 from knowsam_lite.data.findings import Fault
 from knowsam_lite.data.layout import ENDINGS
+from knowsam_lite.data.names import folded
 from knowsam_lite.data.walk import walk
 from knowsam_lite.errors import UserError
+from knowsam_lite.files import ignores_case
 from knowsam_lite.predict.files import (
     LARGE_ENDING,
     ImageFile,
     Wanted,
     mask_path,
     refuse_inside,
+    refuse_labels,
     stem,
     write_predictions,
 )
@@ -72,7 +75,16 @@ def watch(predictor: Predictor, folder: Path, out: Path, wanted: Wanted, go_on: 
             f"found no folder {folder}, expected the one that fills: make it, or correct the path"
         )
     refuse_inside(out, folder)
-    owners: dict[Path, Path] = {}
+    refuse_labels(out)
+    one_case = ignores_case(out)
+
+    def key(path: Path) -> str:
+        name = str(stem(path.relative_to(folder)))
+        return folded(name) if one_case else name
+
+    owners: dict[str, Path] = {}
+    for path in stamps(folder):
+        owners.setdefault(key(path), path)
 
     def is_done(path: Path) -> bool:
         mask = mask_path(ImageFile(path, stem(path.relative_to(folder))), out)
@@ -81,10 +93,11 @@ def watch(predictor: Predictor, folder: Path, out: Path, wanted: Wanted, go_on: 
 
     for path in arrivals(folder, is_done, go_on):
         file = ImageFile(path, stem(path.relative_to(folder)))
-        owner = owners.setdefault(file.name, path)
-        if owner != path:
+        owner = owners.setdefault(key(path), path)
+        if owner != path and owner.exists():
             print(f"left out {path}: found {owner.name} with the same name, rename one", file=sys.stderr)
             continue
+        owners[key(path)] = path
         began = time.perf_counter()
         try:
             for _ in write_predictions(predictor, [file], out, wanted):

@@ -59,7 +59,7 @@ def set_random_state(content: dict[str, Any]) -> None:
         return
     if ranks.size() == 1:
         torch.cuda.set_rng_state_all(state["random_cuda"][: torch.cuda.device_count()])
-    else:
+    elif state["random_cuda"]:  # none in a run that began on CPUs
         torch.cuda.set_rng_state(state["random_cuda"][0])
 
 

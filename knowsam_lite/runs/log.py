@@ -61,14 +61,15 @@ def read_log(run: Path) -> list[dict[str, Any]]:
     """
     path = run / "log.jsonl"
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         raise UserError(f"found no {path}, expected a training log: restore it") from None
     rows = []
     for number, line in enumerate(lines, 1):
         try:
-            rows.append(json.loads(line))
-        except ValueError:
+            row = json.loads(line)
+            rows.append({"kind": row["kind"], "step": row["step"], **row})
+        except (ValueError, TypeError, LookupError):
             if number < len(lines):
                 raise UserError(
                     f"found line {number} of {path} damaged, expected a row of JSON: restore or remove it"

@@ -49,8 +49,13 @@ def read_stored(run: Path) -> Stored | None:
             file=sys.stderr,
         )
         return None
-    classes = ", ".join(map("{} {}".format, found["classes"], found["mask_values"]))
-    return Stored(found["address"], found["typed"], classes, Fingerprint.from_json(found["fingerprint"]))
+    try:
+        classes = ", ".join(map("{} {}".format, found["classes"], found["mask_values"]))
+        return Stored(found["address"], found["typed"], classes, Fingerprint.from_json(found["fingerprint"]))
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"found {run / 'dataset.json'} without its {error}, expected a description: restore it"
+        ) from None
 
 
 def _description(run: Path) -> dict[str, Any]:
@@ -58,7 +63,7 @@ def _description(run: Path) -> dict[str, Any]:
     path = run / "dataset.json"
     try:
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise UserError(
             f"found no valid JSON in {path} ({error}), expected a description: restore it"
         ) from None
@@ -69,7 +74,7 @@ def read_config(run: Path) -> Config:
     path = run / "config.json"
     if not path.is_file():
         raise UserError(f"found no {path}, expected a run folder: check the path")
-    return Config.from_json(path.read_text(encoding="utf-8"))
+    return Config.from_json(path.read_text(encoding="utf-8", errors="replace"))
 
 
 def address_of(run: Path, config: Config, given: str | None = None) -> str:

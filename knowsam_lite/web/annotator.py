@@ -13,7 +13,7 @@ from knowsam_lite.errors import UserError
 from knowsam_lite.predict import Predictor
 from knowsam_lite.runs.run import choose_device
 from knowsam_lite.sam import BACKBONES
-from knowsam_lite.web.clicks import Clicks, Prompt, Recent, adapted_sam, plain_sam
+from knowsam_lite.web.clicks import Clicks, Prompt, Recent, plain_sam
 from knowsam_lite.web.masks import MaskFolder
 
 RECENT = 4  # pictures and drafts kept
@@ -28,7 +28,6 @@ class Wanted:
     checkpoint: Path | None = None  # a file with its weights instead of the published ones
     run: Path | None = None  # whose prediction is the draft
     which: str = "last"  # checkpoint of the run: "last" or "best"
-    adapted: bool = False  # the run's own SAM answers instead of `teacher`
     device: str = "auto"
 
 
@@ -84,10 +83,6 @@ class Annotator:
 
 def open_annotator(place: Path, wanted: Wanted) -> Annotator:
     """Open a folder with its helpers. Raises UserError for a folder, a run or weights that cannot be used."""
-    if wanted.adapted and wanted.run is None:
-        raise UserError("found --adapted without --run, expected the run whose SAM answers: give --run RUN")
-    if wanted.adapted and wanted.teacher is not None:
-        raise UserError("found --adapted and --teacher, expected one SAM to answer: leave one out")
     device = choose_device(wanted.device)
     drafts = None
     if wanted.run is not None:
@@ -95,12 +90,8 @@ def open_annotator(place: Path, wanted: Wanted) -> Annotator:
         folder = MaskFolder(place, drafts.classes.names, wanted.run)
     else:
         folder = MaskFolder(place)
-    if wanted.adapted and wanted.run is not None:
-        sam = adapted_sam(wanted.run, wanted.which, wanted.teacher_size, wanted.checkpoint)
-        teacher = f"the SAM of {wanted.run.name}"
-    else:
-        teacher = wanted.teacher or best_teacher(wanted.checkpoint)
-        sam = plain_sam(teacher, wanted.teacher_size, wanted.checkpoint)
+    teacher = wanted.teacher or best_teacher(wanted.checkpoint)
+    sam = plain_sam(teacher, wanted.teacher_size, wanted.checkpoint)
     return Annotator(folder, Clicks(sam.to(device).eval(), device), teacher, drafts)
 
 

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple, TypeVar
@@ -15,10 +15,6 @@ from torch import Tensor
 
 from knowsam_lite.data.transforms import to_tensor
 from knowsam_lite.errors import UserError
-from knowsam_lite.runs.checkpoints import load_best, load_last
-from knowsam_lite.runs.classes import read_classes
-from knowsam_lite.runs.provenance import read_config
-from knowsam_lite.runs.run import build_method
 from knowsam_lite.sam import PromptedSam, load_pretrained
 from knowsam_lite.sam.backbones import backbone_named
 
@@ -142,26 +138,4 @@ def plain_sam(teacher: str, size: int | None, checkpoint: Path | None) -> Prompt
     backbone = backbone_named(teacher)
     sam = PromptedSam(backbone, size or backbone.pretrained_size)
     load_pretrained(sam, checkpoint)
-    return sam
-
-
-def adapted_sam(run: Path, which: str, size: int | None, checkpoint: Path | None) -> PromptedSam:
-    """The SAM of a run, with the adapters that it learned, at `size` px a side; by default at the run's.
-
-    Raises UserError if the run has none, or if its pretrained weights are not on this machine.
-    """
-    config = read_config(run)
-    config = replace(config, encoder_weights="none", checkpoint=checkpoint or config.checkpoint)
-    method = build_method(config, len(read_classes(run, config).names))
-    sam = getattr(method, "teacher", None)
-    if not isinstance(sam, PromptedSam):
-        raise UserError(
-            f"found no SAM in {run}, a run of {config.method}, expected one for --adapted: leave it out, and "
-            "--teacher answers"
-        )
-    if which == "best":
-        load_best(run / "best.safetensors", method)
-    else:
-        load_last(run / "last.pt", method)
-    sam.set_image_size(size or sam.image_size)
     return sam

@@ -2,13 +2,14 @@
 
     python tests/extra/clicks.py DATA --n 20 --teacher mobile_sam
     python tests/extra/clicks.py DATA --split test --n 50 --to 0.9 --run RUN     # what a draft saves
+    python tests/extra/clicks.py DATA --split test --n 30 --run RUN --adapted    # can its own SAM answer?
 
 The person is simulated: the box is that of the truth, the first click its innermost pixel, and each later
 click the innermost pixel of the largest mistake. Seconds are those that one thread computed (CPU time).
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,8 +17,15 @@ import numpy as np
 import torch
 import tyro
 
+from knowsam_lite.errors import UserError
 from knowsam_lite.metrics import dice
+from knowsam_lite.runs.checkpoints import load_best, load_last
+from knowsam_lite.runs.classes import read_classes
+from knowsam_lite.runs.provenance import read_config
+from knowsam_lite.runs.run import build_method
+from knowsam_lite.sam import PromptedSam
 from knowsam_lite.web.annotator import Annotator, Wanted, open_annotator
+from knowsam_lite.web.clicks import Clicks
 from knowsam_lite.web.person import first_prompt, next_click
 
 
@@ -45,7 +53,25 @@ class Options(Wanted):
     n: int = 20  # pictures, the first by their names
     split: str = ""  # of the data set; all without
     corrections: int = 4
+    adapted: bool = False  # the run's own SAM answers instead of `teacher`, at its own size
     to: float = 0.9  # Dice at which the person is content: how many prompts that takes
+
+
+def adapted_sam(wanted: Wanted) -> PromptedSam:
+    """The SAM of a run, with its adapters. Raises UserError without a run, or if it has none."""
+    if wanted.run is None:
+        raise UserError("found --adapted without --run, expected the run whose SAM answers: give --run RUN")
+    config = read_config(wanted.run)
+    config = replace(config, encoder_weights="none", checkpoint=wanted.checkpoint or config.checkpoint)
+    method = build_method(config, len(read_classes(wanted.run, config).names))
+    if not isinstance(sam := getattr(method, "teacher", None), PromptedSam):
+        raise UserError(f"found no SAM in {wanted.run}, expected one: leave --adapted out")
+    if wanted.which == "best":
+        load_best(wanted.run / "best.safetensors", method)
+    else:
+        load_last(wanted.run / "last.pt", method)
+    sam.set_image_size(wanted.teacher_size or sam.image_size)
+    return sam
 
 
 def prompts_to(scores: np.ndarray, wanted: float) -> np.ndarray:
@@ -63,6 +89,10 @@ def main() -> None:
     options = tyro.cli(Options)
     torch.set_num_threads(1)
     annotator = open_annotator(options.data, options)
+    if options.adapted:
+        annotator.teacher = f"the SAM of {options.run}"
+        device = annotator.clicks.device
+        annotator.clicks = Clicks(adapted_sam(options).to(device).eval(), device)
     folder = annotator.folder
     records = sorted(folder.records.values(), key=lambda record: record.image.name)
     names = [record.id for record in records if options.split in ("", record.split)][: options.n]
