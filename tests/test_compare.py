@@ -16,7 +16,7 @@ from knowsam_lite.commands.ablate import LADDER
 from knowsam_lite.commands.compare import CompareOptions, _budget
 from knowsam_lite.compare import Cell, grid, markdown, read_blocks, run_grid, write_leaderboard
 from knowsam_lite.compare.grid import load_grid, save_grid
-from knowsam_lite.compare.leaderboard import csv_text, html, rows
+from knowsam_lite.compare.leaderboard import csv_text, heading, html, rows
 from knowsam_lite.compare.minutes import steps_of_equal_time
 from knowsam_lite.compare.results import differences, read_entry
 from knowsam_lite.config import Config
@@ -102,6 +102,13 @@ def test_the_table_counts_only_whole_seeds_and_names_ties(faked):
     assert re.search(r"\+0\.200 \[\+0\.200, \+0\.200\] d \S+ better", rows["knowsam"]) and "tie" in rows["mc"]
     assert re.search(r"-0\.200 \[-0\.200, -0\.200\] d \S+ worse", rows["supervised_pair"])
     assert f"{pair.mean():.3f} +- {pair.mean(axis=1).std(ddof=1):.3f}" in rows["supervised_pair"]
+
+
+def test_the_heading_says_what_is_labelled(faked):
+    [block] = read_blocks(faked)
+    assert heading(block).startswith("4 labels, 40 test images, seeds 0, 1; 3 runs")
+    of_volumes = replace(block, labeled="3groups", case="volume")
+    assert heading(of_volumes).startswith("3 labelled groups, 40 test volumes")
 
 
 def test_distance_and_cost_stand_beside_dice_as_multiples_of_the_first_row(base):

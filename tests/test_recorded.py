@@ -2,10 +2,13 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from knowsam_lite.compare import Cell, markdown, read_blocks
+from knowsam_lite.config import Config
 from knowsam_lite.course import recorded
 from knowsam_lite.course.builder import ROOT
 from knowsam_lite.data import open_dataset
@@ -83,6 +86,20 @@ def test_the_differences_that_chapter_14_shows_are_those_of_the_committed_scores
         found = paired_bootstrap(dice["knowsam_plus"], dice["supervised_pair"], groups=last.get("groups"))
         numbers = (*(values.mean() for values in dice.values()), found["low"], found["high"])
         assert [f"{number:.3f}" for number in numbers] == shown
+
+
+def test_the_tables_of_the_comparison_are_those_of_the_committed_scores():
+    folder = ROOT / "docs" / "comparison"
+    paths = [
+        folder / "real" / block / method / str(seed) / "scores.json"
+        for block in ("isic2018_15", "acdc_3groups", "polyp_15")
+        for method in ("supervised_pair", "knowsam_plus")
+        for seed in range(3)
+    ]
+    configs = [Config.from_json(json.dumps(json.loads(path.read_text("utf8"))["config"])) for path in paths]
+    cells = [Cell(c.method, replace(c, out=path.parent)) for c, path in zip(configs, paths, strict=True)]
+    table = markdown(read_blocks(cells), ["supervised_pair"]).strip()
+    assert "what makes an image hard" in table and table in (folder / "README.md").read_text("utf8")
 
 
 def test_an_unknown_grid_is_named():

@@ -61,7 +61,9 @@ def cost(entry: Entry, unit: Entry) -> dict[str, str]:
 
 def heading(block: Block) -> str:
     """A block's labels, test cases and seeds, in one line."""
-    text = f"{block.labeled} labels, {block.images} test {block.case}s, seeds "
+    number = block.labeled.removesuffix("groups")
+    labels = f"{number} labels" if number == block.labeled else f"{number} labelled groups"
+    text = f"{labels}, {block.images} test {block.case}s, seeds "
     text += ", ".join(map(str, block.seeds))
     return text + (f"; {block.waiting} runs are not done" if block.waiting else "")
 
