@@ -13,8 +13,8 @@ UNKNOWN = -1  # label of a pixel whose class is not known
 @whole_batch
 def cross_entropy(z: Tensor, y: Tensor) -> Tensor:
     """Mean over the known pixels of -log p_y, 0 if there are none. `y` (N, H, W) int64, -1 where unknown."""
-    some = (y != UNKNOWN).any()  # without any the mean would be 0 / 0
-    return some * F.cross_entropy(z.float(), y.masked_fill(~some, 0), ignore_index=UNKNOWN)
+    each = F.cross_entropy(z.float(), y, ignore_index=UNKNOWN, reduction="none")  # (N, H, W)
+    return each.sum() / (y != UNKNOWN).sum().clamp(min=1)  # PyTorch's own mean sums in any order on CUDA
 
 
 @whole_batch

@@ -22,7 +22,13 @@ from knowsam_lite.deprecated import old_names
 from knowsam_lite.encoders.nets import share_batchnorm
 from knowsam_lite.errors import UserError
 from knowsam_lite.evaluation import mean_dice, score_split
-from knowsam_lite.fast.training import compile_students, same_bits, speed_up, while_training
+from knowsam_lite.fast.training import (
+    compile_students,
+    prepare_same_bits,
+    same_bits,
+    speed_up,
+    while_training,
+)
 from knowsam_lite.files import in_shell, write_text, writing
 from knowsam_lite.machine import describe, peak_memory
 from knowsam_lite.methods import Method
@@ -61,6 +67,7 @@ class Trainer:
         self.on_row = on_row or row_logger(config.logger, self.run)
         check_size(config.image_size, config.image_size)
         self.device = choose_device(config.device)
+        prepare_same_bits(config.deterministic)
         self.bf16 = use_bf16(config.precision, self.device)
         self.labeled_ids = sorted(choose_labeled(dataset.records, config.labeled, config.seed))
         self.method = (build_method(config, dataset.num_classes) if method is None else method).to(

@@ -59,6 +59,12 @@ def compile_students(method: nn.Module) -> None:
             part.compile()
 
 
+def prepare_same_bits(wanted: bool) -> None:
+    """What has to be said, if `wanted`, before the first product on a GPU, see `same_bits`."""
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
 @contextmanager
 def same_bits(wanted: bool) -> Iterator[None]:
     """Within the context, if `wanted`, operations with a random order of summation on a GPU are replaced.
@@ -69,7 +75,6 @@ def same_bits(wanted: bool) -> Iterator[None]:
         yield
         return
     before, fastest = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS wants it said before its first use
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
     try:

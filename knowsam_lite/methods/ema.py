@@ -1,7 +1,7 @@
 """The exponential moving average (EMA) of a network's weights."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @torch.no_grad()
@@ -10,11 +10,12 @@ def update_ema(teacher: nn.Module, student: nn.Module, decay: float, buffers: bo
 
     `decay` in [0, 1]. `buffers`: BatchNorm's running statistics too; counters are copied.
     """
-    for old, new in zip(teacher.parameters(), student.parameters(), strict=True):
-        old.lerp_(new, 1 - decay)
+    pairs: list[tuple[Tensor, Tensor]] = list(zip(teacher.parameters(), student.parameters(), strict=True))
     if buffers:
-        for kept, seen in zip(teacher.buffers(), student.buffers(), strict=True):
-            if kept.is_floating_point():
-                kept.lerp_(seen, 1 - decay)
-            else:
+        both = list(zip(teacher.buffers(), student.buffers(), strict=True))
+        pairs += [(kept, seen) for kept, seen in both if kept.is_floating_point()]
+        for kept, seen in both:
+            if not kept.is_floating_point():
                 kept.copy_(seen)
+    old, new = zip(*pairs, strict=True)
+    torch._foreach_lerp_(list(old), list(new), 1 - decay)  # all in one: on a GPU each alone would be a kernel

@@ -44,7 +44,7 @@ def pasted(inside: Tensor, maps: Tensor) -> Tensor:
 
 def masked_cross_entropy(z: Tensor, y: Tensor) -> Tensor:
     """Cross-entropy of logits (N, C, H, W) over the pixels of `y` that are known, divided by all pixels."""
-    return F.cross_entropy(z.float(), y, ignore_index=UNKNOWN, reduction="sum") / y.numel()
+    return F.cross_entropy(z.float(), y, ignore_index=UNKNOWN, reduction="none").mean()
 
 
 def confident(z: Tensor, threshold: float) -> Tensor:

@@ -1,5 +1,7 @@
 """MC without HAM: the two subnets without a learned combination."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +15,7 @@ class MeanOfTwo(nn.Module):
 
     def forward(self, z_a: Tensor, z_b: Tensor) -> Tensor:
         both = torch.stack([z_a.float().log_softmax(dim=1), z_b.float().log_softmax(dim=1)])
-        return both.logsumexp(dim=0) - torch.log(torch.tensor(2.0, device=z_a.device))
+        return both.logsumexp(dim=0) - math.log(2)
 
 
 class MultiViewMean(MultiView):

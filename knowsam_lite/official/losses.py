@@ -40,9 +40,10 @@ def supervised_loss(z: Tensor, y: Tensor) -> Tensor:
 
 def consistency_a_from_b(z_a: Tensor, z_b: Tensor) -> Tensor:
     """Binary cross-entropy of the last class channel only: prediction p_a, target p_b without gradient."""
-    p_a = z_a.softmax(dim=1)[:, -1].clamp(1e-8, 1 - 1e-7)
-    p_b = z_b.detach().softmax(dim=1)[:, -1]
-    return F.binary_cross_entropy(p_a, p_b)
+    with torch.autocast(z_a.device.type, enabled=False):  # on CUDA it refuses this loss
+        p_a = z_a.float().softmax(dim=1)[:, -1].clamp(1e-8, 1 - 1e-7)
+        p_b = z_b.detach().float().softmax(dim=1)[:, -1]
+        return F.binary_cross_entropy(p_a, p_b)
 
 
 def consistency_b_from_a(z_b: Tensor, z_a: Tensor) -> Tensor:
