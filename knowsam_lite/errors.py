@@ -71,9 +71,8 @@ def _is_out_of_memory(error: Exception) -> bool:
     torch = sys.modules.get("torch")  # without it nothing ran on a GPU
     if torch is not None and isinstance(error, torch.cuda.OutOfMemoryError):
         return True
-    on_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(
-        error
-    )  # PyTorch has no class for it
+    # On CPUs PyTorch has no class of its own for it.
+    on_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
     return isinstance(error, MemoryError) or on_cpu
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, product
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -69,15 +69,12 @@ def export(arguments: Sequence[str]) -> int:
 
 def pictures(data: "SegmentationData", tile: int) -> Iterator["np.ndarray"]:
     """The training images of a data set, as a network takes them: whole, or squares of `tile` px if not 0."""
-    from knowsam_lite.data.tiles import padded, starts
+    from knowsam_lite.data.tiles import Tiles
 
-    for record in data.split("train"):
-        image = data.image(record)
-        if not tile:
-            yield image
-            continue
-        for y, x in product(starts(image.shape[0], tile), starts(image.shape[1], tile)):
-            yield padded(image[y : y + tile, x : x + tile], tile)
+    if not tile:
+        return (data.image(record) for record in data.split("train"))
+    cut = Tiles(data, tile)
+    return (image for of in data.split("train") for _, image, _ in cut.squares(of, labeled=False))
 
 
 def dice_of(model: "OnnxPredictor", data: "SegmentationData", split: str) -> float:

@@ -1,6 +1,7 @@
 """A student with a start: an ImageNet encoder, a decoder, and the encoder's normalization inside."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar, cast
 
 import torch
@@ -43,16 +44,10 @@ class PretrainedNet(nn.Module):
         import segmentation_models_pytorch as smp
 
         kind = getattr(smp, DECODERS[decoder][0])
-        try:
+        with nullcontext() if encoder in ENCODERS else _refusing(encoder, decoder):
             self.net = kind(f"tu-{name}", encoder_weights=None, classes=num_classes)
             if encoder not in ENCODERS:
                 _try(self.net)
-        except Exception as error:  # timm and smp refuse in many ways
-            why = (str(error).splitlines() or [type(error).__name__])[0][:100]
-            raise UserError(
-                f"found encoder {encoder!r}, which {decoder} cannot use ({why}), expected a convolutional "
-                f"one: choose another, such as {', '.join(ENCODERS)}"
-            ) from None
         if pretrained:
             load_weights(self.net.encoder.model, encoder)
         for key, values in zip(("mean", "std"), normalization(encoder), strict=True):
@@ -89,6 +84,19 @@ class PretrainedNet(nn.Module):
             features = [change(f) for f in features]
         z = self.net.segmentation_head(self.net.decoder(features))
         return z[..., :height, :width] if right or below else z
+
+
+@contextmanager
+def _refusing(encoder: str, decoder: str) -> Iterator[None]:
+    """One line for a network of timm that smp, or its decoder, refuses in one of many ways."""
+    try:
+        yield
+    except Exception as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0][:100]
+        raise UserError(
+            f"found encoder {encoder!r}, which {decoder} cannot use ({why}), expected a convolutional "
+            f"one: choose another, such as {', '.join(ENCODERS)}"
+        ) from None
 
 
 @torch.no_grad()

@@ -93,11 +93,12 @@ def watch(predictor: Predictor, folder: Path, out: Path, wanted: Wanted, go_on: 
 
     for path in arrivals(folder, is_done, go_on):
         file = ImageFile(path, stem(path.relative_to(folder)))
-        owner = owners.setdefault(key(path), path)
+        name = key(path)
+        owner = owners.setdefault(name, path)
         if owner != path and owner.exists():
             print(f"left out {path}: found {owner.name} with the same name, rename one", file=sys.stderr)
             continue
-        owners[key(path)] = path
+        owners[name] = path
         began = time.perf_counter()
         try:
             for _ in write_predictions(predictor, [file], out, wanted):
