@@ -37,23 +37,25 @@ def test_what_a_killed_writer_left_is_passed_by_and_removed_when_it_is_old(tmp_p
     assert path.read_text() == "again" and os.listdir(tmp_path) == ["last.pt"]
 
 
-def hold(folder: Path, held, go_on) -> None:
+def hold(folder: Path, held) -> None:
     with alone(folder):
         held.set()
-        go_on.wait(60)
+        time.sleep(600)
 
 
 @pytest.fixture
 def busy(tmp_path):
-    """A folder that another process holds."""
+    """A folder that another process holds. It ends by a kill: an event would wait for a killed process's answer."""
     context = multiprocessing.get_context("spawn")
-    held, go_on = context.Event(), context.Event()
-    other = context.Process(target=hold, args=(tmp_path / "run", held, go_on))
+    held = context.Event()
+    other = context.Process(target=hold, args=(tmp_path / "run", held))
     other.start()
-    assert held.wait(60)
-    yield other
-    go_on.set()
-    other.join()
+    try:
+        assert held.wait(60)
+        yield other
+    finally:
+        other.kill()
+        other.join()
 
 
 def test_a_folder_in_use_is_refused_and_is_free_again_after_a_kill(tmp_path, busy):
