@@ -319,7 +319,7 @@ for name in ("MC", "+ SKD", "+ UGDA"):
 # %% [markdown]
 # "Our best run" is always above the mean, and the more so, the wilder the training and the more seeds one tried. On real
 # polyps `knowsam_plus` beat the pair by 0.075 [0.048, 0.105] with seed 0, and by 0.007 [-0.022, 0.036] with seed 1
-# ([a real start](https://github.com/knowsam-lite/knowsam-lite/blob/main/docs/starts.md)): whoever stopped after seed 0 had a paper. Best on
+# ([a real start](https://github.com/knowsam-lite/knowsam-lite/blob/main/docs/starts_trials.md)): whoever stopped after seed 0 had a paper. Best on
 # val is an honest choice: the test images had no say. Here it is the last one every time: all trainings are still improving.
 #
 # **How many false finds?** Let $V$ variants be exactly as good as the baseline. Each gets its own interval

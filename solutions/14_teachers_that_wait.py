@@ -56,7 +56,7 @@ drawn = show(
 # Recorded with a first version of `knowsam_plus` (what was mended since is in the trials): polyps, 15 labels, students
 # that start from ImageNet (chapter 13), a real SAM (MobileSAM), 1,000 steps at 128 pixels, seed 0. Mean Dice on 88 *validation* images, every 100 steps, for the pair that learns from labels alone
 # and for `knowsam_plus`. The commands are in
-# [the trials](https://github.com/knowsam-lite/knowsam-lite/blob/main/docs/starts.md).
+# [the trials](https://github.com/knowsam-lite/knowsam-lite/blob/main/docs/starts_trials.md).
 
 # %% tags=["compare"]
 RECORDED = {
@@ -249,7 +249,7 @@ for threshold in (0.5, 0.8, 0.9, 0.95, 0.99):
 
 # %% [markdown]
 # Read it from top to bottom. At first those who speak are more often right, though never by much (in the executed
-# solution up to 0.95; at 0.99 an eighth is left, and it is no better: confidence is not correctness, chapter 11).
+# solution up to 0.95; at 0.99 a tenth is left, and it is no better: confidence is not correctness, chapter 11).
 # And from row to row fewer speak *about the lesion*: it is the smaller class, and its border is where nobody is
 # sure. A strict threshold teaches the background, which was known already. There is a second price, too. FixMatch
 # divides its sum by *all* pixels:
@@ -636,7 +636,7 @@ for name, found in live.items():
 # ## What the recorded runs say
 #
 # The table to be read with all its limits, from
-# [the trials](https://github.com/knowsam-lite/knowsam-lite/blob/main/docs/starts.md): 15 labels (on ACDC the slices of
+# [the results](https://github.com/knowsam-lite/knowsam-lite/blob/main/docs/starts.md): 15 labels (on ACDC the slices of
 # 3 patients), pretrained students, MobileSAM, 240 steps; test images scored once.
 
 # %% tags=["compare"]

@@ -45,7 +45,7 @@ def hold(folder: Path, held) -> None:
 
 @pytest.fixture
 def busy(tmp_path):
-    """A folder that another process holds. It ends by a kill: an event would wait for a killed process's answer."""
+    """A folder that another process holds until it is killed: an event would wait for its answer for ever."""
     context = multiprocessing.get_context("spawn")
     held = context.Event()
     other = context.Process(target=hold, args=(tmp_path / "run", held))

@@ -62,7 +62,7 @@ def test_runs_are_recorded_from_val_alone(tmp_path, monkeypatch):
 
 
 def test_the_curves_that_chapter_14_shows_are_those_of_the_trials():
-    told = (ROOT / "docs" / "starts.md").read_text("utf8")
+    told = (ROOT / "docs" / "starts_trials.md").read_text("utf8")
     source = (ROOT / "solutions" / "14_teachers_that_wait.py").read_text("utf8")
     for row in ("`supervised_pair`", "`knowsam_plus`", "its SAM"):
         line = next(x for x in told.splitlines() if x.startswith(f"| {row} |") and x.count("|") == 12)

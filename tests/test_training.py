@@ -136,9 +136,9 @@ def test_resume_after_sigkill_ends_where_an_undisturbed_run_ends(tmp_path):
     a, b = last_state(tmp_path / "whole"), last_state(tmp_path / "cut")
     assert json.loads(a["progress"]) == json.loads(b["progress"])
     torch.testing.assert_close(a["method"], b["method"], rtol=0, atol=0)
-    assert (
-        "wrote " in out and "metrics.json" in out and (tmp_path / "cut/predictions.png").stat().st_size > 1000
-    )
+    assert "wrote " in out and "metrics.json" in out
+    assert out.endswith(f"use it: knowsam-lite predict {tmp_path / 'cut'} PICTURES NEW_FOLDER --overlay\n")
+    assert (tmp_path / "cut/predictions.png").stat().st_size > 1000
 
 
 @pytest.mark.slow

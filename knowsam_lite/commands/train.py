@@ -195,6 +195,7 @@ def _fit_and_score(trainer: "Trainer", resume: bool) -> int:
         print("wrote " + ", ".join(str(path) for path in paths))
     else:
         print(f"no test images: nothing was scored; the trained weights are in {trainer.run}")
+    print(f"use it: knowsam-lite predict {in_shell(trainer.run)} PICTURES NEW_FOLDER --overlay")
     return 0
 
 

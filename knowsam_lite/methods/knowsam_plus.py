@@ -84,8 +84,8 @@ class KnowSAMPlus(KnowSAM):
     - Weak views for the teachers, strong ones for the students (Sohn et al., 2020).
     - `target`: each image's target is (1 - r) p_SAM + r p_EMA (`handover`), or one of the two.
     - `pseudo`: "soft", KL at T = 1 (`target_temperature`; the paper's 10 compares sizes of logits and pulls
-      on pixels that are right, docs/starts.md), or "hard", CE + Dice on pixels whose confidence is above a
-      threshold that goes from 0.80 to `threshold`. Labelled pixels learn their labels alone.
+      on pixels that are right, docs/starts_trials.md), or "hard", CE + Dice on pixels whose confidence is
+      above a threshold that goes from 0.80 to `threshold`. Labelled pixels learn their labels alone.
     - `trust`: with "agreement" an unlabelled image counts by Dice(EMA, SAM), which tells how good its target
       is (docs/starts.md); "alike": each counts once.
     - `cutmix`: a rectangle of a labelled image, with its labels, in half of the unlabelled ones (Yun et al.,

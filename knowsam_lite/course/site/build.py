@@ -56,6 +56,7 @@ GUIDES = {
         "teachers",
         "/knowsam_lite/weights/*",
         "starts",
+        "starts_trials",
         "from_scratch",
         "comparison/README",
         "comparison/protocol",
