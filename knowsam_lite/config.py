@@ -72,7 +72,7 @@ class Config:
     out: Path = Path("runs/knowsam")  # run folder
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps ...
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: bf16 only if the GPU supports it
-    workers: int = 0  # processes that prepare batches; their number does not change the batches
+    workers: int | None = None  # processes that prepare equal batches; default: up to 4 for a GPU, else none
     log_every: int = 20  # steps between rows of log.jsonl
     val_every: int = 100  # steps between validations, each followed by a save
     deterministic: bool = False  # on CUDA only operations that give the same bits each time; slower
@@ -107,8 +107,8 @@ class Config:
             "entropy_weight",
             "distillation_weight",
         ):
-            if getattr(self, name) < 0:
-                raise UserError(f"found {name} {getattr(self, name)}, expected 0 or more: change --{name}")
+            if (value := getattr(self, name)) is not None and value < 0:
+                raise UserError(f"found {name} {value}, expected 0 or more: change --{name}")
         if self.seed >= 2**32:
             raise UserError(f"found seed {self.seed}, expected less than {2**32}: change --seed")
         for name in ("temperature", "target_temperature"):

@@ -16,7 +16,7 @@ from knowsam_lite.config import Config
 from knowsam_lite.data import SegmentationData, choose_labeled
 from knowsam_lite.data.check import check_for_training
 from knowsam_lite.data.fingerprint import Fingerprint
-from knowsam_lite.data.sampler import Batch, StepBatches, all_alive, read_ahead
+from knowsam_lite.data.sampler import Batch, StepBatches, all_alive, preparing, read_ahead
 from knowsam_lite.data.tiles import Tiles
 from knowsam_lite.deprecated import old_names
 from knowsam_lite.encoders.nets import share_batchnorm
@@ -149,12 +149,14 @@ class Trainer:
         self.began = time.perf_counter()
         self.write_row({"kind": "start", "step": self.step, **describe(self.device)})
         steps = range(self.step, config.steps)
-        ahead = read_ahead(self.batches, steps, config.workers, self.device.type == "cuda")
+        cuda = self.device.type == "cuda"
+        workers = preparing(config.workers, cuda)
+        ahead = read_ahead(self.batches, steps, workers, pin=cuda)
         self.method.train()
         hidden = not progress or ranks.rank() > 0
         with (
             while_training(self.method),
-            all_alive(config.workers),
+            all_alive(workers),
             same_bits(config.deterministic),
             interrupt.Interrupt().listening() as stop,
             tqdm(ahead, self.method.name, len(steps), disable=hidden, dynamic_ncols=True) as bar,

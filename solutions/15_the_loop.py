@@ -5,8 +5,8 @@
 #
 # A trained model is not the end. Someone asks which images to label next, someone corrects its drafts, the
 # corrected masks come back, and the model is trained again; one day it leaves the house as a file, and is
-# asked about pictures that are not like yours. This chapter walks that loop once, and measures every step that
-# is usually taken on trust.
+# asked about pictures that are not like yours. This chapter walks that loop once, and measures what is
+# usually taken on trust.
 #
 # | | |
 # |---|---|
@@ -110,8 +110,8 @@ drawn = show(
 # ## Data for today
 #
 # A folder of 160 synthetic pictures of skin lesions, 64 pixels wide. 8 of the 100 training images have a mask, as
-# in chapter 12; val and test have all of theirs. The other masks exist, too: they stand in for the *person* who
-# labels, and nobody else may look.
+# in chapter 12; val and test have all of theirs. The other masks stand in for the *person* who labels, and
+# nobody else may look.
 
 # %% tags=["compare"]
 folder = Path(tempfile.mkdtemp())
@@ -128,8 +128,8 @@ for split in ("train", "val", "test"):
     print(f"{split:<6} {len(records):>3} images, {sum(r.mask is not None for r in records)} with a mask")
 
 # %% [markdown]
-# **Round one.** A narrow pair, trained on the eight at half the pictures' size. It takes seconds, and it is
-# what the loop starts from.
+# **Round one.** A narrow pair, trained on the eight at half the pictures' size: what the loop starts
+# from.
 
 
 # %% tags=["training"]

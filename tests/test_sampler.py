@@ -1,5 +1,8 @@
 """Batches: a pure function of (seed, step), without replacement, and unlabelled masks stay closed."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from knowsam_lite.data import SegmentationFolder, Synthetic, choose_labeled
+from knowsam_lite.data import SegmentationFolder, Synthetic, choose_labeled, sampler
 from knowsam_lite.data.sampler import Batch, StepBatches, Stream, load_case
 from knowsam_lite.errors import UserError
 
@@ -40,6 +43,25 @@ def test_batches_do_not_depend_on_the_number_of_workers(workers):
     loader = DataLoader(batches(), sampler=range(3, 9), batch_size=None, num_workers=workers)
     for step, batch in zip(range(3, 9), loader, strict=True):
         assert same(batch, batches()[step])
+
+
+@pytest.mark.parametrize(
+    ("asked", "cuda", "free", "trainings", "expected"),
+    [
+        (None, False, 2**31, 1, 0),
+        (None, True, 2**31, 1, 4),
+        (None, True, 2**31, 3, 2),
+        (None, True, 2**26, 1, 0),  # a container's 64 MB
+        (0, True, 2**31, 1, 0),
+        (7, False, 2**26, 1, 7),
+    ],
+)
+def test_processes_prepare_batches_beside_a_gpu(monkeypatch, asked, cuda, free, trainings, expected):
+    monkeypatch.setattr(sampler.shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    monkeypatch.setattr(sampler, "SHARED", Path("/"))
+    monkeypatch.setattr(sampler.os, "cpu_count", lambda: 6)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(trainings))
+    assert sampler.preparing(asked, cuda) == expected
 
 
 def test_batches_do_not_depend_on_what_was_asked_before():

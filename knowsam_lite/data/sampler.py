@@ -1,9 +1,12 @@
 """Two-stream batches, one item per training step, and whole cases for evaluation."""
 
+import os
+import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,6 +18,8 @@ from knowsam_lite.data.transforms import Augment, resize, resize_mask, to_tensor
 from knowsam_lite.errors import UserError
 from knowsam_lite.interrupt import ignore
 
+SHARED = Path("/dev/shm")  # of Linux: here processes hand batches over
+ROOM = 2**30  # bytes of it for a few batches; a container has 64 MB unless it is told otherwise
 CACHE_BYTES = 2 * 1024**3  # resized pictures kept in memory, per process, and at most one more
 
 
@@ -178,6 +183,18 @@ class _Handed(Dataset):
             return self.batches[step]
         except (UserError, OSError) as error:
             return error
+
+
+def preparing(asked: int | None, cuda: bool) -> int:
+    """How many processes prepare batches: as many as are asked for; by default up to 4 beside a GPU, which
+    would wait for one, and none beside a CPU, whose cores compute, or where they could not hand them over.
+    """
+    if asked is not None:
+        return asked
+    if not cuda or not SHARED.is_dir() or shutil.disk_usage(SHARED).free < ROOM:
+        return 0
+    trainings = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # that torchrun started on this machine
+    return min(4, (os.cpu_count() or 1) // trainings)
 
 
 def read_ahead(batches: StepBatches, steps: range, workers: int, pin: bool) -> Iterator[Batch]:
