@@ -74,6 +74,7 @@ def environment(budget: str, library: Path = ROOT) -> dict[str, str]:
 def nbval(paths: list[Path], seconds: int = 180) -> list[str]:
     """The command that runs notebooks, each cell in so many seconds, and compares their tagged cells."""
     options = ["--nbval-lax", "--nbval-current-env", f"--nbval-cell-timeout={seconds}"]
+    options += ["-o", "faulthandler_timeout=0"]  # nbval has its own limit
     sanitize = ["--nbval-sanitize-with", str(ROOT / "tests" / "nbval.cfg")]
     python = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q"]
     return [*python, *options, *sanitize, *map(str, paths)]
