@@ -117,8 +117,8 @@ def paired_bootstrap(
     `a` and `b` have shape (seeds, images), or (images,) for one seed, with the same seed and image at the
     same index. Every repetition resamples seeds and images, both with replacement and with pairs kept
     together, so that the interval covers the variance of both. `groups`: whom each image is of; all images
-    of a patient or a video are then drawn together, for they are not independent. Three seeds or fewer show
-    little of how seeds vary, and the interval is too narrow for that.
+    of a patient or a video are then drawn together, for they are not independent. Few seeds show little of
+    how seeds vary, and the interval is too narrow for that: `compare.verdicts.crossed` is made for them.
 
     Returns {"difference", "low", "high", "tie", "p", "effect"}; a tie is an interval that contains 0. "p" is
     twice the share of repetitions on the rarer side of 0, at least 2 / 2001. "effect" is the `effect_size`
@@ -132,14 +132,14 @@ def paired_bootstrap(
         raise UserError(f"found scores of shape {first.shape}, expected (seeds, images): reshape them")
     seeds, images = delta.shape
     rng = np.random.default_rng(seed)
-    members = _members(groups, images)
-    count = len(members)
+    places = members(groups, images)
+    count = len(places)
     draws = [(rng.integers(0, seeds, seeds), rng.integers(0, count, count)) for _ in range(RESAMPLES)]
     if count == images:
         rows, columns = (np.stack(drawn) for drawn in zip(*draws, strict=True))
         means = drawn_means(delta, rows, columns)
     else:
-        each = (delta[np.ix_(row, np.concatenate([members[g] for g in drawn]))] for row, drawn in draws)
+        each = (delta[np.ix_(row, np.concatenate([places[g] for g in drawn]))] for row, drawn in draws)
         means = np.array([found.mean() for found in each])
     low, high = np.percentile(means, [2.5, 97.5])
     rarer = 1 + min((means <= 0).sum(), (means >= 0).sum())
@@ -153,8 +153,11 @@ def paired_bootstrap(
     }
 
 
-def _members(groups: Sequence[str] | None, images: int) -> list[NDArray[np.intp]]:
-    """The places of the images of each group, in the order of the groups' first images."""
+def members(groups: Sequence[str] | None, images: int) -> list[NDArray[np.intp]]:
+    """The places of the images of each group, in the order of the groups' first images; None: each its own.
+
+    Raises `UserError` unless there is a group for each image.
+    """
     labels = list(range(images)) if groups is None else list(groups)
     if len(labels) != images:
         raise UserError(f"found {len(labels)} groups for {images} images, expected one for each")
@@ -171,7 +174,7 @@ def effect_size(delta: ArrayLike) -> float:
     """
     values = np.asarray(delta, dtype=np.float64)
     mean, spread = values.mean(), values.std(ddof=1) if values.size > 1 else 0.0
-    return float(mean / spread) if spread > 0 else float(mean and np.copysign(np.inf, mean))
+    return float(mean / spread) if spread > 1e-12 else float(mean and np.copysign(np.inf, mean))
 
 
 def holm(p: Sequence[float]) -> list[float]:

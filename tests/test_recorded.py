@@ -99,7 +99,7 @@ def test_the_tables_of_the_comparison_are_those_of_the_committed_scores():
     configs = [Config.from_json(json.dumps(json.loads(path.read_text("utf8"))["config"])) for path in paths]
     cells = [Cell(c.method, replace(c, out=path.parent)) for c, path in zip(configs, paths, strict=True)]
     table = markdown(read_blocks(cells), ["supervised_pair"]).strip()
-    assert "what makes an image hard" in table and table in (folder / "README.md").read_text("utf8")
+    assert "Dice by trait" in table and table in (folder / "README.md").read_text("utf8")
 
 
 def test_an_unknown_grid_is_named():

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from knowsam_lite.compare.causes import failures
-from knowsam_lite.compare.results import Block, Entry, differences
+from knowsam_lite.compare.results import Block, Entry
+from knowsam_lite.compare.verdicts import differences
 from knowsam_lite.errors import UserError
 from knowsam_lite.files import write_text
 
@@ -37,11 +38,11 @@ def rows(block: Block, baselines: Sequence[str]) -> list[dict[str, str]]:
             "method": entry.variant,
             "Dice, last step": f"{seeds.mean():.3f}{spread}",
             "each seed": " ".join(f"{value:.3f}" for value in seeds),
-            f"best of {block.val} val": "" if entry.best is None else f"{entry.best.mean():.3f}",
+            f"best on {block.val} val images": "" if entry.best is None else f"{entry.best.mean():.3f}",
         }
         row |= {f"against {name}": said.get(entry.variant, "") for name, said in against.items()}
         distance, unit = entry.distance
-        row[f"HD95, {unit}"] = f"{distance:.1f}"
+        row[f"median HD95, {unit}"] = f"{distance:.1f}"
         if entry.calibration is not None:
             row["calibration error"] = f"{entry.calibration:.3f}"
         found.append(row | cost(entry, first))
@@ -83,7 +84,7 @@ def tables(block: Block, baselines: Sequence[str]) -> dict[str, list[dict[str, s
     """A block's tables by their headings: the results, and where methods fail if its images are known."""
     found = {heading(block): rows(block, baselines)}
     if failed := failures(block):
-        found["Dice by what makes an image hard (how many images)"] = failed
+        found["Dice by trait (how many images)"] = failed
     return found
 
 
@@ -109,8 +110,9 @@ def html(blocks: Sequence[Block], baselines: Sequence[str], pictures: Mapping[st
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>Comparison</title><style>{CSS}</style><h1>Comparison</h1>"
         "<p>Dice on test images with the last checkpoint, mean +- standard deviation over seeds. Brackets: "
-        "95 % interval of a paired bootstrap over test cases and seeds; d: Cohen's, over the cases. Better "
-        "and worse hold for a whole column (Holm, 5 %); tie (Holm): alone it would not be one.</p>"
+        "95 % interval over test cases and seeds, as if both were drawn from many; 3/3: ahead with three of "
+        "three seeds; d: Cohen's, of the paired cases. Better and worse hold for a whole column (Holm, 5 %); "
+        "tie (Holm): alone it would not be one. A tie is undecided, not equal.</p>"
         + "\n".join(parts)
         + "</html>\n"
     )

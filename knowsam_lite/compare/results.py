@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from knowsam_lite.calibration import calibration_error
 from knowsam_lite.compare.grid import Cell
+from knowsam_lite.errors import UserError
 from knowsam_lite.evaluation import case_dice
-from knowsam_lite.metrics import holm, paired_bootstrap
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,13 @@ class Entry:
 
     @property
     def distance(self) -> tuple[float, str]:
-        """HD95 of the prediction with the last checkpoint, mean over seeds, cases, classes, and its unit."""
+        """Median HD95 of all cases and classes with the last checkpoint, mean over the seeds, and its unit.
+
+        A structure that is missed counts as the diagonal, and a few of them would decide the mean.
+        """
         lasts = [scores["last"] for scores in self.scores]
-        of_cases = [case["hd95"] for last in lasts for case in last["cases"][last["prediction"]]]
-        return float(np.mean(of_cases)), lasts[0]["unit"]
+        medians = [np.median([c["hd95"] for c in last["cases"][last["prediction"]]]) for last in lasts]
+        return float(np.mean(medians)), lasts[0]["unit"]
 
     @property
     def calibration(self) -> float | None:
@@ -73,7 +76,8 @@ def read_entry(variant: str, cells: list[Cell]) -> Entry:
 def read_blocks(cells: Sequence[Cell], changed: Collection[Cell] = ()) -> list[Block]:
     """A block for each data set, over the seeds that are done for all its variants; none done: no block.
 
-    A cell that is `changed` counts as not done. Data sets of one name get their address as well.
+    A cell that is `changed` counts as not done. Data sets of one name get their address as well. Raises
+    UserError for cells that were scored on different images.
     """
     blocks = []
     for data, labeled in dict.fromkeys((c.config.data, c.config.labeled) for c in cells):
@@ -89,6 +93,11 @@ def read_blocks(cells: Sequence[Cell], changed: Collection[Cell] = ()) -> list[B
         }
         first = next(iter(entries.values())).scores[0]
         last = first["last"]
+        if any(s["last"]["ids"] != last["ids"] for entry in entries.values() for s in entry.scores):
+            raise UserError(
+                f"found cells of {data} that were scored on other test images, expected one list: train them "
+                "with one data set, or give another folder"
+            )
         blocks.append(
             Block(
                 last["data"],
@@ -104,24 +113,3 @@ def read_blocks(cells: Sequence[Cell], changed: Collection[Cell] = ()) -> list[B
         )
     titles = Counter(block.title for block in blocks)
     return [replace(b, title=f"{b.title} ({b.data})") if titles[b.title] > 1 else b for b in blocks]
-
-
-def differences(block: Block, baseline: str) -> dict[str, str]:
-    """Every other entry against `baseline`, in words: variant -> text.
-
-    Paired bootstrap over seeds and cases, those of one group together, and Cohen's d over the cases. "better"
-    and "worse" hold for all of them together (Holm, 5 %); a difference whose own interval leaves out 0 and
-    which does not is a "tie (Holm)".
-    """
-    others = [entry for name, entry in block.entries.items() if name != baseline]
-    base = block.entries[baseline]
-    groups = base.scores[0]["last"].get("groups")  # not in scores that are older
-    found = [paired_bootstrap(entry.last, base.last, groups=groups) for entry in others]
-    said = {}
-    for entry, d, p in zip(others, found, holm([d["p"] for d in found]), strict=True):
-        side = "better" if d["difference"] > 0 else "worse"
-        verdict = "tie" if d["tie"] else side if p < 0.05 else "tie (Holm)"
-        said[entry.variant] = (
-            f"{d['difference']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}] d {d['effect']:+.2f} {verdict}"
-        )
-    return said
