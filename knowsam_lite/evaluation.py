@@ -185,12 +185,16 @@ def mean_dice(cases: Sequence[Case]) -> float:
     return float(case_dice(cases).mean())
 
 
-def summary(cases: Sequence[Case], classes: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
-    """Per class, and over all foreground classes ("mean"), each metric's mean, std, n and 95 % interval."""
+def summary(
+    cases: Sequence[Case], classes: Sequence[str], groups: Sequence[str]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Per class, and over all foreground classes ("mean"), each metric's mean, std, n and 95 % interval, for
+    which cases of one of the `groups` count together.
+    """
     table: dict[str, dict[str, dict[str, float]]] = {}
     for metric in cases[0]:
         values = np.array([case[metric] for case in cases])  # (cases, foreground classes)
         columns = {name: values[:, i] for i, name in enumerate(classes[1:])} | {"mean": values.mean(axis=1)}
         for name, column in columns.items():
-            table.setdefault(name, {})[metric] = summarize(column)
+            table.setdefault(name, {})[metric] = summarize(column, groups=groups)
     return table

@@ -94,16 +94,19 @@ def score_case(
     return scores
 
 
-def summarize(values: ArrayLike, seed: int = 0) -> dict[str, float]:
+def summarize(values: ArrayLike, seed: int = 0, groups: Sequence[str] | None = None) -> dict[str, float]:
     """Mean, standard deviation (n - 1 in the denominator), n and the bootstrap 95 % interval of the mean.
 
     `values` is one number per case. Returns {"mean", "std", "n", "low", "high"}; the interval is the
-    percentile bootstrap over cases, determined by `seed`. Raises `UserError` for no value or one that is
-    not finite.
+    percentile bootstrap over cases, determined by `seed`; `groups`: whom each case is of, as cases of one
+    patient are drawn together. Raises `UserError` for no value, one that is not finite, or other groups.
     """
     x = _finite(values, "values").ravel()
+    places = members(groups, x.size)
+    sums, sizes = np.array([[x[place].sum(), place.size] for place in places]).T
     rng = np.random.default_rng(seed)
-    means = [x[rng.integers(0, x.size, x.size)].mean() for _ in range(RESAMPLES)]
+    draws = (rng.integers(0, len(places), len(places)) for _ in range(RESAMPLES))
+    means = [sums[drawn].sum() / sizes[drawn].sum() for drawn in draws]
     low, high = np.percentile(means, [2.5, 97.5])
     std = x.std(ddof=1) if x.size > 1 else 0.0
     return {"mean": float(x.mean()), "std": float(std), "n": x.size, "low": float(low), "high": float(high)}

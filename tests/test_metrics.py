@@ -178,6 +178,15 @@ def test_summary_interval_has_the_width_of_the_standard_error():
     assert (summary["high"] - summary["low"]) / (2 * 1.96 * error) == pytest.approx(1.0, abs=0.1)
 
 
+def test_summary_counts_cases_of_one_patient_once():
+    patients = np.random.default_rng(0).normal(0.6, 0.1, 5)
+    groups = [str(i) for i in range(5) for _ in range(8)]
+    whole, alone = metrics.summarize(patients.repeat(8), groups=groups), metrics.summarize(patients)
+    assert (whole["low"], whole["high"]) == pytest.approx((alone["low"], alone["high"])) and whole["n"] == 40
+    uneven = metrics.summarize([1, 1, 1, 0], groups=list("aaab"))
+    assert (uneven["mean"], uneven["low"], uneven["high"]) == (0.75, 0.0, 1.0)
+
+
 @pytest.mark.parametrize("values", [[], [0.1, float("nan")]])
 def test_summary_refuses_nothing_and_nan(values):
     with pytest.raises(UserError, match="expected at least one score"):

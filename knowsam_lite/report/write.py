@@ -43,6 +43,7 @@ def score_run(run: Run, split: str = "test", watcher: Watcher | None = None) -> 
         tile=config.tile,
     )
     records = cases_of(data.split(split))
+    groups = [slices[0].group for slices in records.values()]
     return {
         "data": data.name,
         "split": split,
@@ -54,8 +55,8 @@ def score_run(run: Run, split: str = "test", watcher: Watcher | None = None) -> 
         "labeled": run.labeled_ids,
         "note": run.method.note,
         "ids": list(records),
-        "groups": [slices[0].group for slices in records.values()],
-        "summary": {view: summary(cases, data.classes) for view, cases in scores.items()},
+        "groups": groups,
+        "summary": {view: summary(cases, data.classes, groups) for view, cases in scores.items()},
         "cases": scores,
     }
 
