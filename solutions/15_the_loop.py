@@ -577,8 +577,8 @@ print(f"combined minus random {told_by['difference']:+.3f} [{told_by['low']:+.3f
 #
 # | data | random | combined | difference, 95 % interval |
 # |---|---|---|---|
-# | polyp benchmark | 0.505 | 0.456 | −0.049 [−0.077, −0.022] |
-# | ISIC 2018 | 0.751 | 0.746 | −0.005 [−0.019, +0.009] |
+# | polyp benchmark | 0.505 | 0.456 | −0.049 [−0.088, −0.010] |
+# | ISIC 2018 | 0.751 | 0.746 | −0.005 [−0.016, +0.005] |
 #
 # ```bash
 # python -m knowsam_lite.suggest.simulate --data polyp isic2018 --out simulated

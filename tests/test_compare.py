@@ -19,11 +19,12 @@ from knowsam_lite.compare.grid import load_grid, save_grid
 from knowsam_lite.compare.leaderboard import csv_text, heading, html, rows
 from knowsam_lite.compare.minutes import steps_of_equal_time
 from knowsam_lite.compare.results import read_entry
-from knowsam_lite.compare.verdicts import crossed, differences
+from knowsam_lite.compare.verdicts import differences
 from knowsam_lite.config import Config
 from knowsam_lite.data import Synthetic
 from knowsam_lite.errors import UserError
 from knowsam_lite.methods import METHODS, KnowSAM, MultiViewMean
+from knowsam_lite.metrics import crossed
 from knowsam_lite.runs.log import read_log
 from knowsam_lite.runs.run import load_run
 from knowsam_lite.training import Trainer
@@ -182,6 +183,12 @@ def test_images_of_one_patient_are_drawn_together(faked):
     d = crossed(together.entries["mc"].last - together.entries["supervised_pair"].last, groups)
     assert f"[{d.low:+.3f}, {d.high:+.3f}]" in differences(together, "supervised_pair")["mc"]
     assert differences(apart, "supervised_pair")["mc"] != differences(together, "supervised_pair")["mc"]
+
+
+def test_fresh_seeds_begin_where_they_are_told_to(tmp_path):
+    words = ["--methods", "mc", "--first-seed", "3", "--seeds", "2", "--workers", "0"]
+    assert main(["compare", "--data", DATA, "--labeled", "4", *words, "--out", str(tmp_path)]) == 0
+    assert [cell.config.seed for cell in load_grid(tmp_path)[0]] == [3, 4]
 
 
 def test_published_augmentation_is_each_methods_own(tmp_path):

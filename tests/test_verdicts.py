@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from knowsam_lite.compare.verdicts import Difference, crossed, verdict_of
+from knowsam_lite.compare.verdicts import verdict_of
 from knowsam_lite.errors import UserError
+from knowsam_lite.metrics import Difference, crossed
 
 RNG = np.random.default_rng(0)
 VALUES = RNG.normal(0.02, 0.1, 40)

@@ -22,6 +22,7 @@ class GridOptions:
     data: tuple[str, ...]  # folders or synthetic:KIND[:N[:SEED]]
     labeled: tuple[str, ...]  # labelled images, one entry for each data set
     seeds: int = 3  # how many: 0, 1, 2, ...
+    first_seed: int = 0  # with which they begin: fresh ones beside those that a method was developed with
     # 32 px, 20 steps | 64 px, 400 | the recipe `laptop`: 128 px, 1,000, pretrained | 256 px, 50,000;
     # without it `lesson` for synthetic images and `pretrained` for others
     budget: Literal["ci", "lesson", "pretrained", "gpu"] | None = None
@@ -114,7 +115,8 @@ def run(
     }
     changes = {name: value for name, value in given.items() if value is not None}
     base = replace(_budget(options), out=out, **changes)
-    cells = grid(base, options.data, options.labeled, variants, range(options.seeds))
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    cells = grid(base, options.data, options.labeled, variants, seeds)
     if not options.report:
         save_grid(cells, baselines, out)
     if options.cluster != "none":

@@ -72,7 +72,7 @@ def record_grid(name: str, folder: Path, variants: Sequence[str]) -> Path:
             for variant, scores in ((v, [runs[seed][which] for seed in seeds]) for v, runs in found.items())
         }
     path = FOLDER / f"{name}.json"
-    write_text(path, json.dumps(told) + "\n")
+    write_text(path, json.dumps(told, separators=(",", ":")) + "\n")
     return path
 
 

@@ -26,7 +26,7 @@ from knowsam_lite.errors import UserError, exit_code
 from knowsam_lite.evaluation import case_dice, score_split
 from knowsam_lite.files import write_text
 from knowsam_lite.methods import Method
-from knowsam_lite.metrics import paired_bootstrap
+from knowsam_lite.metrics import crossed
 from knowsam_lite.predict import Predictor
 from knowsam_lite.runs.classes import Classes
 from knowsam_lite.suggest.choose import WAYS, choose
@@ -189,8 +189,8 @@ def table(options: Options) -> str:
             dice = " ".join(f"{value:.3f}" for value in own.mean(axis=(0, 2)))
             line = f"{address} {way:12} {len(seeds)} seeds  {dice}  area {area(own).mean():.3f}"
             if way != options.ways[0]:
-                d = paired_bootstrap(area(own), area(other))
-                line += f"  {d['difference']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]"
+                d = crossed(area(own) - area(other))
+                line += f"  {d.mean:+.3f} [{d.low:+.3f}, {d.high:+.3f}]"
             lines.append(line)
     return "\n".join(lines)
 

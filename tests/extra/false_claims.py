@@ -7,8 +7,8 @@ import argparse
 
 import numpy as np
 
-from knowsam_lite.compare.verdicts import LEVEL, crossed
-from knowsam_lite.metrics import paired_bootstrap
+from knowsam_lite.compare.verdicts import LEVEL
+from knowsam_lite.metrics import crossed, paired_bootstrap
 
 IMAGES = 150
 OF_IMAGES, LEFT = 0.04, 0.085  # standard deviations of a difference: of an image, and of a seed's image
