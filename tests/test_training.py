@@ -19,7 +19,7 @@ from knowsam_lite.data import Synthetic
 from knowsam_lite.errors import UserError
 from knowsam_lite.methods import KnowSAM, SupervisedPair
 from knowsam_lite.runs.checkpoints import load_best, load_last, save_best
-from knowsam_lite.runs.log import read_log
+from knowsam_lite.runs.log import most_memory, read_log
 from knowsam_lite.runs.run import choose_device, load_run, use_bf16
 from knowsam_lite.training import Trainer
 
@@ -69,6 +69,12 @@ def test_a_run_leaves_config_log_and_checkpoints(tmp_path):
     assert rows[0]["total"] == pytest.approx(sum(rows[0]["losses"].values()))
     assert 0 < rows[2]["seconds"] < rows[5]["seconds"] < rows[8]["seconds"]
     assert rows[2]["peak_memory_bytes"] > 2**20
+
+
+def test_the_memory_of_a_run_is_the_most_that_any_of_its_processes_took():
+    began, went_on = {"kind": "saved", "peak_memory_bytes": 9}, {"kind": "saved", "peak_memory_bytes": 2}
+    assert most_memory([began, {"kind": "start"}, went_on]) == 9
+    assert most_memory([{"kind": "saved", "peak_memory_bytes": None}]) is None
 
 
 def test_resume_is_exact(tmp_path):

@@ -14,11 +14,10 @@ from knowsam_lite.config import Config
 from knowsam_lite.data import open_dataset
 from knowsam_lite.errors import exit_code
 from knowsam_lite.files import write_text
-from knowsam_lite.machine import peak_memory
 from knowsam_lite.report.gather import Gatherer
 from knowsam_lite.report.write import score_run
 from knowsam_lite.runs.checkpoints import load_best
-from knowsam_lite.runs.log import read_log
+from knowsam_lite.runs.log import most_memory, read_log
 from knowsam_lite.training import Trainer
 
 
@@ -32,7 +31,6 @@ def run(config: Config) -> bool:
         trainer.start()
     if not trainer.fit(progress=False):
         return False
-    memory = peak_memory(trainer.device)
     rows = read_log(config.out)
     result = trainer.result()
     gathered = Gatherer(result.method.prediction_view)
@@ -45,7 +43,7 @@ def run(config: Config) -> bool:
         scores["best"] = scores["last"] if same else rounded(score_run(replace(result, step=step)))
     cost = {
         "seconds_per_step": mean(row["seconds"] for row in rows if row["kind"] == "train"),
-        "peak_memory_bytes": memory,
+        "peak_memory_bytes": most_memory(rows),
         "parameters": sum(p.numel() for p in result.method.parameters() if p.requires_grad),
     }
     val = len(result.dataset.split("val"))

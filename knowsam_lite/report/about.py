@@ -10,6 +10,7 @@ from knowsam_lite.data import SegmentationData
 from knowsam_lite.data.records import SPLITS, Record, cases_of
 from knowsam_lite.machine import versions as present_versions
 from knowsam_lite.report.markup import details, pairs, section, tag
+from knowsam_lite.runs.log import most_memory
 from knowsam_lite.runs.run import Run
 
 FEW = 30  # up to this many labelled ids are shown at once
@@ -70,7 +71,7 @@ def cost(run: Run, rows: list[dict[str, Any]], seconds: float, count: int, case:
     frozen = sum(p.numel() for p in parameters if not p.requires_grad)
     train = [row for row in rows if row.get("kind") == "train"]
     starts = [row for row in rows if row.get("kind") == "start"]
-    peaks = [row["peak_memory_bytes"] for row in rows if row.get("peak_memory_bytes")]
+    memory = most_memory(rows)
     steps = zip(train, [{"step": 0}, *train], strict=False)
     learning = sum(row["seconds"] * (row["step"] - before["step"]) for row, before in steps)
     total = session_seconds(rows)
@@ -79,7 +80,7 @@ def cost(run: Run, rows: list[dict[str, Any]], seconds: float, count: int, case:
         "a step, median": f"{median(row['seconds'] for row in train):.3g} s" if train else UNKNOWN,
         "all steps": duration(learning),
         "with validation and saving": UNKNOWN if total is None else duration(total),
-        "peak memory": f"{max(peaks) / 2**30:.2f} GiB" if peaks else UNKNOWN,
+        "peak memory": f"{memory / 2**30:.2f} GiB" if memory else UNKNOWN,
         "trained parameters": f"{trained:,}",
         "frozen parameters": f"{frozen:,}",
         "trained on": f"{last['device']} ({last['model']}, {last['system']})" if starts else UNKNOWN,

@@ -1,6 +1,7 @@
 """log.jsonl: averages loss terms into rows, and reads them back."""
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,3 +76,8 @@ def read_log(run: Path) -> list[dict[str, Any]]:
                     f"found line {number} of {path} damaged, expected a row of JSON: restore or remove it"
                 ) from None
     return rows
+
+
+def most_memory(rows: Iterable[Mapping[str, Any]]) -> int | None:
+    """Bytes: the most that any process of a run had taken when it saved; None where none was logged."""
+    return max((row["peak_memory_bytes"] for row in rows if row.get("peak_memory_bytes")), default=None)
