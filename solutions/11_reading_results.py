@@ -9,7 +9,7 @@
 #
 # | | |
 # |---|---|
-# | **You will** | make an ablation table; draw seeds and images for an honest interval; watch a winner lose its lead on other images; sort failures by kind; test whether confidence can be believed and doubt warns; measure what each defect of the authors' code changes |
+# | **You will** | make an ablation table; draw seeds and images for an honest interval; watch a winner lose its lead with other labels; sort failures by kind; test whether confidence can be believed and doubt warns; measure what each defect of the authors' code changes |
 # | **You need** | NumPy arrays and their axes; Dice and HD95 (chapter 01), the paired bootstrap (chapter 10) |
 # | **Time** | {{time}} |
 # | **Cost** | a CPU is enough: under a minute of computing |
@@ -251,7 +251,7 @@ for name, (a, b) in ways.items():
 # images alone has a fifth of it.
 #
 # **Does it keep its promise?** Ask again where the answer is known: two equal methods, three seeds
-# of each, about as far apart as here.
+# of each, about as far apart as SKD's.
 
 # %% tags=["compare"]
 rng = np.random.default_rng(0)
@@ -264,8 +264,8 @@ for way, count in called.items():
     print(f"{way:<17} 'better' or 'worse' in {count / 200:.0%}, 5 % meant")
 
 # %% [markdown]
-# How far seeds lie apart is a guess from three numbers, of which there are only ten different draws. The
-# bootstrap takes it for the truth; Student's t makes the interval 4.3 standard errors wide to each side, not 2.
+# How far seeds lie apart is a guess from three numbers. The bootstrap takes it for the truth; Student's t makes
+# the interval up to 4.3 standard errors wide to each side, not 2 (in 4,000 tries: 6 %).
 # So the library's tables judge by `crossed`: t, on the errors of seeds and images. More repetitions do not
 # help. More seeds do.
 #
@@ -297,7 +297,7 @@ for name, verdict in verdicts.items():
 # Read it dot by dot. UGDA's gain is at least 0.07 in each seed; the adapter's is small, and all three agree; most
 # of HAM's is one seed, in which MC had learned next to nothing; SKD from a frozen SAM hurt in two of three. And
 # nothing is sure, not even all together: three that lie so far apart could be three lucky ones. The
-# bootstrap calls HAM, adapter and UGDA "better".
+# bootstrap calls four of the six "better".
 #
 # A *tie* says that these seeds and images do not decide, not that the part is worth nothing: the interval also
 # holds what would please its inventor.
@@ -326,7 +326,7 @@ for s in range(3):
 # %% [markdown]
 # On other images most of the lead is left, for they are many. With other labels, of 0.027 on average 0.005
 # is left. Nobody cheated. The third column is what a paper prints that trains once and reports the best; the
-# last is what its readers get. It goes for anything that is chosen on the test set: a method, a checkpoint
+# last is what its readers get. It goes for anything that is chosen by its test scores: a method, a checkpoint
 # (chapter 10), a threshold, a seed.
 #
 # **Which seed, which checkpoint.** Three ways to report the same trainings:
@@ -358,7 +358,7 @@ for count in (1, 5, 20):
 
 # %% [markdown]
 # So fix *beforehand* which comparison is the question; call the others exploration, or widen them. The
-# library's tables name one or two baselines for that reason, and print every row, not the winners alone.
+# library's tables name one or two baselines for that reason, correct each column (Holm), and print every row.
 #
 # ## Step 4: look at what failed
 #
@@ -520,21 +520,23 @@ print("Dice of knowsam  :", [f"{scores['knowsam'][i]:.2f}" for i in places])
 lost = np.stack(list(isic.last.values())) < 0.5  # (methods, seeds, images)
 of_methods, of_seeds = (np.eye(n, dtype=bool) for n in lost.shape[:2])
 pairs = {
-    "same method, other labels": of_methods[:, None, :, None] & ~of_seeds[:, None],
-    "other method, same labels": ~of_methods[:, None, :, None] & of_seeds[:, None],
+    "same method, other seed": of_methods[:, None, :, None] & ~of_seeds[:, None],
+    "other method, same seed": ~of_methods[:, None, :, None] & of_seeds[:, None],
+    "both other": ~of_methods[:, None, :, None] & ~of_seeds[:, None],
 }
 common = np.einsum("asi,bti->asbt", lost * 1.0, lost * 1.0) / lost.sum(axis=2)[:, :, None, None]
 print(
     f"a training loses {lost.sum(axis=2).mean():.0f} of {lost.shape[2]} images (Dice below 0.5); another loses of these"
 )
 for label, chosen in pairs.items():
-    print(f"{label}   {common[chosen].mean():.0%}")
+    print(f"{label:<24} {common[chosen].mean():.0%}")
+print(f"{'by chance':<24} {lost.mean():.0%}")
 print(f"lost by at least one training {lost.any(axis=(0, 1)).sum()}, by all {lost.all(axis=(0, 1)).sum()}")
 
 # %% [markdown]
-# Few failures belong to the image alone: four are lost by all. Another *method* with the same labels loses two
-# thirds of what a training loses, the same method with other *labels* little more than half. So which 15
-# images are labelled decides more about what fails than the method does.
+# So some images are hard, though only four are lost by all: half is lost again where nothing is shared. The same
+# *method* adds little to that, the same *seed* more: it decides on labels, start and batches, and it decides more
+# about what fails than the method does.
 #
 # ## Step 5: calibration
 #
@@ -768,8 +770,8 @@ for label, delta in readings.items():
 
 # %% [markdown]
 # Better, worse, and a tie, from the same files. Seed 0 says worse, seed 1 better, both
-# with an interval far from 0. "All scores alike" treats 120 scores as 120 independent trials,
-# though they come from three trainings. The last reading happens without bad intent: one's own method is
+# with an interval without 0. "All scores alike" treats 120 scores as 120 independent trials,
+# though they come from six trainings. The last reading happens without bad intent: one's own method is
 # repeated until it runs, the rival is run once. Only the first reading
 # covers both kinds of luck, and it is the only one that says what we know: not enough.
 #
@@ -783,7 +785,7 @@ for label, delta in readings.items():
 # knowsam-lite compare --data my_images --labeled 15 --methods supervised_pair mc knowsam_plus --seeds 3
 # ```
 #
-# A very small one, to see the table, in Markdown; its numbers mean nothing yet. "Best of 5 val" is the test Dice
+# A very small one, to see the table; fewer than three seeds get no verdict. "Best of 5 val" is the test Dice
 # of the checkpoint that was best on the 5 val images (step 3).
 
 # %% tags=["training"]
@@ -872,7 +874,7 @@ print("library", losses.consistency_loss(z_b, z_a).requires_grad)
 #
 # 1. You train two methods once each, and ask 6,000 test images in place of 60. The bootstrap over images will
 #    call one of two *equal* methods better (a) in 5 % of all cases, as before, (b) less often, (c) never, (d) more often
-# 2. You try seven variants and report the best one's gain on the test images. On new images its gain will
+# 2. You train seven variants once each and report the best one's gain. Trained again, its gain will
 #    most likely be (a) the same, (b) larger, (c) smaller, (d) exactly 0
 # 3. Over three seeds the paired interval is [−0.04, +0.10]. What do you know? (a) both are equal, (b) these
 #    trainings do not decide, (c) it is worse in some seeds, (d) the method is better by 0.03

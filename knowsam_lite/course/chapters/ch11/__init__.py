@@ -19,7 +19,7 @@ QUIZ = (
     ),
     Answer(
         "c",
-        "the largest of many noisy gains is too large; other images take it back.",
+        "the largest of many noisy gains is too large; another training takes it back.",
         "step 3, many comparisons",
     ),
     Answer("b", "an interval that holds 0 leaves both signs open.", "step 2, seeds and images"),
