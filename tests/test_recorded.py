@@ -98,7 +98,7 @@ COMPARED += ["fixmatch", "unimatch", "mc", "knowsam", "sam_only", "knowsam_mutua
     [
         (["isic2018_15"], COMPARED, PILOTED, range(3)),
         (["acdc_3groups", "polyp_15"], PILOTED, ["supervised_pair"], range(3)),
-        (["isic2018_15"], PILOTED, ["supervised_pair"], range(3, 8)),
+        (["isic2018_15", "acdc_3groups"], PILOTED, ["supervised_pair"], range(3, 8)),
     ],
     ids=["all", "piloted", "fresh"],
 )

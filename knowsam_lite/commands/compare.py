@@ -22,7 +22,7 @@ class GridOptions:
     data: tuple[str, ...]  # folders or synthetic:KIND[:N[:SEED]]
     labeled: tuple[str, ...]  # labelled images, one entry for each data set
     seeds: int = 3  # how many, one after another
-    first_seed: int = 0  # fresh ones, with which nothing was developed, go to another --out
+    first_seed: int = 0  # fresh seeds, say from 3 on, go to another --out
     # 32 px, 20 steps | 64 px, 400 | the recipe `laptop`: 128 px, 1,000, pretrained | 256 px, 50,000;
     # without it `lesson` for synthetic images and `pretrained` for others
     budget: Literal["ci", "lesson", "pretrained", "gpu"] | None = None
