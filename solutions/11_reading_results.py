@@ -269,7 +269,7 @@ for way, count in called.items():
 # So the library's tables judge by `crossed`: t, on the errors of seeds and images. More repetitions do not
 # help. More seeds do.
 #
-# Now its verdict on each rung, against the rung just before it:
+# Its verdict on each rung, against the one before:
 
 # %% tags=["compare"]
 names = list(ladder.last)
@@ -645,7 +645,7 @@ for name in METHODS:
 print(f"near the border lie {edge.mean():.0%} of the pixels")
 
 # %% [markdown]
-# So state on which pixels an ECE was taken, just as for Dice.
+# So state on which pixels an ECE was taken.
 #
 # **One number mends much.** Divide all logits by a temperature $T$, *after* training, and choose $T$ on the
 # validation images, so that their true classes are as likely as possible (Guo et al., 2017). $T$ is that of chapter 08, with another purpose.
