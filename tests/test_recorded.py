@@ -132,4 +132,4 @@ def test_the_maps_belong_to_the_images(method):
 
 
 def test_what_is_shipped_is_small():
-    assert sum(path.stat().st_size for path in recorded.FOLDER.rglob("*.*")) < 700_000
+    assert sum(path.stat().st_size for path in recorded.FOLDER.rglob("*.*")) < 600_000

@@ -13,6 +13,7 @@ from knowsam_lite.errors import UserError
 from knowsam_lite.files import write_aside, write_text
 
 FOLDER = Path(__file__).parent / "grids"
+DICE = 10_000  # stored steps of a Dice of 1
 STEPS = 8  # stored steps per unit of a logit: one byte a pixel, -15.9 to 15.9
 MAPS = ("supervised", "knowsam")
 
@@ -37,7 +38,7 @@ def load_grid(name: str) -> Grid:
         known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.json")))
         raise UserError(f"found no grid {name!r}, expected one of {known}: correct the name")
     told = json.loads(path.read_text("utf8"))
-    last, best = ({v: np.array(s) for v, s in told[which].items()} for which in ("last", "best"))
+    last, best = ({v: np.array(s) / DICE for v, s in told[which].items()} for which in ("last", "best"))
     title, labeled, steps, size = (told[key] for key in ("title", "labeled", "steps", "image_size"))
     return Grid(title, labeled, steps, size, tuple(told["ids"]), last, best)
 
@@ -68,7 +69,9 @@ def record_grid(name: str, folder: Path, variants: Sequence[str]) -> Path:
     }
     for which in ("last", "best"):
         told[which] = {
-            variant: [case_dice(s["cases"][s["prediction"]]).round(4).tolist() for s in scores]
+            variant: [
+                np.rint(DICE * case_dice(s["cases"][s["prediction"]])).astype(int).tolist() for s in scores
+            ]
             for variant, scores in ((v, [runs[seed][which] for seed in seeds]) for v, runs in found.items())
         }
     path = FOLDER / f"{name}.json"
