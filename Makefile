@@ -29,6 +29,11 @@ $(STAMP): pyproject.toml
 
 # Without glibc's cache of small blocks a step at 256 px takes 0.1 to 0.6 GB less: docs/speed.md.
 train: export GLIBC_TUNABLES := glibc.malloc.tcache_count=0
+# Without AVX-512 the run of the README has the same digits on more processors: docs/scale.md.
+ifeq ($(ARGS)$(shell grep -m1 -o avx512f /proc/cpuinfo 2>/dev/null),avx512f)
+train: export ATEN_CPU_CAPABILITY := avx2
+train: export ONEDNN_MAX_CPU_ISA := AVX2
+endif
 train: $(STAMP)  ## train the whole method on the embedded data
 	$(BIN)/knowsam-lite train $(ARGS)
 

@@ -1,4 +1,4 @@
-"""Where a number was measured: device, threads, versions and peak memory."""
+"""Where a number was measured, and how to get it elsewhere: device, instructions, versions, peak memory."""
 
 import platform
 import sys
@@ -38,15 +38,26 @@ def versions() -> dict[str, str]:
 
 
 def describe(device: torch.device) -> dict[str, Any]:
-    """The device and its model, the threads of PyTorch, the system and the versions, ready for JSON."""
+    """The device and its model, PyTorch's threads and vector instructions, the system and the versions, for JSON."""
     model = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {
         "device": str(device),
         "model": model,
         "threads": torch.get_num_threads(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "system": platform.system(),
         "versions": versions(),
     }
+
+
+def same_digits() -> dict[str, str]:
+    """What the environment of a process needs for the digits of processors without AVX-512; {} on those.
+
+    PyTorch and oneDNN read it when they are first used, so it has to be there when the process begins.
+    """
+    if torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return {}
+    return {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 
 
 def _processor() -> str:

@@ -63,6 +63,8 @@ def test_cells_are_trained_once_and_one_that_fails_says_why_and_stops_no_other(b
     assert scores["last"]["step"] == load_run(out).step == max(dice)
     assert scores["last"]["ids"] == scores["best"]["ids"] and len(scores["last"]["ids"]) == 8
     assert all(scores["cost"][name] > 0 for name in ("seconds_per_step", "peak_memory_bytes", "parameters"))
+    start = next(row for row in read_log(out) if row["kind"] == "start")
+    assert start["threads"] == 1 and start["instructions"] != "AVX512"  # the same digits on more processors
     pixels = sum(scores["confidence"]["pixels"])
     assert pixels == 8 * 32**2 and 0 <= read_entry("supervised", [cells[1]]).calibration <= 1
     stamp = cells[1].scores.stat().st_mtime_ns

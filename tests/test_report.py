@@ -188,6 +188,7 @@ def test_configuration_labelled_ids_cost_and_versions_are_on_the_page(reported):
     trained_ = sum(p.numel() for p in run.method.parameters())
     assert cells["trained parameters"] == [f"{trained_:,}"] and cells["frozen parameters"] == ["0"]
     assert cells["threads"] == [str(torch.get_num_threads())] and "GiB" in cells["peak memory"][0]
+    assert cells["vector instructions"] == [torch.backends.cpu.get_cpu_capability()]
     assert cells["torch"] == [torch.__version__]
     train = run.dataset.split("train")
     groups = len({record.group for record in train})

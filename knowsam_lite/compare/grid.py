@@ -22,6 +22,7 @@ from knowsam_lite.data.fingerprint import absolute
 from knowsam_lite.data.names import distinct
 from knowsam_lite.errors import UserError
 from knowsam_lite.files import write_text, writing
+from knowsam_lite.machine import same_digits
 from knowsam_lite.methods import method_named
 
 
@@ -78,6 +79,8 @@ def run_cell(cell: Cell) -> str:
     """
     if cell.scores.exists() or Claims().owner(cell.config.out):  # far cheaper than a process that finds out
         return ""
+    # AVX-512 would round its digits in another way; but bf16 is multiplied by its instructions.
+    digits = {} if cell.config.precision == "bf16" else same_digits()
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-m", "knowsam_lite.compare.cell"],
@@ -85,7 +88,7 @@ def run_cell(cell: Cell) -> str:
         capture_output=True,
         text=True,
         errors="backslashreplace",
-        env={**os.environ, **threads},
+        env={**digits, **os.environ, **threads},
     )
     failed = cell.config.out / "failed.txt"
     if done.returncode in (0, BUSY):

@@ -85,6 +85,7 @@ def cost(run: Run, rows: list[dict[str, Any]], seconds: float, count: int, case:
         "frozen parameters": f"{frozen:,}",
         "trained on": f"{last['device']} ({last['model']}, {last['system']})" if starts else UNKNOWN,
         "threads": last.get("threads", UNKNOWN),
+        "vector instructions": last.get("instructions", UNKNOWN),
         **({"sessions": len(starts)} if len(starts) > 1 else {}),
         f"scoring {plural(count, case)} with all maps": f"{seconds:.1f} s on {run.device}",
     }
