@@ -38,7 +38,7 @@ def versions() -> dict[str, str]:
 
 
 def describe(device: torch.device) -> dict[str, Any]:
-    """The device and its model, threads and vector instructions, the system and the versions, ready for JSON."""
+    """The device and its model, threads and vector instructions, the system and the versions, for JSON."""
     model = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {
         "device": str(device),
