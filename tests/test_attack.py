@@ -167,7 +167,7 @@ def require_as_undisturbed(name: str, root: Path, out: Path) -> None:
         mine, theirs = (json.loads((c / "scores.json").read_text()) for c in (cell, wanted))
         assert [mine[w]["cases"] for w in ("last", "best")] == [theirs[w]["cases"] for w in ("last", "best")]
     elif name == "evaluate":
-        scores = [json.loads((p / "run/metrics.json").read_text())["cases"] for p in (out, root)]
+        scores = [json.loads((p / "run/val_last/metrics.json").read_text())["cases"] for p in (out, root)]
         assert scores[0] == scores[1]
     else:
         folder = {"predict": "predicted", "own": "own", "fix": "fixed"}[name]
@@ -191,7 +191,7 @@ def test_kills_at_random_moments(whole, tmp_path):
         out.mkdir()
         if name in ("evaluate", "predict"):
             shutil.copytree(root / "run", out / "run")
-            (out / "run/metrics.json").unlink()
+            shutil.rmtree(out / "run/val_last", ignore_errors=True)
         for _ in range(random_.choice((1, 1, 2))):  # some are killed again while they go on
             words = again(name, root, out)
             hit += kill_after(words, out / "log", random_.uniform(0, 1.1 * seconds[name]))
@@ -247,7 +247,7 @@ def test_disks_that_are_full_at_random_moments(whole, tmp_path):
         with disk(place, kept + max(int(random_.uniform(0.02, 1.1) * needed[name]), 2**13)):
             if kept:
                 shutil.copytree(root / "run", place / "run")
-                (place / "run/metrics.json").unlink()
+                shutil.rmtree(place / "run/val_last", ignore_errors=True)
             code = finish(start(again(name, root, place), tmp_path / "log"))
             if code:
                 met += 1

@@ -42,9 +42,12 @@ def test_train_then_evaluate_a_folder(capsys, tmp_path):
     assert "squares: 2 of 8 training images labelled, 2 val, 2 test; 2 classes" in out
     for name in ("metrics.json", "curves.png", "predictions.png", "report.html"):
         assert str(tmp_path / "run" / name) in out and (tmp_path / "run" / name).stat().st_size > 500
+    kept = (tmp_path / "run/metrics.json").read_bytes()
     code, out, _ = run(capsys, "evaluate", tmp_path / "run", "--split", "val", "--which", "best", "--json")
     assert code == 0 and "val, 2 images, best checkpoint" in out
-    assert "2 val images, best checkpoint" in (tmp_path / "run/report.html").read_text(encoding="utf-8")
+    page = tmp_path / "run/val_best/report.html"
+    assert str(page) in out and "2 val images, best checkpoint" in page.read_text(encoding="utf-8")
+    assert (tmp_path / "run/metrics.json").read_bytes() == kept  # the run's own results
     summary = json.loads(out.splitlines()[-1])
     assert set(summary["U-Net"]["square"]) == {"dice", "iou", "hd95", "asd"}
 
@@ -55,6 +58,8 @@ def test_evaluating_again_gives_the_same_scores(capsys, tmp_path):
     before = json.loads((tmp_path / "run/metrics.json").read_text())
     run(capsys, "evaluate", tmp_path / "run")
     assert json.loads((tmp_path / "run/metrics.json").read_text()) == before
+    run(capsys, "evaluate", tmp_path / "run", "--data", folder)
+    assert json.loads((tmp_path / "run/data_test_last/metrics.json").read_text()) == before
 
 
 def missing_mask(root):

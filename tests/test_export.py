@@ -1,5 +1,6 @@
 """An exported model answers as `Predictor` does, from the bytes of a picture on."""
 
+import json
 from dataclasses import replace
 
 import cv2
@@ -19,6 +20,7 @@ from knowsam_lite.methods import KnowSAM, SamOnly
 from knowsam_lite.predict import Predictor
 from knowsam_lite.predict.model_card import model_card
 from knowsam_lite.runs.classes import Classes
+from knowsam_lite.runs.run import scores_folder
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -120,12 +122,18 @@ def test_the_card_says_what_was_measured(exported):
     assert card.count("model.int8.onnx") == 1
 
 
-def test_the_card_gives_no_scores_of_other_weights(run):
+def test_the_card_gives_the_scores_of_its_weights_alone(run):
     predictor = Predictor.from_run(run, device="cpu")
     own = model_card(run, predictor, "m", {})
     assert predictor.step == 6 and "| | Dice |" in own and "6 of 6, 0" in own
     other = model_card(run, replace(predictor, step=3), "m", {})
     assert "those of step 6, these weights are of step 3" in other and "| | Dice |" not in other
+    place = scores_folder(run, "test", "best")
+    place.mkdir()
+    scores = json.loads((run / "metrics.json").read_text())
+    (place / "metrics.json").write_text(json.dumps({**scores, "step": 3, "data": "those of step 3"}))
+    assert "images of those of step 3" in model_card(run, replace(predictor, step=3), "m", {})
+    assert model_card(run, predictor, "m", {}) == own
 
 
 def test_pixels_of_unknown_class_do_not_count(run):

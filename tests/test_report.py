@@ -452,6 +452,13 @@ def test_the_history_shows_rounds_scored_on_the_same_images(tmp_path):
     assert len(page.all("circle")) == 4 and not page.all("script")
 
 
+def test_rounds_scored_on_val_are_found_where_they_are_kept(tmp_path):
+    (tmp_path / "round1/val_best").mkdir(parents=True)
+    (tmp_path / "round1/val_best/metrics.json").write_text(json.dumps(scored(10, 0.5, split="val")))
+    own = tmp_path / "round2", scored(20, 0.6, split="val")
+    assert "0.500" in history(*own, "best") and history(*own, "last") == ""
+
+
 def test_a_single_number_of_labels_has_no_history(tmp_path):
     (tmp_path / "seed1").mkdir()
     (tmp_path / "seed1/metrics.json").write_text(json.dumps(scored(10, 0.5)))

@@ -166,7 +166,7 @@ def test_train_and_evaluate_from_the_command_line(tmp_path, capsys, make):
     assert ("mm" if make is make_nifti else " px") in shown
     assert main(["evaluate", str(out), "--split", "val", "--json"]) == 0
     assert "val, 1 volumes" in capsys.readouterr().out
-    assert (out / "predictions.png").stat().st_size > 5000
+    assert (out / "val_last/predictions.png").stat().st_size > 5000
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ def test_training_and_evaluation_on_real_volumes(acdc, tmp_path, capsys):
     assert main(["train", "--data", str(acdc / "acdc_h5"), "--out", str(out), *options]) == 0
     assert "20 of 82 training images labelled, 20 val, 18 test; 4 classes" in capsys.readouterr().out
     assert main(["evaluate", str(out), "--split", "val"]) == 0
-    assert json.loads((out / "metrics.json").read_text())["ids"] == [
+    assert json.loads((out / "val_last/metrics.json").read_text())["ids"] == [
         "patient028_frame01",
         "patient028_frame02",
     ]

@@ -80,7 +80,9 @@ def methods() -> str:
         "several. All run in one loop on the same networks, so differences are due to the method (`urpc`,\n"
         "`cdma` and `mc_net_plus` are defined by decoders of their own: `--students paper`). w is the\n"
         "ramp exp(-5 (1 - t/t_max)^2); warm-ups and starts are fractions of the run. Unless said, labelled\n"
-        "images are augmented weakly and unlabelled ones strongly.\n",
+        "images are augmented weakly and unlabelled ones strongly; `compare --augmentation published` gives\n"
+        "each method's unlabelled images the views with which it was published, mostly weak ones. Other\n"
+        "letters: [notation](notation.md).\n",
     ]
     for name, method in {**single, "NAME+skd": SamDistillation}.items():
         file = (inspect.getsourcefile(method) or "").rpartition("/methods/")[2]

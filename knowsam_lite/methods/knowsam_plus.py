@@ -76,8 +76,8 @@ def masked_distillation(
 
 
 class KnowSAMPlus(KnowSAM):
-    """KnowSAM in another order; the choices that a name stands beside are fields of `Config`, which
-    `ablate --plus` undoes. The entropy term weighs 0.1 at most; `temperature` has no part in it.
+    """KnowSAM in another order; each choice with a name is a field of `Config`, and `ablate --plus` undoes
+    them one at a time. The entropy term weighs 0.1 at most; `temperature` has no part in it.
 
     - `labels_first`: for the first 15 % of the run SAM and the students learn from labels alone. Then all
       unlabelled terms rise by exp(-5 (1 - t')^2) (Laine and Aila, 2017) over a quarter of the run.

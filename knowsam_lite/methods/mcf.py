@@ -44,7 +44,7 @@ class MCF(Method):
 
     Labelled: CE + Dice of each net, and 0.5 x squared error where the two disagree. Unlabelled: the net whose
     Dice on this batch's labels is worse learns from the other's sharpened output (T = 0.1), squared error,
-    0.1 r. At test time both are averaged. Published in 3-D with a V-Net and a 3-D ResNet; here in 2-D.
+    0.1 w. At test time both are averaged. Published in 3-D with a V-Net and a 3-D ResNet; here in 2-D.
     """
 
     name = "mcf"

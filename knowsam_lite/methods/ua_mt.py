@@ -34,7 +34,7 @@ class UAMT(MeanTeacher):
     """UA-MT (Yu et al., MICCAI 2019, "Uncertainty-aware self-ensembling model"), based on `MeanTeacher`.
 
     The teacher predicts 8 times, each with its own noise and dropout; the squared error counts only where the
-    entropy of the mean probability is below (0.75 + 0.25 r) ln C. The target is one more noisy prediction.
+    entropy of the mean probability is below (0.75 + 0.25 w) ln C. The target is one more noisy prediction.
     Published in 3-D for two classes with ln 2; here ln C, in 2-D. Pretrained students have no dropout of
     their own: a fifth of the encoder's features is dropped, the mean of the U-Net's rates.
     """

@@ -8,7 +8,7 @@ from typing import Any
 from knowsam_lite.config import Config
 from knowsam_lite.machine import versions
 from knowsam_lite.predict.predictor import Predictor
-from knowsam_lite.runs.run import read_config
+from knowsam_lite.runs.run import read_config, scores_folder
 
 UNKNOWN = "not recorded"
 # What an exported model takes and gives.
@@ -22,7 +22,7 @@ def model_card(run: Path, predictor: Predictor, file: str, measured: Mapping[str
     """Markdown from what the run folder holds; `file`: its name and what it holds;
     `measured`: what the export itself found, by its name.
     """
-    config, scores = read_config(run), _json(run / "metrics.json")
+    config, scores = read_config(run), _scores_of(run, predictor.step)
     described = _json(run / "dataset.json")
     about = {
         "file": file,
@@ -87,6 +87,13 @@ def _weights(config: Config) -> str:
         return "none were used at the start"
     names = f"{config.encoder_a} and {config.encoder_b}"
     return f"its encoders started from {names}, pretrained on ImageNet, whose images have terms of their own"
+
+
+def _scores_of(run: Path, step: int | None) -> dict[str, Any]:
+    """What `evaluate` wrote about the weights of a step, on test images if it did; else about any others."""
+    places = [scores_folder(run, split, which) for split in ("test", "val") for which in ("last", "best")]
+    found = [scores for place in places if (scores := _json(place / "metrics.json"))]
+    return next((scores for scores in found if scores["step"] == step), found[0] if found else {})
 
 
 def _scores(scores: dict[str, Any], step: int | None) -> str:

@@ -10,6 +10,7 @@ from knowsam_lite.figures.look import color
 from knowsam_lite.report.about import plural
 from knowsam_lite.report.chart import Axis, Chart
 from knowsam_lite.report.markup import figure, section, table, tag
+from knowsam_lite.runs.run import scores_folder
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,15 @@ class Round:
     high: float
 
 
-def history(path: Path, result: dict[str, Any]) -> str:
+def history(path: Path, result: dict[str, Any], which: str = "last") -> str:
     """The section, or "" unless runs beside `path` learned from other numbers of labels; `result` is its
-    own, as in metrics.json.
+    own, as in metrics.json, by its "last" or "best" weights.
 
     A run counts if its method, its data's name, the split and the scored images are the same.
     """
     beside = sorted(folder for folder in path.resolve().parent.iterdir() if folder != path.resolve())
-    found = [(folder.name, other) for folder in beside for other in scores_in(folder)]
+    place = scores_folder(Path(), result["split"], which)
+    found = [(folder.name, other) for folder in beside for other in scores_in(folder / place)]
     same = [(name, other) for name, other in found if _key(other) == _key(result)]
     rounds = [round_of(name, other) for name, other in [*same, (path.resolve().name, result)]]
     rounds.sort(key=lambda each: (each.labels, each.name))
@@ -58,7 +60,7 @@ def history(path: Path, result: dict[str, Any]) -> str:
 
 
 def scores_in(folder: Path) -> Iterator[dict[str, Any]]:
-    """What metrics.json of a run folder holds; nothing if there is none that can be read."""
+    """What metrics.json of a folder holds; nothing if there is none that can be read."""
     try:
         found = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         _key(found), round_of(folder.name, found)

@@ -40,7 +40,7 @@ def render(scored: Scored) -> str:
         tag("p", f"Note: {result['note']}.", class_="note", role="note") if result["note"] else "",
         _facts(scored),
         scores(result),
-        history(scored.run.path, result),
+        history(scored.run.path, result, scored.which),
         cases(scored.run, scored.gathered),
         uncertainty(scored.gathered, result["ids"], result["prediction"], result["case"]),
         curves(scored.series),

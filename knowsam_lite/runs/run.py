@@ -8,6 +8,8 @@ import torch
 
 from knowsam_lite.config import Config
 from knowsam_lite.data import SegmentationData, open_dataset
+from knowsam_lite.data.fingerprint import absolute
+from knowsam_lite.data.names import file_stem
 from knowsam_lite.errors import UserError
 from knowsam_lite.methods import Method, method_named
 from knowsam_lite.runs.checkpoints import load_best, load_last
@@ -27,6 +29,16 @@ class Run:
     bf16: bool  # whether to compute in bfloat16
     step: int  # optimizer steps behind these weights
     labeled_ids: list[str]  # training images whose masks were used
+
+
+def scores_folder(run: Path, split: str = "test", which: str = "last", data: str | None = None) -> Path:
+    """Where the scores of a run are kept: in its folder those of its test images by its last weights, any
+    others, of `data` at another address too, in a folder there, so that none replaces them.
+    """
+    if data is None and (split, which) == ("test", "last"):
+        return run
+    names = [] if data is None else [file_stem(Path(absolute(data)).name)]
+    return run / "_".join([*names, split, which])
 
 
 def load_for_prediction(
