@@ -39,8 +39,9 @@ def equations(names: Sequence[str]) -> str:
     """The equation-to-code map: every formula, what computes it, which chapter builds it."""
     parts = [
         f"# From equation to code\n\n{NOTE}\n",
-        "Every formula of the method, in the order in which the course builds them. The letters are "
-        "explained in [notation](notation.md).\n",
+        "Every formula of the method, chapter by chapter. Letters that are not explained here are in "
+        "[notation](notation.md). Terms of UGDA's mixed batch, among them the pseudo-labels, are in the log "
+        "with `mixed/` before their names. No gradient goes from SAM's terms to the students or back.\n",
     ]
     for equation in EQUATIONS:
         code = ", ".join(map(where, equation.code))

@@ -248,7 +248,7 @@ EQUATIONS = (
     ),
     Equation(
         "the whole loss",
-        r"L = \sum_{\text{terms}} L_{\text{term}}, \quad \text{each subnet's terms halved; SAM and the students do not reach into each other}",
+        r"\begin{aligned} L &= L_{sup}^{s} + B(x) + \tfrac12 \lambda_{SKD} \sum_k L_{SKD}^{k} + [t \ge 0.24\, t_{max}] \Big( B(\tilde x) + \tfrac12\, w(t) \sum_k L_{ps}^{k} \Big) \\ B(x) &= L_{sup}^{f} + \tfrac12 \sum_k \Big( L_{sup}^{k} + w(t)\, (L_{cons}^{k} + 0.9\, L_{ent}^{k}) \Big), \quad k \in \{a, b\} \end{aligned}",
         ("knowsam_lite.methods.knowsam.KnowSAM", "knowsam_lite.training.Trainer"),
         "10",
         PAPER,
