@@ -138,6 +138,17 @@ def test_a_claim_has_to_hold_for_its_whole_column(base):
     assert not any(text.endswith(("better", "worse")) for text in said.values())
 
 
+def test_a_method_with_sam_is_compared_with_itself_without(base):
+    cells = grid(base, [DATA], ["4"], named("bcp", "bcp+skd", "cps+skd", "mc"), [0, 1, 2])
+    for cell in cells:
+        fake(cell, np.linspace(0.5, 0.6, 40) + 0.1 * (cell.variant == "bcp+skd"), "U-Net")
+    table = {row["method"]: row for row in rows(*read_blocks(cells), [])}
+    said = {name: row["against itself without SAM"] for name, row in table.items()}
+    assert said.pop("bcp+skd").startswith("+0.100 [+0.100, +0.100] 3/3") and set(said.values()) == {""}
+    alone = rows(*read_blocks([cell for cell in cells if cell.variant != "bcp"]), [])
+    assert "against itself without SAM" not in alone[0]
+
+
 def test_of_two_seeds_nothing_is_called_better(base):
     cells = grid(base, [DATA], ["4"], named("mc", "knowsam"), [0, 1])
     for cell, dice in zip(cells, (0.5, 0.9) * 2, strict=True):

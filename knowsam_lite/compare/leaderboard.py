@@ -12,7 +12,7 @@ import numpy as np
 
 from knowsam_lite.compare.causes import failures
 from knowsam_lite.compare.results import Block, Entry
-from knowsam_lite.compare.verdicts import differences
+from knowsam_lite.compare.verdicts import differences, gains_by_sam
 from knowsam_lite.errors import UserError
 from knowsam_lite.files import write_text
 
@@ -31,6 +31,8 @@ def rows(block: Block, baselines: Sequence[str]) -> list[dict[str, str]]:
     found = []
     first = next(iter(block.entries.values()))
     against = {name: differences(block, name) for name in baselines if name in block.entries}
+    if gains := gains_by_sam(block):
+        against["itself without SAM"] = gains
     for entry in block.entries.values():
         seeds = entry.last.mean(axis=1)
         spread = f" +- {seeds.std(ddof=1):.3f}" if len(seeds) > 1 else ""
