@@ -116,6 +116,18 @@ def test_the_tables_of_the_comparison_are_those_of_the_committed_scores(blocks, 
     assert "Dice by trait" in table and table in (folder / "README.md").read_text("utf8")
 
 
+def test_the_runs_with_more_labels_are_those_of_the_committed_scores():
+    told = (ROOT / "docs" / "starts.md").read_text("utf8")
+    paths = sorted((ROOT / "docs" / "comparison" / "more").glob("*/*/*/scores.json"))
+    assert len(paths) >= 2
+    for path in paths:
+        last = json.loads(path.read_text("utf8"))["last"]
+        views = {view: classes["mean"]["dice"] for view, classes in last["summary"].items()}
+        fused = views.pop(last["prediction"])
+        others = " ".join(f"{dice['mean']:.3f}" for dice in views.values())
+        assert f"| {others} | {fused['mean']:.3f} [{fused['low']:.3f}, {fused['high']:.3f}]" in told
+
+
 def test_an_unknown_grid_is_named():
     with pytest.raises(UserError, match="found no grid 'stairs', expected one of isic2018, ladder"):
         recorded.load_grid("stairs")
