@@ -113,6 +113,7 @@ def score_split(
         first = cases[case][0]
         spacing = _spacing(dataset, first) if in_mm else None
         whole = _whole(first, truths)
+        spacing = spacing and spacing[-whole.ndim :]
         known = whole >= 0
         if not known.any():
             raise UserError(
@@ -155,8 +156,11 @@ def _spacing(dataset: SegmentationData, record: Record) -> tuple[float, ...] | N
 
 
 def _whole(record: Record, planes: Sequence[np.ndarray]) -> np.ndarray:
-    """The labels of a case: the one plane (H, W) of an image, or those of a volume's slices (D, H, W)."""
-    if not record.volume:
+    """The labels of a case: the one plane (H, W) of an image, or those of a volume's slices (D, H, W).
+
+    A single slice is a plane, too: in a volume of depth 1 every voxel lies on the surface.
+    """
+    if not record.volume or len(planes) == 1:
         return planes[0]
     sizes = sorted({plane.shape for plane in planes})
     if len(sizes) > 1:

@@ -101,8 +101,10 @@ def write_text(path: Path, text: str) -> None:
 def new_folder(out: Path) -> Iterator[Path]:
     """A hidden folder beside `out` to write into; it takes the name at the end, or is removed after an error.
 
-    Raises UserError if `out` holds files or cannot be written.
+    Raises UserError if `out` has no name of its own ("."), holds files or cannot be written.
     """
+    if not out.name:
+        raise UserError(f"found {out}, expected the name of a new folder: give it one")
     with writing(out):
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UserError(f"found files in {out}, expected a new or empty folder: choose another")

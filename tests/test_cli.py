@@ -59,7 +59,11 @@ def test_evaluating_again_gives_the_same_scores(capsys, tmp_path):
     run(capsys, "evaluate", tmp_path / "run")
     assert json.loads((tmp_path / "run/metrics.json").read_text()) == before
     run(capsys, "evaluate", tmp_path / "run", "--data", folder)
-    assert json.loads((tmp_path / "run/data_test_last/metrics.json").read_text()) == before
+    [place] = (tmp_path / "run").glob("data_*_test_last")
+    assert json.loads((place / "metrics.json").read_text()) == before
+    elsewhere = make_folder(tmp_path / "another/data")
+    run(capsys, "evaluate", tmp_path / "run", "--data", elsewhere)
+    assert len(list((tmp_path / "run").glob("data_*_test_last"))) == 2
 
 
 def missing_mask(root):

@@ -10,7 +10,12 @@ from helpers.data_folders import make_folder
 
 from knowsam_lite.cli import main
 from knowsam_lite.errors import UserError
-from knowsam_lite.files import LEFT, alone, beside, write_aside, write_text
+from knowsam_lite.files import LEFT, alone, beside, new_folder, write_aside, write_text
+
+
+def test_a_new_folder_has_a_name():
+    with pytest.raises(UserError, match="expected the name of a new folder"), new_folder(Path(".")):
+        pass
 
 
 def test_two_writers_of_one_path_leave_a_whole_file(tmp_path):

@@ -256,6 +256,18 @@ def test_an_import_that_was_broken_off_goes_on_to_the_split_asked_for(tmp_path, 
     assert take_labels(root, given, "test").new == []
 
 
+def test_labelme_files_among_the_pictures_are_taken(tmp_path):
+    images = tmp_path / "data/images"
+    images.mkdir(parents=True)
+    for i in range(3):
+        Image.fromarray(picture(i)).save(images / f"p{i}.png")
+    about = {"classes": list(NAMES), "mask_values": [0, 255]}
+    (tmp_path / "data/dataset.json").write_text(json.dumps(about))
+    (images / "p1.json").write_text(labelme(disc(1), NAMES, "p1.png"))
+    taken = take_labels(tmp_path / "data", images, "train")
+    assert taken.new == ["p1"] and sorted(record.id for record in taken.records) == ["p0", "p1", "p2"]
+
+
 def test_masks_among_the_pictures_are_no_pictures(tmp_path):
     photos = tmp_path / "photos"
     (photos / "first_masks").mkdir(parents=True)

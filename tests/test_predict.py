@@ -143,6 +143,24 @@ def test_flips_are_a_mean_over_mirrored_views():
 # ---------------------------------------------------------------- volumes
 
 
+def test_the_mask_that_says_done_is_written_last(run, pictures, tmp_path, monkeypatch, capsys):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    assert main(["predict", str(run), str(pictures), str(tmp_path / "out"), "--probabilities"]) == 2
+    assert "No space left" in capsys.readouterr().err
+    assert not list((tmp_path / "out").rglob("*.png"))
+
+
+def test_a_volume_of_one_slice_is_scored_as_its_image(run):
+    whole, data = load_run(run), Synthetic("dermoscopy", n=30, size=32)
+    alone = Synthetic("dermoscopy", n=30, size=32)
+    alone.records = [replace(record, volume=record.id) for record in alone.records]
+    both = [score_split(whole.method, each, "test", 32, torch.device("cpu")) for each in (data, alone)]
+    assert both[0] == both[1]
+
+
 def test_nifti_keeps_its_geometry(run, tmp_path):
     affine = np.array([[-1.5, 0, 0, 10], [0, 1.25, 0.1, -4], [0, 0, 8, 3], [0, 0, 0, 1]])
     data = np.random.default_rng(0).normal(100, 30, (36, 28, 5)).astype(np.int16)

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from knowsam_lite.cli import main
-from knowsam_lite.compare.claims import Claims
-from knowsam_lite.compare.grid import grid, load_grid, save_grid
+from knowsam_lite.compare.claims import STOPPED, Claims
+from knowsam_lite.compare.grid import grid, load_grid, run_cell, save_grid
+from knowsam_lite.compare.status import status
 from knowsam_lite.config import Config
 from knowsam_lite.runs.provenance import setting_differences
 
@@ -71,6 +72,26 @@ def test_a_living_process_keeps_its_claim_and_is_named(tmp_path):
         with second.held(tmp_path) as too:
             assert not too
     assert second.owner(tmp_path) == ""
+
+
+def test_who_may_only_read_sees_who_works(tmp_path, monkeypatch):
+    def refused(path: Path, *_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (tmp_path / "free").mkdir()
+    with Claims().held(tmp_path / "busy") as mine:
+        assert mine
+        monkeypatch.setattr(Path, "touch", refused)
+        owner = (tmp_path / "busy/.claim").read_text()
+        assert Claims().owner(tmp_path / "busy") == owner and Claims().owner(tmp_path / "free") == ""
+
+
+def test_a_cell_that_was_stopped_waits_and_has_not_failed(tmp_path, monkeypatch):
+    [cell] = grid(Config(out=tmp_path), ["synthetic:dermoscopy"], ["4"], {"mc": {"method": "mc"}}, [0])
+    cell.config.out.mkdir(parents=True)
+    done = subprocess.CompletedProcess([], STOPPED, "", "error: stopped, and saved")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
+    assert "stopped" in run_cell(cell) and "1 waiting" in status([cell])
 
 
 def test_what_another_took_over_is_not_given_back(tmp_path):

@@ -21,10 +21,13 @@ from knowsam_lite.data.prepare.recipe import Item
 from knowsam_lite.data.sets import coco as coco_files
 from knowsam_lite.data.sets import labelme as labelme_files
 from knowsam_lite.errors import UserError
+from knowsam_lite.methods import method_named
 from knowsam_lite.metrics import iou
+from knowsam_lite.predict import Predictor
 from knowsam_lite.suggest import simulate
 from knowsam_lite.suggest.choose import SHORTLIST, WAYS, choose, k_center, mean_rank
 from knowsam_lite.suggest.drafts import Suggestion, unchanged, write_drafts
+from knowsam_lite.suggest.look import encoder_features
 from knowsam_lite.suggest.polygons import coco, labelme, run_lengths
 from knowsam_lite.suggest.scores import Opinions, apart, disagreement, entropy, sam
 from knowsam_lite.suggest.take import open_partly_labeled, take_labels
@@ -203,6 +206,27 @@ def test_drafts_are_the_prediction_with_the_data_sets_values(run, folder, tmp_pa
     assert list(unchanged(drafts)) == drafts[1:]
     said = capsys.readouterr().out
     assert "import-labels" in said and str(out / "masks") in said
+
+
+@pytest.mark.parametrize("name", ["supervised_pair", "bcp+skd", "knowsam"])
+def test_the_features_of_an_image_are_seen_once(name):
+    method = method_named(name).for_prediction(Config(method=name, image_size=32), 2).eval()
+    with torch.no_grad(), encoder_features(method) as seen:
+        method.views(torch.rand(3, 3, 32, 32))
+    assert len(seen) == 3
+
+
+def test_drafts_of_images_whose_names_are_alike_come_back_to_their_own(run, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in ("a", "scan 1", "scan_1"):
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 32, 3), np.uint8)).save(
+            photos / f"{name}.png"
+        )
+    data = open_partly_labeled(photos)
+    [record] = [record for record in data.records if record.id == "scan 1"]
+    write_drafts(Predictor.from_run(run, device="cpu"), data, [Suggestion(record, {})], tmp_path / "next")
+    assert take_labels(photos, tmp_path / "next/masks", "train").new == ["scan 1"]
 
 
 def test_each_way_is_offered(run, folder, tmp_path):

@@ -39,7 +39,7 @@ def export(arguments: Sequence[str]) -> int:
 
     path = options.model
     if path.suffix != ".onnx":
-        raise UserError(f"found {path}, expected a name ending in .onnx: write {path.with_suffix('.onnx')}")
+        raise UserError(f"found {path}, expected a name ending in .onnx: write {path / 'model.onnx'}, say")
     onnx.require_onnx()
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

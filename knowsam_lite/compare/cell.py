@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from knowsam_lite.compare.claims import BUSY, Claims
+from knowsam_lite.compare.claims import BUSY, STOPPED, Claims
 from knowsam_lite.config import Config
 from knowsam_lite.data import open_dataset
 from knowsam_lite.errors import exit_code
@@ -77,7 +77,7 @@ def _main() -> int:
         if (config.out / "scores.json").exists() or run(config):
             return 0
     print("error: stopped, and saved", file=sys.stderr)
-    return 130
+    return STOPPED
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 from knowsam_lite.files import writing
 
 BUSY = 75  # exit code of a process that found its cell claimed (EX_TEMPFAIL)
+STOPPED = 130  # of one that Ctrl-C or SIGTERM stopped, and that saved
 # Seconds without a sign of life after which a process counts as dead; more for a disk that shows changes
 # late.
 SILENT = float(os.environ.get("KNOWSAM_LITE_SILENT", "30"))
@@ -66,6 +67,7 @@ class Claims:
         """Who works on `folder`; "" if nobody does, or nobody alive."""
         claim = folder / ".claim"
         try:
+            claim.stat()
             return "" if self._is_dead(claim) else claim.read_text(encoding="utf-8")
         except FileNotFoundError:
             return ""
@@ -104,11 +106,16 @@ class Claims:
     def _is_dead(self, path: Path) -> bool:
         """Whether nobody touched the file for `silent` seconds of the disk's clock."""
         now = path.with_name(f".now.{self.name.rsplit(' ', 1)[1]}")
-        now.touch()
         try:
+            now.touch()
             return now.stat().st_mtime - path.stat().st_mtime > self.silent
+        except FileNotFoundError:
+            raise
+        except OSError:  # for those who may only read; the clock of this machine has to do
+            return time.time() - path.stat().st_mtime > self.silent
         finally:
-            now.unlink(missing_ok=True)
+            with suppress(OSError):
+                now.unlink()
 
     def _beat(self, claim: Path, done: threading.Event) -> None:
         while not done.wait(self.beat):

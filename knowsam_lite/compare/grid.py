@@ -15,7 +15,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from knowsam_lite.compare.claims import BUSY, Claims
+from knowsam_lite.compare.claims import BUSY, STOPPED, Claims
 from knowsam_lite.config import Config
 from knowsam_lite.data import is_synthetic
 from knowsam_lite.data.fingerprint import absolute
@@ -94,6 +94,8 @@ def run_cell(cell: Cell) -> str:
     if done.returncode in (0, BUSY):
         failed.unlink(missing_ok=True)
         return ""
+    if done.returncode == STOPPED:  # it waits to go on
+        return "stopped, and saved"
     lines = done.stderr.strip().splitlines()
     failure = lines[-1].removeprefix("error: ") if lines else f"the process ended with code {done.returncode}"
     with suppress(UserError):  # it may be the disk that failed

@@ -158,16 +158,17 @@ def write_leaderboard(blocks: Sequence[Block], baselines: Sequence[str], folder:
         path = folder / f"curves_{i}.png"
         if draw_curves(block, path):
             pictures[f"{block.title}: Dice on val over the steps, mean over seeds"] = path
-        path = folder / f"failures_{i}.png"
-        if draw_failures(block, baselines, path):
-            pictures[f"{block.title}: where they fail, the worst image of each cause"] = path
-    if shown:
-        sheet = folder / "predictions.png"
-        try:
+    try:
+        for i, block in enumerate(shown):
+            path = folder / f"failures_{i}.png"
+            if draw_failures(block, baselines, path):
+                pictures[f"{block.title}: where they fail, the worst image of each cause"] = path
+        if shown:
+            sheet = folder / "predictions.png"
             draw_sheet(shown, sheet)
             pictures["Predictions: one test image per data set (rows), one method per column"] = sheet
-        except UserError as error:  # the images, or a teacher's weights, are not on this machine
-            print(f"Note: without pictures of predictions: {error}", file=sys.stderr)
+    except UserError as error:  # the images, or a teacher's weights, are not on this machine
+        print(f"Note: without pictures of predictions: {error}", file=sys.stderr)
     texts = {
         "results.csv": csv_text(blocks),
         "table.md": markdown(blocks, baselines),

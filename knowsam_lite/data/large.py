@@ -35,12 +35,14 @@ def opened_rows(path: Path) -> Iterator[tuple[tuple[int, int], Rows]]:
         image = read_image(path)
         yield image.shape[:2], lambda first, end: image[first:end]
         return
-    with readable(path), opened_tiff(path) as page:
-        _require_plain(path, page)
-        stored = _by_region(path, page)
+    with opened_tiff(path) as page:
+        with readable(path):  # not around the yield: what fails there is not this file's fault
+            _require_plain(path, page)
+            stored = _by_region(path, page)
 
         def rows(first: int, end: int) -> np.ndarray:
-            found = np.asarray(stored[first:end])
+            with readable(path):
+                found = np.asarray(stored[first:end])
             if found.ndim == 2:
                 found = found[..., None]
             shown = found[..., :3] if found.shape[-1] >= 3 else np.repeat(found[..., :1], 3, axis=2)

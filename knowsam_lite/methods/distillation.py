@@ -42,7 +42,8 @@ class SamDistillation(WithSam):
         return self.method.predict(x)
 
     def views(self, x: Tensor) -> dict[str, Tensor]:
-        return self.with_answer(self.method.views(x), x, self.method.predict(x))
+        views = self.method.views(x)
+        return self.with_answer(views, x, views[self.prediction_view])
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
         return [*self.method.optimizers(), *self.teacher_optimizers()]

@@ -183,14 +183,10 @@ def _write(
     out: Path,
     wanted: Wanted,
 ) -> None:
-    """Write the mask of one file and what else is wanted."""
+    """Write the mask of one file, last, as it says that the file is done; before it what else is wanted."""
     volume, path = is_volume(file.path), mask_path(file, out)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    if volume:
-        write_labels(path, as_numbers(np.stack([plane.labels for plane in planes]), classes), file.path)
-    else:
-        save_png(path, as_picture(planes[0].labels, classes))
     if wanted.probabilities:
         p = np.stack([plane.probabilities for plane in planes], axis=1)  # (C, D, H, W)
         save = partial(
@@ -202,6 +198,10 @@ def _write(
         for i, plane in enumerate(planes):  # the slices of a volume lie in a folder of its whole name
             ending = f"{kind}/{i:0{digits}d}.png" if volume else ".png"
             save_png(_place(out / "overlays", file, ending), overlay(plane.image, plane.labels))
+    if volume:
+        write_labels(path, as_numbers(np.stack([plane.labels for plane in planes]), classes), file.path)
+    else:
+        save_png(path, as_picture(planes[0].labels, classes))
 
 
 def mask_path(file: ImageFile, out: Path) -> Path:

@@ -76,12 +76,12 @@ def asking(repository: str) -> Iterator[Any]:
         raise UserError(
             "found no huggingface_hub, expected it for a model hub: run `pip install 'knowsam-lite[hub]'`"
         ) from None
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, HTTPError, LocalEntryNotFoundError
 
     try:
         yield hub
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0][:160]
+    except (HTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
         raise UserError(
             f"found {repository} not reachable ({reason}), expected OWNER/NAME on a model hub: check the "
             "name and the network, and run `hf auth login`"

@@ -1,5 +1,7 @@
 """A run folder and what is in it: the method with its weights, the data and the device."""
 
+import hashlib
+import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,8 +39,13 @@ def scores_folder(run: Path, split: str = "test", which: str = "last", data: str
     """
     if data is None and (split, which) == ("test", "last"):
         return run
-    names = [] if data is None else [file_stem(Path(absolute(data)).name)]
+    names = [] if data is None else [file_stem(Path(absolute(data)).name), _address_hash(data)]
     return run / "_".join([*names, split, which])
+
+
+def _address_hash(data: str) -> str:
+    """Tells folders of one name at two addresses apart."""
+    return hashlib.sha256(os.fsencode(absolute(data))).hexdigest()[:6]
 
 
 def load_for_prediction(

@@ -45,7 +45,7 @@ def write_drafts(
     predictor: "Predictor", data: SegmentationFolder, chosen: Sequence[Suggestion], out: Path
 ) -> None:
     """Predict the suggested images and write the folder `out`, which must be new or empty."""
-    names = distinct(suggestion.record.id for suggestion in chosen)
+    names = distinct(record.id for record in data.records)  # as the import tells them apart
     coding = Classes.of(data)
     cells, drawn, rows = [], [], []
     with new_folder(out) as folder, writing(out):

@@ -63,11 +63,14 @@ def take_labels(root: Path, place: Path, split: str) -> Taken:
     an image, one that is not the image's, other classes, and an image that has another mask already.
     """
     data = open_partly_labeled(root)
-    data.records = [record for record in data.records if not _lies_below(record.image, place, root)]
+    found = read_corrected(place, data)
+    if place.resolve() != root.resolve():  # masks may lie among the pictures, and are none
+        masks = {corrected.file.resolve() for corrected in found if corrected.is_mask}
+        data.records = [record for record in data.records if record.image.resolve() not in masks]
     images = _by_name(data.records)
     changes: dict[str, tuple[Record, Corrected]] = {}
     same, files = [], []
-    for corrected in read_corrected(place, data):
+    for corrected in found:
         record = _image_of(corrected, images, root)
         classes = corrected.classes(record)
         files.append(corrected.file)
@@ -89,12 +92,6 @@ def take_labels(root: Path, place: Path, split: str) -> Taken:
     _write(root, data, records, changes)
     names = [path.name for path in unchanged(list(dict.fromkeys(files)))]
     return Taken(list(changes), same, names, list(records.values()))
-
-
-def _lies_below(image: Path, place: Path, root: Path) -> bool:
-    """Whether a picture of the data set is one of the masks to be taken: they may lie among the pictures."""
-    folder = place.resolve()
-    return folder.is_dir() and folder != root.resolve() and image.resolve().is_relative_to(folder)
 
 
 def _unlisted(data: SegmentationFolder) -> list[Record]:
