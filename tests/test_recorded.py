@@ -128,6 +128,19 @@ def test_the_runs_with_more_labels_are_those_of_the_committed_scores():
         assert f"| {others} | {fused['mean']:.3f} [{fused['low']:.3f}, {fused['high']:.3f}]" in told
 
 
+def test_what_overnight_reached_is_what_it_scored():
+    folder = ROOT / "docs" / "comparison" / "more" / "polyp_145_overnight"
+    scores = json.loads((folder / "metrics.json").read_text("utf8"))
+    dice = scores["summary"]["fused"]["mean"]["dice"]
+    each = dict(zip(scores["ids"], scores["cases"]["fused"], strict=True))
+    parts = [
+        np.mean([case["dice"][0] for i, case in each.items() if i.startswith(k)]) for k in ("kvas", "clin")
+    ]
+    told = (ROOT / "docs" / "starts.md").read_text("utf8")
+    assert f"{dice['mean']:.3f} [{dice['low']:.3f}, {dice['high']:.3f}]; Kvasir-SEG {parts[0]:.3f}" in told
+    assert f"CVC-ClinicDB {parts[1]:.3f}, where" in told and scores["step"] == 560
+
+
 def test_an_unknown_grid_is_named():
     with pytest.raises(UserError, match="found no grid 'stairs', expected one of isic2018, ladder"):
         recorded.load_grid("stairs")
