@@ -48,8 +48,9 @@ class Trainer:
     """Trains one method on one data set into one run folder.
 
     `dataset`: anything with the members of `SegmentationData`. `method`: by default the one that `config`
-    names. `on_row`: called with every row of the log, for a logger of your own. After `fit`, `method` holds
-    the last weights and the run folder `config.json`, `log.jsonl`, `last.pt` and, where there are val masks,
+    names, which is the one that `load_run` and `Predictor.from_run` make again; it follows this `config`.
+    `on_row`: called with every row of the log, for a logger of your own. After `fit`, `method` holds the last
+    weights and the run folder `config.json`, `log.jsonl`, `last.pt` and, where there are val masks,
     `best.safetensors`. Raises UserError for data that cannot be trained on and for an output folder that is
     in use.
 
@@ -73,6 +74,7 @@ class Trainer:
         self.method = (build_method(config, dataset.num_classes) if method is None else method).to(
             self.device
         )
+        self.method.config = config  # its ramps end with this run, whatever it was made for
         if ranks.size() > 1 and self.device.type == "cuda":
             self.method = share_batchnorm(self.method)
         if config.compile:

@@ -224,6 +224,13 @@ def test_a_run_folder_in_use_is_not_overwritten(tmp_path):
         trainer(config(tmp_path)).start()
 
 
+def test_a_method_made_for_a_longer_run_rises_within_this_one(tmp_path):
+    config = Config(steps=4, labeled="4", image_size=32, device="cpu", out=tmp_path / "run")
+    method = SupervisedPair(replace(config, steps=4_000), 2, small_net(2), small_net(2))
+    trainer = Trainer(Synthetic("dermoscopy", n=30, size=32), config, method)
+    assert trainer.method.progress(2) == 0.5
+
+
 def test_recipes_and_devices():
     paper = RECIPES["paper"]
     assert (paper.image_size, paper.steps, paper.teacher) == (256, 50_000, "sam_vit_b")

@@ -78,12 +78,14 @@ def methods() -> str:
     parts = [
         "# Methods\n\n<!-- Made by `python -m knowsam_lite.course build` from the classes' docstrings. -->\n",
         "`knowsam-lite train --method NAME` trains one, `knowsam-lite compare --methods NAME NAME ...`\n"
-        "several. All run in one loop on the same networks, so differences are due to the method (`urpc`,\n"
+        "several. All run in one loop on the same networks, but some train one net and some two (`urpc`,\n"
         "`cdma` and `mc_net_plus` are defined by decoders of their own: `--students paper`). w is the\n"
         "ramp exp(-5 (1 - t/t_max)^2); warm-ups and starts are fractions of the run. Unless said, labelled\n"
         "images are augmented weakly and unlabelled ones strongly; `compare --augmentation published` gives\n"
-        "each method's unlabelled images the views with which it was published, mostly weak ones. Other\n"
-        "letters: [notation](notation.md).\n",
+        "each method's unlabelled images the views with which it was published, mostly weak ones. Moving\n"
+        "averages are the exception: `mean_teacher`, `ua_mt` and `bcp` keep the published decay of 0.99,\n"
+        "which reaches back 100 steps however long the run is; the other methods' reach back 4 % of it.\n"
+        "Other letters: [notation](notation.md).\n",
     ]
     for name, method in {**single, "NAME+skd": SamDistillation}.items():
         file = (inspect.getsourcefile(method) or "").rpartition("/methods/")[2]

@@ -251,7 +251,7 @@ EQUATIONS = (
         r"\begin{aligned} L &= L_{sup}^{s} + B(x) + \tfrac12 \lambda_{SKD} \sum_k L_{SKD}^{k} + [t \ge 0.24\, t_{max}] \Big( B(\tilde x) + \tfrac12\, w(t) \sum_k L_{ps}^{k} \Big) \\ B(x) &= L_{sup}^{f} + \tfrac12 \sum_k \Big( L_{sup}^{k} + w(t)\, (L_{cons}^{k} + 0.9\, L_{ent}^{k}) \Big), \quad k \in \{a, b\} \end{aligned}",
         ("knowsam_lite.methods.knowsam.KnowSAM", "knowsam_lite.training.Trainer"),
         "10",
-        PAPER,
+        f"{PAPER}; that the entropy rises with w(t) is ours",
     ),
     Equation(
         "mean of a bootstrap draw",
@@ -378,7 +378,10 @@ SYMBOLS = (
         "maps of level i in the V-Net: what enters a stage, what leaves it, and the way up",
     ),
     Symbol(
-        "n_{in}", "weight[0].numel()", "", "fan-in: how many products make one number of a layer's output"
+        "n_{in}",
+        "weight[0].numel()",
+        "",
+        "fan-in: how many products make one number of a layer's output (of a transposed convolution PyTorch counts otherwise)",
     ),
     Symbol("z_a, z_b", "z_a, z_b", "(N, C, H, W)", "logits of the subnets"),
     Symbol("z_f", "z_f", "(N, C, H, W)", "fused logits: HAM's answer, and the prediction"),

@@ -72,7 +72,8 @@ class BCP(Method):
     For the first quarter of the run rectangles are pasted between labelled images, then both ways between
     labelled and unlabelled ones. Pseudo-labels come from a moving average of the net (0.99, buffers too, in
     evaluation mode), reduced to the largest component of each class (`Config.largest_component`). CE + Dice
-    on pixels with true labels, and half of it on those with pseudo-labels. The student is tested.
+    on pixels with true labels, and half of it on those with pseudo-labels. The student is tested. Published:
+    the average in training mode, and both nets from the pretraining checkpoint that is best on val.
     """
 
     name = "bcp"

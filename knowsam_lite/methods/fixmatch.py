@@ -54,12 +54,13 @@ def confident(z: Tensor, threshold: float) -> Tensor:
 
 
 class FixMatch(Method):
-    """FixMatch (Sohn et al., NeurIPS 2020) as UniMatch's authors have it for medical images, with CutMix.
+    """FixMatch (Sohn et al., NeurIPS 2020) with CutMix and the losses of UniMatch's code for medical images.
 
     0.25 (CE + Dice) on labels and 0.5 Dice on the strong view of unlabelled images with the labels that a
     moving average of the net gives their weak view, where it is at least `threshold` sure. (Cross-entropy,
     as for natural images, would be one of background: nearly all sure pixels are.) The average, over 4 % of
-    the run, predicts. `net`: your own module for the student.
+    the run, predicts. Those authors have no FixMatch there: it is ours, their UniMatch with one strong view.
+    `net`: your own module for the student.
     """
 
     name = "fixmatch"

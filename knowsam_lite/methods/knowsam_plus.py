@@ -90,7 +90,8 @@ class KnowSAMPlus(KnowSAM):
       is (docs/starts.md); "alike": each counts once.
     - `cutmix`: a rectangle of a labelled image, with its labels, in half of the unlabelled ones (Yun et al.,
       2019), instead of UGDA's second pass, which `mix_too` brings back.
-    - A moving average of the students over 4 % of the run, statistics included, asks SAM and predicts.
+    - A moving average of the students over 4 % of the run, statistics included, asks SAM and predicts. SAM
+      answers in training mode, with the dropout and the batch's statistics of its learned prompts.
     """
 
     name = "knowsam_plus"

@@ -105,7 +105,8 @@ class PromptedSam(nn.Module):
 class SamTeacher(PromptedSam):
     """The adapted SAM of KnowSAM: image x and fused logits z_f -> SAM's answer z_s for all classes at once.
 
-    Trainable are the adapters and the learnable prompts; everything pretrained is frozen, without gradient.
+    Trainable are the adapters and the learnable prompts; everything pretrained is frozen, without gradient,
+    and random until `knowsam_lite.sam.load_pretrained(teacher)`.
     `backbone`: a name in BACKBONES or a Backbone.
     """
 
