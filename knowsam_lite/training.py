@@ -16,6 +16,7 @@ from knowsam_lite.config import Config
 from knowsam_lite.data import SegmentationData, choose_labeled
 from knowsam_lite.data.check import check_for_training
 from knowsam_lite.data.fingerprint import Fingerprint
+from knowsam_lite.data.layout import has_data
 from knowsam_lite.data.sampler import Batch, StepBatches, all_alive, preparing, read_ahead
 from knowsam_lite.data.tiles import Tiles
 from knowsam_lite.deprecated import old_names
@@ -111,7 +112,7 @@ class Trainer:
         return check_for_training(self.dataset, self.labeled_ids)
 
     def start(self) -> None:
-        """Make a new run folder. Raises UserError if it cannot be written or already holds a run."""
+        """Make a new run folder. Raises UserError if it cannot be written, holds a run or holds data."""
         torch.manual_seed(self.config.seed + (ranks.rank() << 32))  # each process draws noise of its own
         if ranks.rank():
             return
@@ -119,6 +120,10 @@ class Trainer:
             raise UserError(
                 f"found a run in {self.run}, expected a new folder: give another --out, or go on with "
                 f"knowsam-lite train --resume {in_shell(self.run)}"
+            )
+        if has_data(self.run) and not (self.run / "config.json").exists():
+            raise UserError(
+                f"found a data set in {self.run}, expected a new folder for the run: give another --out"
             )
         with writing(self.run):
             self.run.mkdir(parents=True, exist_ok=True)

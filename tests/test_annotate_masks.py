@@ -137,6 +137,38 @@ def test_a_mask_that_changed_meanwhile_is_not_overwritten_without_saying_so(tmp_
     assert (folder.labels("i00") == labels).all()
 
 
+def test_a_new_mask_does_not_take_the_place_of_another_picture_s(tmp_path):
+    root = make_folder(tmp_path / "data")
+    change_row(root, 0, mask="masks/i01.png")
+    change_row(root, 1, mask="")
+    (root / "masks/i00.png").unlink()
+    folder = MaskFolder(root)
+    assert not folder.labels("i01").any() and not folder.has_mask("i01")
+    labels = drawn((24, 32), 2)
+    folder.save("i01", labels, "new")
+    again = MaskFolder(root)
+    assert (again.labels("i00") == square(1)).all() and (again.labels("i01") == labels).all()
+    assert [row[2] for row in read_index(root)[:2]] == ["masks/i01.png", "masks/i01_.png"]
+
+
+def test_folders_beside_it_that_cannot_be_opened_are_passed_over(tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    photograph(tmp_path / "photos/a.png", 0)
+    MaskFolder(tmp_path / "photos").save("a", drawn((24, 32), 2), "new")
+    (tmp_path / "private").mkdir()
+    (tmp_path / "lost+found").mkdir()
+    photograph(tmp_path / "lost+found/a.png", 1)
+    listed = Path.iterdir
+
+    def iterdir(folder):
+        if folder.name == "private":
+            raise PermissionError(13, "Permission denied")
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    assert MaskFolder(tmp_path / "photos").has_mask("a")
+
+
 def test_a_new_mask_does_not_take_the_place_of_a_file_that_no_row_names(tmp_path):
     root = make_folder(tmp_path / "data")
     rows = read_index(root)
@@ -233,15 +265,32 @@ def test_a_mask_that_no_row_names_is_shown_as_to_be_saved(tmp_path):
     assert MaskFolder(root).has_mask("i00")
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
-def test_what_is_drawn_while_a_save_is_on_its_way_is_saved_and_stays_with_its_picture():
+def told(story: str) -> list[str]:
+    """What happens on the annotator's page, with a slow server."""
     here = Path(__file__).parent
     pages = here.parent / "knowsam_lite/web/pages"
     done = subprocess.run(
-        ["node", here / "helpers/annotate_races.js", pages], capture_output=True, text=True, timeout=60
+        ["node", here / "helpers/annotate_races.js", pages, story], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
+    return json.loads(done.stdout)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
+def test_a_click_is_kept_whatever_is_done_while_sam_answers():
+    said = [line for line in told("answers") if not line.startswith("saved")]
+    assert said == [
+        "10 of a, 0 prompts",
+        "20 of a, 0 prompts",
+        "stroke undefined",
+        "left b 10",
+        "30 of a, 0 prompts",  # two fingers, the first beside the picture, undo nothing
+    ]
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node")
+def test_what_is_drawn_while_a_save_is_on_its_way_is_saved_and_stays_with_its_picture():
+    said = told("saves")
     assert "conflict" not in said and not any(line.startswith("saved b") for line in said)
     assert said[:4] == ["saved a 10", "dirty true", "saved a 20", "left a 20"]
     assert "at b, b new" in said and said[-1] == "a 50, dirty false, stroke null"

@@ -213,6 +213,16 @@ def test_bad_input_is_one_line_and_changes_nothing(spoil, words, data, tmp_path,
     assert line.startswith("error: ") and words in line and state(data) == before
 
 
+def test_a_mask_that_the_table_names_and_nobody_has_is_taken(data, tmp_path, capsys):
+    change_row(data, 3, mask="masks/i03.png")
+    new = tmp_path / "back"
+    new.mkdir()
+    Image.fromarray(255 * disc(1)).save(new / "i03.png")
+    assert main(["import-labels", str(data), str(new)]) == 0, capsys.readouterr().err
+    opened = SegmentationFolder(data)
+    assert (opened.mask(next(r for r in opened.records if r.id == "i03")) == disc(1)).all()
+
+
 def test_a_group_stays_in_one_split(data, tmp_path, capsys):
     for row in (2, 3):
         change_row(data, row, group="one patient")

@@ -175,6 +175,23 @@ def test_coco_polygons_and_run_lengths_become_masks_and_the_later_object_lies_ab
     assert not any(masks[f"p{i}"].any() for i in range(2, 6))
 
 
+@pytest.mark.parametrize("turn", [3, 6])
+def test_annotations_of_a_photograph_that_exif_turns_need_a_word(tmp_path, capsys, turn):
+    pytest.importorskip("pycocotools")
+    root = coco(tmp_path, [annotation(0, 7, [box(0, 0, 10, 6)])])
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    Image.fromarray(picture(0, SIZE)).save(root / "pictures/p0.png", exif=exif)
+    code, _, err = own(capsys, tmp_path / "own", *coco_command(root))
+    assert code == 2 and "say --drawn-on stored" in err
+    code, _, err = own(capsys, tmp_path / "own", *coco_command(root), "--drawn-on", "stored")
+    assert code == 0, err
+    drawn = np.zeros(SIZE, np.uint8)
+    drawn[:6, :10] = 1
+    found = masks_of(tmp_path / "own")["p0"]
+    np.testing.assert_array_equal(found > 0, (drawn[::-1, ::-1] if turn == 3 else np.rot90(drawn, -1)) > 0)
+
+
 def test_packed_run_lengths_are_those_of_pycocotools(tmp_path, capsys):
     packer = pytest.importorskip("pycocotools.mask")
     masks = [np.random.default_rng(i).random(SIZE) < (0.02, 0.5, 0.98)[i] for i in range(3)]

@@ -159,6 +159,37 @@ def test_plain_folders_get_an_index_values_and_unlabelled_images(tmp_path):
     assert not [finding for finding in check_dataset(data.root) if finding.severity != "info"]
 
 
+def test_a_dark_photograph_is_not_taken_for_a_mask(tmp_path):
+    root = make_folder(tmp_path / "d")
+    photograph = Image.fromarray((picture(0) // 8).astype(np.uint8))
+    photograph.save(root / "images/i00.jpg")
+    Image.fromarray(np.arange(24 * 32, dtype=np.uint8).reshape(24, 32)).save(root / "masks/i00.png")
+    change_row(root, 0, image="images/i00.jpg")
+    done = mend(root, tmp_path / "mended")
+    assert any("i00: unlabelled from now on" in line for line in done), done
+    data = SegmentationFolder(tmp_path / "mended")
+    assert np.array_equal(data.image(data.records[0]), SegmentationFolder(root).image(data.records[0]))
+
+
+def test_nothing_is_mended_by_a_description_that_cannot_be_read(tmp_path):
+    root = make_folder(tmp_path / "d")
+    (root / "dataset.json").write_text('{"classes": ["background", "vessel"], "mask_values": [255, 0],}')
+    with pytest.raises(UserError, match=r"dataset\.json"):
+        mend(root, tmp_path / "mended")
+    assert not (tmp_path / "mended").exists()
+
+
+def test_two_masks_among_many_pictures_are_kept(tmp_path):
+    root = make_folder(tmp_path / "d")
+    (root / "index.csv").unlink()
+    for path in sorted((root / "masks").iterdir())[2:]:
+        path.unlink()
+    mend(root, tmp_path / "mended")
+    records = SegmentationFolder(tmp_path / "mended").records
+    assert sorted(record.id for record in records if record.mask is not None) == ["i00", "i01"]
+    assert {record.split for record in records} == {"train"}
+
+
 def test_what_cannot_be_mended(tmp_path):
     root = make_folder(tmp_path / "d")
     with pytest.raises(UserError, match="expected a new or empty folder"):

@@ -311,6 +311,18 @@ def test_the_masks_of_a_data_set_are_not_overwritten(run, tmp_path, place, liste
     assert {path: path.read_bytes() for path in (root / "masks").iterdir()} == before
 
 
+@pytest.mark.parametrize("place", ["photos", "photos/a.png"])
+def test_masks_drawn_beside_a_folder_of_pictures_are_not_overwritten(run, tmp_path, place, capsys):
+    for name in ("photos/a.png", "masks/a.png"):
+        (tmp_path / name).parent.mkdir()
+        Image.fromarray(picture(0)).save(tmp_path / name)
+    before = (tmp_path / "masks/a.png").read_bytes()
+    for watching in ([], ["--watch"] if place == "photos" else []):
+        assert main(["predict", str(run), str(tmp_path / place), str(tmp_path), *watching]) == 2
+        assert "which may be drawn" in capsys.readouterr().err
+    assert (tmp_path / "masks/a.png").read_bytes() == before
+
+
 def test_masks_beside_plain_pictures_are_not_taken_for_pictures(tmp_path):
     for name in ("a.png", "deep/b.png", "masks/a.png"):
         path = tmp_path / "in" / name

@@ -16,7 +16,7 @@ from knowsam_lite.data.check import check_dataset
 from knowsam_lite.data.images import read_image, scaled_to_bytes
 from knowsam_lite.data.masks import Coding, read_mask, values_of
 from knowsam_lite.data.mend import mend
-from knowsam_lite.data.stored import read_stored
+from knowsam_lite.data.stored import read_frame, read_stored
 from knowsam_lite.errors import UserError
 
 tifffile = pytest.importorskip("tifffile")
@@ -241,6 +241,15 @@ def test_gray_tiff_images_are_what_viewers_show(tmp_path, kind, tone):
     wanted = gray.astype(float) if kind == np.uint8 else scaled_to_bytes(gray)
     wanted = 255 - wanted if tone == "miniswhite" else wanted
     assert np.array_equal(read_image(tmp_path / "i.tif"), np.repeat(wanted[..., None], 3, 2))
+
+
+def test_a_preview_before_the_picture_is_not_the_picture(tmp_path):
+    whole = np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)
+    with tifffile.TiffWriter(tmp_path / "i.tif") as file:
+        file.write(whole[::8, ::8], subfiletype=1, metadata=None)
+        file.write(whole, metadata=None)
+    assert np.array_equal(read_image(tmp_path / "i.tif")[..., 0], whole)
+    assert read_frame(tmp_path / "i.tif").shown == (64, 64)
 
 
 def test_several_channels_and_stacks_are_refused(tmp_path):

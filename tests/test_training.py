@@ -224,6 +224,16 @@ def test_a_run_folder_in_use_is_not_overwritten(tmp_path):
         trainer(config(tmp_path)).start()
 
 
+@pytest.mark.parametrize("name", ["index.csv", "dataset.json", "images/a.png"])
+def test_a_folder_of_data_is_no_run_folder(tmp_path, name):
+    path = tmp_path / "run" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    with pytest.raises(UserError, match=r"found a data set in .*run"):
+        trainer(config(tmp_path)).start()
+    assert path.read_text() == "{}" and not (tmp_path / "run/config.json").exists()
+
+
 def test_a_method_made_for_a_longer_run_rises_within_this_one(tmp_path):
     config = Config(steps=4, labeled="4", image_size=32, device="cpu", out=tmp_path / "run")
     method = SupervisedPair(replace(config, steps=4_000), 2, small_net(2), small_net(2))

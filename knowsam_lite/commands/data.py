@@ -115,7 +115,8 @@ def _own_recipe(options: OwnOptions) -> "tuple[Recipe, tuple[Path, ...]]":
             f"found {' and '.join('--' + name for name in [*forms, *beside])}, expected one form: give one"
         )
     if forms:
-        names = ("mask_suffix", "mask_prefix", "classes", "values", "ignore", "drawn_on")
+        names = ("mask_suffix", "mask_prefix", "classes", "values", "ignore")
+        names += () if forms == ["coco"] else ("drawn_on",)
         given_too = [name for name in names if getattr(options, name) != getattr(OwnOptions(), name)]
         if given_too:
             raise UserError(
@@ -126,7 +127,9 @@ def _own_recipe(options: OwnOptions) -> "tuple[Recipe, tuple[Path, ...]]":
         return nnunet.recipe(require(options.nnunet), options.title, options.group), (options.nnunet,)
     if options.coco is not None:
         images = options.coco.parent if options.images == Path() else options.images
-        return coco.recipe(require(options.coco), images, options.title, options.group), (images,)
+        annotations = require(options.coco)
+        found = coco.recipe(annotations, images, options.title, options.group, options.drawn_on)
+        return found, (images,)
     if options.labelme is not None:
         return labelme.recipe(require(options.labelme), options.title, options.group), (options.labelme,)
     if options.images == Path():

@@ -146,14 +146,20 @@ class SegmentationFolder:
                 fix = "declare colors in dataset.json (mask_values as [red, green, blue]), or save gray PNG"
                 raise fault(path, message, fix)
 
-    def _refuse_swapped(self, record: Record) -> None:
-        """UserError if the image file is a valid mask of two or more classes and the mask file is not."""
-        assert record.mask is not None
+    def is_swapped(self, record: Record) -> bool:
+        """Whether the image of a bad mask is itself a mask: of two or more classes, and no JPEG, which may
+        look like one where it is dark.
+        """
         try:
             found = mask_of(record.image, read_stored(record.image), self.coding)
         except Fault:
-            return
-        if not found.stored.lossy and found.classes.any() and not found.classes.all():
+            return False
+        return not found.stored.lossy and bool(found.classes.any()) and not found.classes.all()
+
+    def _refuse_swapped(self, record: Record) -> None:
+        """UserError if the image file is a mask, where the mask file is none."""
+        assert record.mask is not None
+        if self.is_swapped(record):
             message = f"found a picture as mask and a mask as image ({record.image.name})"
             fix = "swap them: images belong in images/, masks in masks/"
             raise fault(record.mask, f"{message}, expected the reverse", fix)

@@ -191,6 +191,12 @@ def _add(layout: Layout, record: Record) -> None:
         layout.findings.append(error.finding)
 
 
+def has_data(root: Path) -> bool:
+    """Whether a folder is a data set, or the beginning of one."""
+    names = ("index.csv", "dataset.json", "images")
+    return any((root / name).exists() for name in names) or has_lists(root)
+
+
 def image_folder(root: Path) -> Path:
     """Where the images of a folder without index.csv lie: in images/, else in the folder itself."""
     return root / "images" if (root / "images").is_dir() else root
@@ -234,7 +240,7 @@ def _pair_folders(root: Path, layout: Layout, val: float, test: float, seed: int
         splits = assign_splits(list(pairs), val, test, seed)
     except UserError as error:
         layout.error("images", str(error), "")
-        return
+        splits = dict.fromkeys(pairs, "train")  # for who goes on with what is there, as `mend` does
     for stem, files in sorted(pairs.items()):
         _add(layout, Record(stem, *files, stem, splits[stem], spacing_mm=layout.voxel_mm))
 

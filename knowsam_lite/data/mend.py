@@ -36,13 +36,17 @@ def mend(root: Path, out: Path) -> list[str]:
     shape but another size resized, exchanged images and masks swapped back. A training image whose mask is
     missing or beyond repair becomes unlabelled; other rows that cannot be read are left out. A group, or
     near-duplicates, found in two splits go to train as one group. UserError if `out` holds files, if nothing
-    can be read, for volumes, or if it must be said on which picture the masks were drawn.
+    can be read, for a faulty dataset.json, for volumes, or if it must be said on which picture the masks were
+    drawn.
     """
     layout = read_layout(root, val=0.2, test=0.2, seed=0)
     if any(record.index is not None for record in layout.records):
         raise UserError(
             f"found volumes in {root}, expected pictures: --fix mends no volumes, replace bad files"
         )
+    for finding in layout.findings:
+        if finding.file == "dataset.json":  # masks would be read by values that it does not mean
+            raise UserError(str(finding))
     done = [f"left out: {finding}" for finding in layout.findings if "line" in finding.file]
     done += [f"left out: {finding}" for finding in layout.left_out]
     with new_folder(out) as aside:
@@ -141,9 +145,10 @@ def _read(folder: SegmentationFolder, record: Record) -> tuple[np.ndarray, np.nd
         mask, turn = folder.stored_mask(record).classes, read_frame(record.image).turn
         return folder.image(record), turned(mask, turn), "mask turned as EXIF turns its image"
     except Fault as error:
-        swapped = replace(record, image=record.mask, mask=record.image)
-        with suppress(Fault):
-            return folder.image(swapped), folder.mask(swapped), "image and mask swapped"
+        if folder.is_swapped(record):
+            swapped = replace(record, image=record.mask, mask=record.image)
+            with suppress(Fault):
+                return folder.image(swapped), folder.mask(swapped), "image and mask swapped"
         image = folder.image(record)
         with suppress(Fault):
             found = folder.stored_mask(record)

@@ -37,9 +37,8 @@ def opened_tiff(path: Path) -> Iterator[Any]:
     import tifffile
 
     with tifffile.TiffFile(path, _multifile=False) as file:
-        every: Any = file.pages
-        page = every.first
-        count = _pictures(path, every)
+        pages = _pictures(path, file.pages)
+        page, count = (pages or [file.pages.first])[0], len(pages)
         if count == 1 and (file.is_imagej or file.is_shaped):  # these may keep a stack behind one page
             count = max(int(np.prod(file.series[0].shape)) // max(int(np.prod(page.shape)), 1), 1)
         if not all(tag in page.tags for tag in REQUIRED):
@@ -52,17 +51,18 @@ def opened_tiff(path: Path) -> Iterator[Any]:
         yield page
 
 
-def _pictures(path: Path, pages: Any) -> int:
-    """How many pages are no previews; UserError if each page is followed by another without an end."""
-    count, seen = 0, set()
-    for page in pages:
+def _pictures(path: Path, every: Any) -> list[Any]:
+    """The pages that are no previews; UserError if each page is followed by another without an end."""
+    pages, seen = [], set()
+    for page in every:
         if page.offset in seen:
             raise fault(
                 path, "found pages that follow each other in a circle, expected an end", "replace the file"
             )
         seen.add(page.offset)
-        count += not page.is_reduced
-    return count
+        if not page.is_reduced:
+            pages.append(page)
+    return pages
 
 
 def tiff_frame(page: Any) -> Frame:

@@ -76,12 +76,17 @@ def _paths(folder: Path, above: tuple[tuple[int, int], ...]) -> Iterator[Path]:
         return
     for name in names:
         path = folder / name
-        if name.startswith(".") or name.lower() in SYSTEM:
+        if is_hidden(name):
             continue
         if os.path.isdir(path):
             yield from _paths(path, (*above, here))
         else:
             yield path
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is hidden or the system's."""
+    return name.startswith(".") or name.lower() in SYSTEM
 
 
 def lost_link(path: Path, count: int = 1) -> tuple[Path, str, str]:

@@ -66,7 +66,8 @@ def find_images(place: Path, out: Path, split: str | None = None) -> list[ImageF
     """The images of a file, a folder of files or a data set; `split` selects a part of a data set.
 
     Raises UserError if there are none, if two would share one mask, if the data set's layout has faults or if
-    `out`, where the masks will go, is among the images or is itself a data set with masks.
+    `out`, where the masks will go, is among the images, holds the masks that were drawn for them, or is
+    itself a data set with masks.
     """
     refuse_labels(out)
     if place.is_dir() and ((place / "index.csv").exists() or has_lists(place)):
@@ -77,8 +78,10 @@ def find_images(place: Path, out: Path, split: str | None = None) -> list[ImageF
         root = image_folder(place)
         paths = [path for path in _walked(root) if root != place or not path.is_relative_to(root / "masks")]
         refuse_inside(out, root)
+        refuse_drawn(out, root)
     elif place.is_file():
         paths, root = [place], place.parent
+        refuse_drawn(out, root)
     else:
         raise UserError(f"found nothing at {place}, expected a picture, a volume or a folder: check the path")
     if not paths:
@@ -120,6 +123,15 @@ def refuse_inside(out: Path, root: Path) -> None:
     """UserError if the output folder lies among the images: masks would be taken for images."""
     if root.resolve() in (out.resolve(), *out.resolve().parents):
         raise UserError(f"found {out} in {root}, where the images are: choose an output folder elsewhere")
+
+
+def refuse_drawn(out: Path, root: Path) -> None:
+    """UserError if the masks would go where `annotate` keeps those drawn for a folder of pictures."""
+    if out.resolve() == root.resolve().parent and (out / "masks").exists():
+        raise UserError(
+            f"found {out / 'masks'}, which may be drawn for {root} and which predictions would overwrite: "
+            "choose another output folder"
+        )
 
 
 def refuse_labels(out: Path) -> None:

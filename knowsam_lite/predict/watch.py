@@ -16,6 +16,7 @@ from knowsam_lite.predict.files import (
     ImageFile,
     Wanted,
     mask_path,
+    refuse_drawn,
     refuse_inside,
     refuse_labels,
     stem,
@@ -76,6 +77,7 @@ def watch(predictor: Predictor, folder: Path, out: Path, wanted: Wanted, go_on: 
         )
     refuse_inside(out, folder)
     refuse_labels(out)
+    refuse_drawn(out, folder)
     one_case = ignores_case(out)
 
     def key(path: Path) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from knowsam_lite.data import Record, SegmentationFolder
 from knowsam_lite.data.findings import fault
 from knowsam_lite.data.layout import MASK_ENDINGS, stem_of
+from knowsam_lite.data.masks import Coding
 from knowsam_lite.data.prepare.recipe import Item
 from knowsam_lite.data.sets import coco, labelme
 from knowsam_lite.data.stored import SUFFIXES
@@ -94,7 +95,7 @@ def _from_coco(path: Path, data: SegmentationFolder) -> list[Corrected]:
 
     def classes(identity: str, record: Record) -> np.ndarray:
         item = Item(identity, record.group, record.split, record.image, (path,))
-        return order[next(coco.read(item, path)).mask]
+        return order[next(coco.read(item, path, Coding(drawn_on="shown"))).mask]
 
     empty = [name for name in found.ids if not found.of[name]]
     if empty:

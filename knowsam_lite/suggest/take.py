@@ -79,8 +79,9 @@ def take_labels(root: Path, place: Path, split: str) -> Taken:
         labeled = _with_mask(root, data, record, corrected)
         if labeled.mask is not None and labeled.mask.exists():
             _require_same(data, labeled, classes, corrected)
-        own = record.mask is not None and corrected.file.samefile(record.mask)
-        if record.mask is not None and (own or (root / "index.csv").exists()):
+        there = record.mask is not None and record.mask.exists()
+        own = there and corrected.file.samefile(record.mask)
+        if there and (own or (root / "index.csv").exists()):
             same.append(record.id)
         else:  # also a mask that was copied here by an import that was broken off before index.csv
             changes[record.id] = (replace(labeled, split=split), corrected)
@@ -88,6 +89,8 @@ def take_labels(root: Path, place: Path, split: str) -> Taken:
         _require_upright(changes)
     records = {record.id: record for record in data.records}
     records |= {identity: record for identity, (record, _) in changes.items()}
+    for record in records.values():
+        _require_writable(record.image)
     _require_groups(list(records.values()))
     _write(root, data, records, changes)
     names = [path.name for path in unchanged(list(dict.fromkeys(files)))]
@@ -184,6 +187,14 @@ def _require_upright(changes: Mapping[str, tuple[Record, Corrected]]) -> None:
         if not corrected.is_mask and read_frame(record.image).turn != 1:
             message = "found an image that EXIF turns, expected to know what masks are drawn on"
             raise fault(record.image, message, 'declare "masks_drawn_on": "shown" in dataset.json')
+
+
+def _require_writable(image: Path) -> None:
+    """UserError for a file name that no table in UTF-8 can hold."""
+    try:
+        str(image).encode("utf-8")
+    except UnicodeEncodeError:
+        raise fault(image, "found a file name that is not UTF-8, expected one", "rename the file") from None
 
 
 def _require_groups(records: Sequence[Record]) -> None:

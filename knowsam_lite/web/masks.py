@@ -16,11 +16,12 @@ from knowsam_lite.data.layout import COLUMNS, read_growing, stem_of
 from knowsam_lite.data.lists import has_lists
 from knowsam_lite.data.masks import UNKNOWN as IGNORED
 from knowsam_lite.data.masks import mask_of
-from knowsam_lite.data.names import distinct
+from knowsam_lite.data.names import distinct, folded
 from knowsam_lite.data.placing import as_drawn, placed
 from knowsam_lite.data.records import Record
 from knowsam_lite.data.stored import read_frame, read_stored
 from knowsam_lite.data.table import set_cell
+from knowsam_lite.data.walk import is_hidden
 from knowsam_lite.errors import UserError
 from knowsam_lite.files import write_aside, writing
 from knowsam_lite.predict.files import as_picture
@@ -66,7 +67,16 @@ class MaskFolder:
                 f"found no picture in {place}, expected PNG, JPEG or TIFF: choose another (no volumes)"
             )
         stems = distinct(self.records) if self.indexed else {name: name for name in self.records}
-        self.new = {name: self.root / "masks" / f"{stems[name]}.png" for name in self.records}
+        taken = {folded(str(record.mask)) for record in data.records if record.mask is not None}
+        self.new = {}
+        for name, record in self.records.items():
+            self.new[name] = path = self._free(stems[name], taken if record.mask is None else set())
+            taken.add(folded(str(path)))
+
+    def _free(self, stem: str, taken: set[str]) -> Path:
+        """A path for a new mask that is no other picture's."""
+        path = self.root / "masks" / f"{stem}.png"
+        return path if folded(str(path)) not in taken else self._free(f"{stem}_", taken)
 
     def record(self, name: str) -> Record:
         """The record of a picture by its id. Raises UserError if the folder has no such picture."""
@@ -178,9 +188,13 @@ def _refuse_foreign(layout: Layout, images: Path, root: Path) -> None:
     """UserError if the masks beside a folder may be those of another folder of pictures beside it."""
     done = {record.id: record.mask for record in layout.records if record.mask is not None}
     for other in root.iterdir() if done else ():
-        if not other.is_dir() or other.samefile(images) or other == root / "masks":
+        if is_hidden(other.name) or other == root / "masks":
             continue
-        shared = next((file for file in sorted(other.iterdir()) if stem_of(file.name) in done), None)
+        try:
+            files = sorted(other.iterdir()) if other.is_dir() and not other.samefile(images) else []
+        except OSError:  # a folder that nobody can look into here
+            continue
+        shared = next((file for file in files if stem_of(file.name) in done), None)
         if shared is not None:
             raise UserError(
                 f"found {done[stem_of(shared.name)]}, which may be of {shared} or of a picture in {images}, "

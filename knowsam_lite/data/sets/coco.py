@@ -12,10 +12,13 @@ import numpy as np
 
 from knowsam_lite.data.findings import fault
 from knowsam_lite.data.images import read_image
+from knowsam_lite.data.masks import Coding
 from knowsam_lite.data.names import distinct, file_stem
+from knowsam_lite.data.pixels import Frame
+from knowsam_lite.data.placing import placed
 from knowsam_lite.data.prepare.recipe import Item, Piece, Recipe, relative_files
 from knowsam_lite.data.sets.own import digest, group_in
-from knowsam_lite.data.stored import SUFFIXES
+from knowsam_lite.data.stored import SUFFIXES, read_frame
 from knowsam_lite.errors import UserError
 
 
@@ -29,8 +32,8 @@ class Annotations:
     of: dict[str, list[dict[str, Any]]]  # in the order of the file
 
 
-def recipe(path: Path, images: Path, title: str, group: str) -> Recipe:
-    """The recipe for the annotations in `path` of pictures below `images`.
+def recipe(path: Path, images: Path, title: str, group: str, drawn_on: str = "") -> Recipe:
+    """The recipe for the annotations in `path` of pictures below `images`; `drawn_on` as in `Coding`.
 
     Each category that is used becomes a class. Of objects that overlap the later one in the file lies above;
     a crowd counts as its category; an image without annotation gets an empty mask. UserError if the file is
@@ -45,12 +48,13 @@ def recipe(path: Path, images: Path, title: str, group: str) -> Recipe:
         others = [p for n, p in relative_files(images) if n.lower().endswith(SUFFIXES) and p not in listed]
         notes += [f"{len(others)} images that {path.name} does not name are left out"] if others else []
     classes = ("background", *found.classes.values())
+    coding = Coding(classes, tuple(range(len(classes))), drawn_on=drawn_on, source="options")
     return Recipe(
-        name=f"own/{digest(('coco', group), [path, images])}",
+        name=f"own/{digest(('coco', group, drawn_on), [path, images])}",
         title=title,
         classes=classes,
         find=partial(find, path=path, group=group),
-        read=partial(read, path=path),
+        read=partial(read, path=path, coding=coding),
         licence="Your own.",
         citation="Your own.",
         val=0.2,
@@ -118,19 +122,21 @@ def _below(root: Path, name: str) -> Path:
     return whole if whole.is_file() else root / parts.name
 
 
-def read(item: Item, path: Path) -> Iterator[Piece]:
-    """The image and its mask uint8 (H, W): class c where the c-th used category lies."""
+def read(item: Item, path: Path, coding: Coding) -> Iterator[Piece]:
+    """The image and its mask uint8 (H, W): class c where the c-th used category lies. UserError where EXIF
+    turns the image and `coding.drawn_on` does not say on which picture the annotations were drawn.
+    """
     found = read_annotations(path)
     name = next(name for name, identity in found.ids.items() if identity == item.id)
-    image, size = read_image(item.image), found.sizes[name]
-    if image.shape[:2] != size:
+    image, size, frame = read_image(item.image), found.sizes[name], read_frame(item.image)
+    if size not in (frame.shown, frame.stored):
         message = f"found an image of {image.shape[:2]} (height, width) where {path.name} says {size}"
         raise fault(item.image, f"{message}, expected equal sizes", "give the images that were annotated")
     order = {key: index for index, key in enumerate(found.classes, start=1)}
     mask = np.zeros(size, np.uint8)
     for annotation in found.of[name]:
         mask[drawn(annotation, size, path)] = order[int(annotation["category_id"])]
-    yield Piece("", image, mask)
+    yield Piece("", image, placed(path, mask, Frame(size), frame, coding))
 
 
 def drawn(annotation: dict[str, Any], size: tuple[int, int], path: Path) -> np.ndarray:

@@ -11,6 +11,7 @@ let about = null; // what the server said of the folder
 let open = null; // the open picture, its mask, its history
 let current = 0; // place in the list, of the open picture or of one that could not be opened
 let asked = 0; // number of the last question to SAM
+let answering = Promise.resolve(); // ends with SAM's answer to the last question
 let saving = Promise.resolve(true); // ends with the last save: one after another
 let leaving = false; // whether a picture is being saved before another one takes its place
 
@@ -69,7 +70,7 @@ const openImage = guarded(async (index, keep = false) => {
   if (current !== index) return; // another one was chosen meanwhile
   const { width, height } = picture;
   open = { name, index, picture, width, height, labels: mask.labels, version: mask.headers.get("X-Version"),
-    dirty: false, edits: 0, undo: [], redo: [], draft: null, prompts: [], undone: [], answer: null };
+    dirty: false, edits: 0, undo: [], redo: [], draft: null, prompts: [], undone: [], answer: null, waits: false };
   open.layers = Object.fromEntries(["labels", "draft", "answer"].map((key) => [key, layer(width, height)]));
   paint("labels");
   fit();
@@ -103,7 +104,7 @@ async function left(keep) {
   try {
     for (;;) {
       lift();
-      accept();
+      await settle();
       if (!open || !open.dirty || keep) return true;
       if (!(await save())) return false;
     }
@@ -114,9 +115,8 @@ async function left(keep) {
 
 function save() {
   if (!open) return Promise.resolve(false);
-  accept();
-  const image = open;
-  saving = saving.catch(() => false).then(() => store(image, false));
+  const image = open, settled = settle();
+  saving = saving.catch(() => false).then(() => settled).then(() => store(image, false));
   return saving;
 }
 
@@ -161,7 +161,7 @@ function conflict(image) {
 // ---------------------------------------------------------------- controls
 
 function choose(tool) {
-  if (tool !== "ask" && tool !== "hand") accept();
+  if (tool !== "ask" && tool !== "hand") settle();
   hand.tool = tool;
   say("");
   refresh();
@@ -235,7 +235,7 @@ const KEYS = {
   "+": () => zoom(1.25), "=": () => zoom(1.25), "-": () => zoom(0.8), f: () => open && fit(),
   v: () => { view.hidden = !view.hidden; later(); },
   t: () => { at("beneath").checked = !at("beneath").checked; later(); },
-  d: takeDraft, enter: accept, escape: discard, arrowleft: () => go(-1), arrowright: () => go(1),
+  d: takeDraft, enter: settle, escape: discard, arrowleft: () => go(-1), arrowright: () => go(1),
   "?": () => at("keys").showModal(),
 };
 const WITH_CONTROL = { z: (event) => (event.shiftKey ? redo() : undo()), y: redo, s: () => save() };
@@ -270,7 +270,7 @@ function listen() {
   addEventListener("keyup", (event) => { if (event.key === " ") hand.space = false; });
   addEventListener("beforeunload", (event) => { if (open && (open.dirty || open.prompts.length)) event.preventDefault(); });
   for (const button of document.querySelectorAll("[data-tool]")) button.onclick = () => choose(button.dataset.tool);
-  const clicks = { previous: () => go(-1), next: () => go(1), save: () => save(), undo, redo, accept, discard, take: takeDraft,
+  const clicks = { previous: () => go(-1), next: () => go(1), save: () => save(), undo, redo, accept: settle, discard, take: takeDraft,
     sign: KEYS.x, help: KEYS["?"] };
   for (const [id, action] of Object.entries(clicks)) at(id).onclick = action;
   at("brush").oninput = (event) => resize(Number(event.target.value));

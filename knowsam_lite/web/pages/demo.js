@@ -51,6 +51,9 @@ async function start() {
 
 // A file -> its pixels, upright, not larger than the model takes: {rgba, width, height, full, name}.
 async function read(file) {
+  const head = new Uint8Array(await file.slice(0, 25).arrayBuffer()); // a PNG's depth is its byte 24
+  if (head[1] === 80 && head[2] === 78 && head[3] === 71 && head[24] === 16)
+    throw problem(`16 bits a channel in ${file.name || "what was given"}`, "8, which is all that a page sees", "use knowsam-lite predict, or save it with 8");
   let bitmap;
   try {
     bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" });

@@ -92,10 +92,24 @@ function takeDraft() {
 
 // ---------------------------------------------------------------- SAM
 
-const ask = guarded(async () => {
+function ask() {
+  answering = question();
+}
+
+const question = guarded(async () => {
   const image = open, number = ++asked;
+  image.waits = false;
   refresh();
   if (!image.prompts.length) return showAnswer(null);
+  image.waits = true;
+  try {
+    await answerTo(image, number);
+  } finally {
+    if (number === asked) image.waits = false;
+  }
+});
+
+async function answerTo(image, number) {
   const body = JSON.stringify(image.prompts);
   say(`${about.teacher} answers…`);
   document.body.dataset.state = "asking";
@@ -105,7 +119,13 @@ const ask = guarded(async () => {
   say(`${about.teacher}: ${Number(headers.get("X-Seconds")).toFixed(2)} s`);
   document.body.dataset.state = "answered";
   document.body.dataset.seconds = headers.get("X-Seconds");
-});
+}
+
+// Accepts the answer to the last prompt, which may be on its way.
+async function settle() {
+  while (open && open.waits) await answering;
+  accept();
+}
 
 function showAnswer(labels) {
   open.answer = labels;
@@ -132,6 +152,7 @@ function accept() {
 function discard() {
   if (!open) return;
   asked++;
+  open.waits = false;
   open.prompts = [];
   open.undone = [];
   showAnswer(null);
@@ -158,7 +179,9 @@ function down(event) {
   at("view").setPointerCapture(event.pointerId);
   hand.pointers.set(event.pointerId, [event.clientX, event.clientY]);
   if (hand.pointers.size > 1) { // two fingers move and zoom; what the first began is taken back
-    if (hand.stroke) { endStroke(); undo(); }
+    const drew = hand.stroke && hand.stroke.box;
+    if (hand.stroke) endStroke();
+    if (drew) undo();
     hand.drag = hand.box = null;
     return;
   }
@@ -166,6 +189,7 @@ function down(event) {
   const moves = hand.tool === "hand" || hand.space || event.button === 1;
   hand.drag = { moves, from: place, at: [event.clientX, event.clientY], inside: hand.inside !== (event.button === 2 || event.altKey || event.shiftKey) };
   if (moves || hand.tool === "ask") return;
+  if (open.waits) { hand.drag = null; return say(`${about.teacher} answers first…`); }
   accept();
   hand.stroke = { before: open.labels.slice(), box: null };
   stroke(place, place);
