@@ -96,7 +96,7 @@ COMPARED += ["fixmatch", "unimatch", "mc", "knowsam", "sam_only", "knowsam_mutua
 @pytest.mark.parametrize(
     ("blocks", "methods", "baselines", "seeds"),
     [
-        (["isic2018_15"], COMPARED, PILOTED, range(3)),
+        (["isic2018_15"], COMPARED, ["supervised", *PILOTED], range(3)),
         (["acdc_3groups", "polyp_15"], PILOTED, ["supervised_pair"], range(3)),
         (["isic2018_15", "acdc_3groups"], PILOTED, ["supervised_pair"], range(3, 8)),
     ],
