@@ -128,7 +128,7 @@ class Trainer:
         with writing(self.run):
             self.run.mkdir(parents=True, exist_ok=True)
         write_text(self.run / "config.json", self.config.to_json())
-        store(self.run, self.dataset, self.config.data, self.seen)
+        store(self.run, self.dataset, self.config, self.seen)
         write_text(self.run / "log.jsonl", "")
 
     def resume(self) -> None:

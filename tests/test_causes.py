@@ -9,7 +9,7 @@ from knowsam_lite.compare.causes import causes, failures, read_traits, traits
 from knowsam_lite.compare.grid import grid
 from knowsam_lite.compare.results import read_blocks
 from knowsam_lite.config import Config
-from knowsam_lite.data import open_dataset
+from knowsam_lite.data import Synthetic, open_dataset
 
 
 def square(*boxes: tuple[int, int, int, int], inside: int = 255, outside: int = 0):
@@ -85,6 +85,14 @@ def test_dice_by_cause_is_the_mean_over_its_images(block):
     for name, group in groups.items():
         assert row[f"{name} ({group.sum()})"] == f"{dice[group].mean():.3f}"
     assert row[f"all ({len(dice)})"] == f"{dice.mean():.3f}"
+
+
+def test_traits_are_measured_again_when_masks_have_changed(block, monkeypatch):
+    before = read_traits(block)
+    monkeypatch.setattr(Synthetic, "mask", lambda self, record: np.ones((64, 64), np.uint8))
+    after = read_traits(block)
+    assert (after["size"] == 1).all() and not (before["size"] == 1).any()
+    assert (read_traits(block)["size"] == 1).all()
 
 
 def test_traits_are_kept_for_a_report_without_images(block, monkeypatch):

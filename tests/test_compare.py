@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.base import small_net, tiny_teacher, two_stream_batch
+from helpers.data_folders import make_folder
 
 from knowsam_lite.cli import main
 from knowsam_lite.commands.ablate import LADDER
@@ -157,15 +158,39 @@ def test_of_two_seeds_nothing_is_called_better(base):
     assert differences(block, "mc")["knowsam"].endswith("no verdict")
 
 
-def test_cells_of_other_test_images_are_not_compared(base):
-    cells = grid(base, [DATA], ["4"], named("mc", "knowsam"), [0])
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"ids": list("abcd")}, "scored on other test images"),
+        ({"unit": "mm"}, "scored in other units"),
+        ({"labeled": ["p2"]}, r"learned from other labelled images \(seed 1\)"),
+    ],
+)
+def test_cells_that_cannot_be_compared_are_refused(base, changes, says):
+    cells = grid(base, [DATA], ["4"], named("mc", "knowsam"), [0, 1])
     for cell in cells:
         fake(cell, np.full(4, 0.5), "fused")
-    scores = json.loads(cells[1].scores.read_text())
-    scores["last"]["ids"] = list("abcd")
-    cells[1].scores.write_text(json.dumps(scores))
-    with pytest.raises(UserError, match="scored on other test images"):
+        change(cell, labeled=[f"p{cell.config.seed}"])
+    assert len(read_blocks(cells)) == 1  # other seeds have other labels
+    change(cells[-1], **changes)
+    with pytest.raises(UserError, match=says):
         read_blocks(cells)
+
+
+def change(cell: Cell, **changes: object) -> None:
+    scores = json.loads(cell.scores.read_text())
+    scores["last"] |= changes
+    cell.scores.write_text(json.dumps(scores))
+
+
+def test_a_grid_without_test_images_ends_before_it_trains(tmp_path, capsys):
+    root = make_folder(tmp_path / "d", val=2, test=0)
+    words = ["--methods", "supervised", "--baselines", "supervised", "--seeds", "1", "--budget", "ci"]
+    assert (
+        main(["compare", "--data", str(root), "--labeled", "4", *words, "--out", str(tmp_path / "out")]) == 2
+    )
+    assert "found no test images" in capsys.readouterr().err
+    assert not list((tmp_path / "out").rglob("last.pt"))
 
 
 def test_equal_minutes_are_counted_in_the_steps_of_the_first_baseline(base, tmp_path):
@@ -180,6 +205,10 @@ def test_equal_minutes_are_counted_in_the_steps_of_the_first_baseline(base, tmp_
         "mc": 2,
         "knowsam": 1,
     }
+    other = grid(base, ["synthetic:dermoscopy:20"], ["4"], named("supervised_pair"), [0])
+    fake(other[0], np.full(7, 0.5), "fused", 0.15)  # of another number of test images
+    save_grid([*cells, *other], ["supervised_pair"], tmp_path)
+    assert steps_of_equal_time(tmp_path, ["mc"], "supervised_pair") == {"mc": 1}
     with pytest.raises(UserError, match="no finished cell of cps"):
         steps_of_equal_time(tmp_path, ["cps"], "supervised_pair")
 

@@ -213,6 +213,17 @@ def test_bad_input_is_one_line_and_changes_nothing(spoil, words, data, tmp_path,
     assert line.startswith("error: ") and words in line and state(data) == before
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_first_masks_of_a_pair_of_folders_are_taken(tmp_path, count):
+    root = make_folder(tmp_path / "d")
+    (root / "index.csv").unlink()
+    for path in sorted((root / "masks").iterdir())[count:]:
+        path.unlink()
+    taken = take_labels(root, root / "masks", "train")
+    assert sum(record.mask is not None for record in taken.records) == count
+    assert [row[4] for row in read_index(root)] == ["train"] * 12
+
+
 def test_a_mask_that_the_table_names_and_nobody_has_is_taken(data, tmp_path, capsys):
     change_row(data, 3, mask="masks/i03.png")
     new = tmp_path / "back"

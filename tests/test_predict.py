@@ -307,20 +307,27 @@ def test_the_masks_of_a_data_set_are_not_overwritten(run, tmp_path, place, liste
         (root / "index.csv").unlink()
     before = {path: path.read_bytes() for path in (root / "masks").iterdir()}
     assert main(["predict", str(run), str(root / place), str(root)]) == 2
-    assert "whose own masks predictions would overwrite" in capsys.readouterr().err
+    assert "whose own masks predictions would replace" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in (root / "masks").iterdir()} == before
 
 
 @pytest.mark.parametrize("place", ["photos", "photos/a.png"])
 def test_masks_drawn_beside_a_folder_of_pictures_are_not_overwritten(run, tmp_path, place, capsys):
-    for name in ("photos/a.png", "masks/a.png"):
-        (tmp_path / name).parent.mkdir()
-        Image.fromarray(picture(0)).save(tmp_path / name)
-    before = (tmp_path / "masks/a.png").read_bytes()
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(picture(0)).save(tmp_path / "photos/a.png")
     for watching in ([], ["--watch"] if place == "photos" else []):
         assert main(["predict", str(run), str(tmp_path / place), str(tmp_path), *watching]) == 2
-        assert "which may be drawn" in capsys.readouterr().err
-    assert (tmp_path / "masks/a.png").read_bytes() == before
+        assert "predictions would be taken for them" in capsys.readouterr().err
+    assert not (tmp_path / "masks").exists()
+
+
+def test_predictions_do_not_become_the_masks_of_a_data_set_that_has_none_yet(run, tmp_path, capsys):
+    (tmp_path / "d/images").mkdir(parents=True)
+    Image.fromarray(picture(0)).save(tmp_path / "d/images/a.png")
+    for place in ("d", "d/images"):
+        assert main(["predict", str(run), str(tmp_path / place), str(tmp_path / "d")]) == 2
+        assert "predictions would replace, or become" in capsys.readouterr().err
+    assert not (tmp_path / "d/masks").exists()
 
 
 def test_masks_beside_plain_pictures_are_not_taken_for_pictures(tmp_path):

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from knowsam_lite.data import SegmentationFolder, Synthetic
 from knowsam_lite.data.check import check_for_training
 from knowsam_lite.data.fingerprint import Fingerprint, differences, look_again
 from knowsam_lite.errors import UserError
-from knowsam_lite.runs.provenance import read_stored
+from knowsam_lite.runs.provenance import read_config, read_stored, setting_differences, store
 from knowsam_lite.runs.run import load_run
 from knowsam_lite.training import Trainer
 
@@ -108,6 +109,19 @@ def test_another_folder_at_the_same_relative_path_is_not_taken_for_the_own(begun
     shutil.rmtree(begun / "d")
     code, _, err = run(capsys, "train", "--resume", begun / "run")
     assert code == 2 and "1 image (i12) new" in err
+
+
+def test_a_checkpoint_is_the_same_file_from_every_folder(tmp_path, monkeypatch):
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w/sam.pth").write_bytes(b"weights")
+    config = replace(SETTING, checkpoint=Path("w/sam.pth"), out=tmp_path / "run")
+    config.out.mkdir()
+    (config.out / "config.json").write_text(config.to_json())
+    monkeypatch.chdir(tmp_path)
+    store(config.out, SegmentationFolder(make_folder(tmp_path / "d")), config, Fingerprint())
+    monkeypatch.chdir(tmp_path / "w")
+    assert read_config(config.out).checkpoint == tmp_path / "w/sam.pth"
+    assert setting_differences(read_config(config.out), config) == []
 
 
 def test_data_that_moved_are_found_with_data_and_remembered(begun, capsys):

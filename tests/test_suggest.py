@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from helpers.data_folders import change_row, make_folder
+from helpers.data_folders import change_row, make_folder, picture
 from PIL import Image
 
 from knowsam_lite.cli import main
@@ -214,6 +214,15 @@ def test_the_features_of_an_image_are_seen_once(name):
     with torch.no_grad(), encoder_features(method) as seen:
         method.views(torch.rand(3, 3, 32, 32))
     assert len(seen) == 3
+
+
+def test_drafts_do_not_go_among_the_pictures(run, tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    for i in range(3):
+        Image.fromarray(picture(i)).save(tmp_path / f"photos/p{i}.png")
+    out = tmp_path / "photos/suggested"
+    assert main(["suggest", str(run), str(tmp_path / "photos"), "--out", str(out), "-n", "1"]) == 2
+    assert "where the images are" in capsys.readouterr().err and not out.exists()
 
 
 def test_drafts_of_images_whose_names_are_alike_come_back_to_their_own(run, tmp_path):

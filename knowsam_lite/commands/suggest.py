@@ -25,8 +25,10 @@ class Options:
 def suggest(arguments: Sequence[str]) -> int:
     """choose the images to label next, and draft their masks"""
     options = tyro.cli(Options, args=arguments, prog="knowsam-lite suggest")
+    from knowsam_lite.data.layout import image_folder
     from knowsam_lite.errors import UserError
     from knowsam_lite.files import in_shell
+    from knowsam_lite.predict.files import refuse_inside
     from knowsam_lite.suggest.drafts import write_drafts
     from knowsam_lite.suggest.run import open_predictor, suggestions
     from knowsam_lite.suggest.take import open_partly_labeled
@@ -36,6 +38,8 @@ def suggest(arguments: Sequence[str]) -> int:
         raise UserError(f"found -n {options.number}, expected at least 1 image: change it")
     if out.exists() and any(out.iterdir()):
         raise UserError(f"found files in {out}, expected a new or empty folder: give another --out")
+    if not (options.images / "index.csv").exists():
+        refuse_inside(out, image_folder(options.images))
     data = open_partly_labeled(options.images)
     predictor = open_predictor(options.run, options.which, options.device)
     chosen, data = suggestions(predictor, data, options.run, options.by, options.number, options.seed)

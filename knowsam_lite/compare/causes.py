@@ -1,7 +1,8 @@
 """Where methods fail: Dice by what makes a test image hard."""
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from knowsam_lite.compare.results import Block
 from knowsam_lite.data import open_dataset
-from knowsam_lite.data.records import cases_of
+from knowsam_lite.data.records import Record, SegmentationData, cases_of
 from knowsam_lite.errors import UserError
 from knowsam_lite.files import write_text
 
@@ -76,28 +77,41 @@ def causes(of: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.bool_]
 def read_traits(block: Block) -> dict[str, NDArray[np.float64]] | None:
     """The traits of a block's test images; None for volumes, and where the images are not at hand.
 
-    They are kept in `traits.json` beside the block's rows, for reports where only scores are.
+    They are kept in `traits.json` beside the block's rows, for reports where only scores are; where the masks
+    are at hand and others than then, they are measured again.
     """
     if block.case == "volume":
         return None
     first = next(iter(block.entries.values()))
     config, ids = first.cells[0].config, first.scores[0]["last"]["ids"]
     path = Path(config.out).parents[1] / "traits.json"
-    if path.exists():
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["ids"] == ids:
-            return {name: np.array(values, float) for name, values in kept["traits"].items()}
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    known = None
+    if kept.get("ids") == ids:
+        known = {name: np.array(values, float) for name, values in kept["traits"].items()}
     try:
         dataset = open_dataset(config.data, config.image_size, config.val, config.test)
         cases = cases_of(dataset.split("test"))
+        masks = _digest(dataset, cases)
+        if known is not None and kept.get("masks", masks) == masks:
+            return known
         found = [traits(dataset.image(r), dataset.mask(r)) for slices in cases.values() for r in slices]
     except UserError:
-        return None
+        return known
     if list(cases) != ids:
-        return None
+        return known
     columns = {name: [round(each[name], 4) for each in found] for name in found[0]}
-    write_text(path, json.dumps({"ids": ids, "traits": columns}))
+    write_text(path, json.dumps({"ids": ids, "masks": masks, "traits": columns}))
     return {name: np.array(values) for name, values in columns.items()}
+
+
+def _digest(dataset: SegmentationData, cases: Mapping[str, Sequence[Record]]) -> str:
+    """A short hash of all masks of the cases."""
+    found = hashlib.blake2b(digest_size=8)
+    for records in cases.values():
+        for record in records:
+            found.update(np.ascontiguousarray(dataset.mask(record)).tobytes())
+    return found.hexdigest()
 
 
 def failures(block: Block) -> list[dict[str, str]]:

@@ -12,7 +12,7 @@ import torch
 from knowsam_lite.compare.claims import BUSY, STOPPED, Claims
 from knowsam_lite.config import Config
 from knowsam_lite.data import open_dataset
-from knowsam_lite.errors import exit_code
+from knowsam_lite.errors import UserError, exit_code
 from knowsam_lite.files import write_text
 from knowsam_lite.report.gather import Gatherer
 from knowsam_lite.report.write import score_run
@@ -24,7 +24,13 @@ from knowsam_lite.training import Trainer
 def run(config: Config) -> bool:
     """Train, or resume, and write scores.json; False if Ctrl-C stopped it before. Raises UserError."""
     torch.set_num_threads(1)
-    trainer = Trainer(open_dataset(config.data, config.image_size, config.val, config.test), config)
+    dataset = open_dataset(config.data, config.image_size, config.val, config.test)
+    if not dataset.split("test"):  # found now, not after hours
+        raise UserError(
+            f"found no test images in {config.data}, expected some to compare methods on: add rows with the "
+            "split test to index.csv, or import labels with --split test"
+        )
+    trainer = Trainer(dataset, config)
     if (config.out / "last.pt").exists():
         trainer.resume()
     else:

@@ -1,10 +1,10 @@
 """Equal minutes: how many steps of each method cost as much time as another one's."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from knowsam_lite.compare.grid import load_grid
-from knowsam_lite.compare.results import read_entry
 from knowsam_lite.errors import UserError
 
 
@@ -22,6 +22,7 @@ def steps_of_equal_time(finished: Path, names: Sequence[str], reference: str) ->
             raise UserError(
                 f"found no finished cell of {name} in {finished}, expected one: train it there first"
             )
-        seconds[name] = min(s["cost"]["seconds_per_step"] for s in read_entry(name, mine).scores)
+        found = (json.loads(cell.scores.read_text(encoding="utf-8")) for cell in mine)
+        seconds[name] = min(scores["cost"]["seconds_per_step"] for scores in found)
     steps = max(cell.config.steps for cell in cells if cell.variant == reference)
     return {name: max(1, round(steps * seconds[reference] / seconds[name])) for name in names}

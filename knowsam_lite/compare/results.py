@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -73,11 +73,31 @@ def read_entry(variant: str, cells: list[Cell]) -> Entry:
     return Entry(variant, cells, scores, dice("last"), best)
 
 
+def _require_alike(data: str, entries: Mapping[str, Entry]) -> None:
+    """UserError for cells that cannot be compared: other test images, units or labelled images."""
+    first: dict[str, Any] = {}
+    for entry in entries.values():
+        for cell, scores in zip(entry.cells, entry.scores, strict=True):
+            last = scores["last"]
+            seen = {
+                "were scored on other test images": last["ids"],
+                "were scored in other units": last["unit"],
+                f"learned from other labelled images (seed {cell.config.seed})": last.get("labeled"),
+            }
+            for what, value in seen.items():
+                if value is not None and first.setdefault(what, value) != value:
+                    raise UserError(
+                        f"found cells of {data} that {what}, expected the same for all: its images, masks or "
+                        "spacing changed meanwhile, so train the cells of before again, in another folder"
+                    )
+
+
 def read_blocks(cells: Sequence[Cell], changed: Collection[Cell] = ()) -> list[Block]:
     """A block for each data set, over the seeds that are done for all its variants; none done: no block.
 
     A cell that is `changed` counts as not done. Data sets of one name get their address as well. Raises
-    UserError for cells that were scored on different images.
+    UserError for cells that were scored on different images or in different units, and for cells of one seed
+    that learned from different labels.
     """
     blocks = []
     for data, labeled in dict.fromkeys((c.config.data, c.config.labeled) for c in cells):
@@ -93,11 +113,7 @@ def read_blocks(cells: Sequence[Cell], changed: Collection[Cell] = ()) -> list[B
         }
         first = next(iter(entries.values())).scores[0]
         last = first["last"]
-        if any(s["last"]["ids"] != last["ids"] for entry in entries.values() for s in entry.scores):
-            raise UserError(
-                f"found cells of {data} that were scored on other test images, expected one list: train them "
-                "with one data set, or give another folder"
-            )
+        _require_alike(data, entries)
         blocks.append(
             Block(
                 last["data"],

@@ -45,10 +45,8 @@ def read_layout(root: Path, val: float, test: float, seed: int, unlabeled: bool 
         layout.error(str(root), "found no folder there, expected a data set", "correct the path")
         return layout
     if (root / "imagesTr").is_dir() and not (root / "index.csv").exists():
-        out = root.with_name(f"{root.name}_converted")
-        fix = (
-            f"run `knowsam-lite data own --nnunet {in_shell(root)} --out {in_shell(out)}` and use its result"
-        )
+        out = in_shell(_beside(root, "_converted"))
+        fix = f"run `knowsam-lite data own --nnunet {in_shell(root)} --out {out}` and use its result"
         layout.error(str(root), "found nnU-Net's imagesTr, expected images and masks", fix)
         return layout
     read_description(root, layout)
@@ -221,7 +219,7 @@ def _pair_folders(root: Path, layout: Layout, val: float, test: float, seed: int
             _add(layout, Record(stem, image, None, stem, "train", spacing_mm=layout.voxel_mm))
         else:
             message = f"found no mask for it, expected masks/{stem}.png"
-            copy = in_shell(root.with_name(f"{root.name}_mended"))
+            copy = in_shell(_beside(root, "_mended"))
             fix = (
                 f"add the mask; of images without, `check-data --fix {copy}` makes unlabelled training images"
             )
@@ -239,10 +237,17 @@ def _pair_folders(root: Path, layout: Layout, val: float, test: float, seed: int
     try:
         splits = assign_splits(list(pairs), val, test, seed)
     except UserError as error:
-        layout.error("images", str(error), "")
-        splits = dict.fromkeys(pairs, "train")  # for who goes on with what is there, as `mend` does
+        if not unlabeled:
+            layout.error("images", str(error), "")
+        splits = dict.fromkeys(pairs, "train")  # too few to hold any out
     for stem, files in sorted(pairs.items()):
         _add(layout, Record(stem, *files, stem, splits[stem], spacing_mm=layout.voxel_mm))
+
+
+def _beside(root: Path, ending: str) -> Path:
+    """A folder beside `root` with its name and an ending, also if `root` is "."."""
+    beside = os.path.abspath(root) + ending
+    return Path(beside if root.is_absolute() else os.path.relpath(beside))
 
 
 def _by_stem(found: Walk, layout: Layout) -> dict[str, Path]:

@@ -116,7 +116,7 @@ def export(predictor: Predictor, path: Path) -> None:
         "image_size": size,
         "tile": predictor.tile,
         "classes": list(classes.names),
-        "mask_values": list(classes.values),
+        "mask_values": classes.description("")["mask_values"],
         "views": names,
         "note": method.note,
     }

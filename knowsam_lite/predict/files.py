@@ -127,20 +127,21 @@ def refuse_inside(out: Path, root: Path) -> None:
 
 def refuse_drawn(out: Path, root: Path) -> None:
     """UserError if the masks would go where `annotate` keeps those drawn for a folder of pictures."""
-    if out.resolve() == root.resolve().parent and (out / "masks").exists():
+    if out.resolve() == root.resolve().parent:
         raise UserError(
-            f"found {out / 'masks'}, which may be drawn for {root} and which predictions would overwrite: "
-            "choose another output folder"
+            f"found {out / 'masks'} as the place of the masks, where those drawn for {root} are kept and "
+            "predictions would be taken for them: choose another output folder"
         )
 
 
 def refuse_labels(out: Path) -> None:
-    """UserError if the output folder is a data set: its masks would be overwritten by predictions."""
-    listed = (out / "index.csv").exists() or has_lists(out)
-    if listed or ((out / "images").is_dir() and (out / "masks").is_dir()):
+    """UserError if the output folder is a data set, or the beginning of one: predictions would overwrite its
+    masks, or be taken for them.
+    """
+    if (out / "index.csv").exists() or has_lists(out) or (out / "images").is_dir():
         raise UserError(
-            f"found a data set in {out}, whose own masks predictions would overwrite: choose another output "
-            "folder"
+            f"found a data set in {out}, whose own masks predictions would replace, or become: choose another "
+            "output folder"
         )
 
 

@@ -29,7 +29,7 @@ def model_card(run: Path, predictor: Predictor, file: str, measured: Mapping[str
         "classes": ", ".join(
             f"{index} {name} (mask value {value})"
             for index, (name, value) in enumerate(
-                zip(predictor.classes.names, predictor.classes.values, strict=True)
+                zip(predictor.classes.names, predictor.classes.description("")["mask_values"], strict=True)
             )
         ),
         "works at": f"{predictor.image_size} px a side; {_what(predictor)} is resized to it, its answer back",

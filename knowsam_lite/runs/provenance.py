@@ -1,9 +1,10 @@
 """What a run stored about its settings and data, compared with those at hand: no difference stays unsaid."""
 
 import json
+import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,17 @@ class Stored:
     fingerprint: Fingerprint
 
 
-def store(run: Path, dataset: SegmentationData, address: str, seen: Fingerprint) -> None:
-    """Write dataset.json: name, classes and mask values, and what `read_stored` reads."""
-    about = {"address": absolute(address), "typed": address, "fingerprint": asdict(seen)}
+def store(run: Path, dataset: SegmentationData, config: Config, seen: Fingerprint) -> None:
+    """Write dataset.json: name, classes and mask values, what `read_stored` reads, and where SAM's weights
+    are, if they were given as a file.
+    """
+    about: dict[str, Any] = {
+        "address": absolute(config.data),
+        "typed": config.data,
+        "fingerprint": asdict(seen),
+    }
+    if config.checkpoint is not None:
+        about["checkpoint"] = os.path.abspath(config.checkpoint)
     description = {**Classes.of(dataset).description(dataset.name), **about}
     write_text(run / "dataset.json", json.dumps(description, indent=1))
 
@@ -74,7 +83,9 @@ def read_config(run: Path) -> Config:
     path = run / "config.json"
     if not path.is_file():
         raise UserError(f"found no {path}, expected a run folder: check the path")
-    return Config.from_json(path.read_text(encoding="utf-8", errors="replace"))
+    config = Config.from_json(path.read_text(encoding="utf-8", errors="replace"))
+    kept = _description(run).get("checkpoint")  # the same file from every folder
+    return replace(config, checkpoint=Path(kept)) if kept and os.path.isfile(kept) else config
 
 
 def address_of(run: Path, config: Config, given: str | None = None) -> str:
@@ -129,7 +140,7 @@ def require_same(run: Path, dataset: SegmentationData, config: Config, seen: Fin
             "restore them, or start again with another --out"
         )
     if stored is None or stored.address != absolute(config.data):
-        store(run, dataset, config.data, seen)
+        store(run, dataset, config, seen)
 
 
 def in_order_of(dataset: SegmentationData, names: Sequence[str], run: Path) -> SegmentationData:
