@@ -140,8 +140,8 @@ def refuse_labels(out: Path) -> None:
     """
     if (out / "index.csv").exists() or has_lists(out) or (out / "images").is_dir():
         raise UserError(
-            f"found a data set in {out}, whose own masks predictions would replace, or become: choose another "
-            "output folder"
+            f"found a data set in {out}, whose own masks predictions would replace, or become: choose "
+            "another output folder"
         )
 
 
