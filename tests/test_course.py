@@ -317,6 +317,14 @@ def test_setup_installs_what_is_missing_and_holds_torch_and_numpy(monkeypatch, c
     assert [line.split()[0] for line in printed.splitlines()] == ["knowsam_lite", "device", "budget", "data"]
 
 
+def test_what_is_too_old_is_installed_anew_but_for_torch(monkeypatch):
+    declared = ["tqdm>=999", "albumentations>=1.0", 'other>=1; python_version < "3"']
+    monkeypatch.setattr(setup_file.importlib.metadata, "requires", lambda name: declared)
+    assert setup_file.missing_requirements() == ["tqdm>=999"]
+    with pytest.raises(UserError, match=r"found torch .*, expected torch>=999: choose a newer runtime"):
+        setup_file.install(["torch>=999"])
+
+
 def test_a_failing_pip_is_one_message(monkeypatch):
     failed = subprocess.CompletedProcess([], 1, stderr="noise\nERROR: no network")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)

@@ -9,6 +9,7 @@ import time
 from importlib import import_module
 from pathlib import Path
 
+import nbformat
 import pytest
 import torch
 from helpers.handed_in import FORK, HAM, Handed, asked_in, broken, exercise_cells, hand_in, worth
@@ -156,9 +157,13 @@ def test_students_and_chapters_are_found(tmp_path):
         (tmp_path / place).write_text(json.dumps(right))
     (tmp_path / "readme.txt").touch()
     said = broken(tmp_path)
+    for name in ("dan.ipynb.txt", "eva.json", "finn.zip"):  # as a browser, or a student, saves them
+        (tmp_path / name).write_text(json.dumps(right))
+        said[name.partition(".")[0]] = f"{name} is no notebook by its name"
+    (tmp_path / "gina.IPYNB").write_text(json.dumps(right))
     found = {s.student: s for s in collect(tmp_path, ["05", "08"])}
-    assert len(found) == 3 + len(said)
-    assert {found[name].chapter for name in ("anna", "ben", "cleo")} == {"05"}
+    assert len(found) == 4 + len(said)
+    assert {found[name].chapter for name in ("anna", "ben", "cleo", "gina")} == {"05"}
     assert len(found["anna"].cells) == sum(cell.cell_type == "code" for cell in right.cells)
     for student, words in said.items():
         assert words in found[student].fault, student
@@ -258,6 +263,21 @@ def test_a_small_class_gets_what_it_deserves(grade, tmp_path):
 
     code, _, errors = grade(folder)
     assert code == 2 and errors.startswith("error: found files in")
+
+
+@pytest.mark.slow
+def test_right_notebooks_get_all_points_and_no_note(grade, tmp_path):
+    """Also where a check makes an optimizer, and where the line of a check was deleted."""
+    folder = tmp_path / "class"
+    hand_in(folder, [Handed("anna", "06_sam_and_adapter"), Handed("ben")])
+    path = folder / f"ben/{HAM}.ipynb"
+    notebook = nbformat.read(path, 4)
+    notebook.cells = [cell for cell in notebook.cells if not cell.source.startswith('check("05.1"')]
+    nbformat.write(notebook, path)
+    code, _, errors = grade(folder)
+    assert code == 0, errors
+    book = (tmp_path / "class_graded" / "gradebook.csv").open(encoding="utf-8")
+    assert [(row["note"], row["points"] == row["of"]) for row in csv.DictReader(book)] == [("", True)] * 2
 
 
 def test_bad_options_are_one_line(grade, tmp_path):

@@ -2,12 +2,13 @@
 
 import importlib.metadata
 import os
-import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import TypeVar
+
+from packaging.requirements import Requirement  # wherever there is a kernel, ipykernel brought it
 
 from knowsam_lite import __version__
 from knowsam_lite.errors import UserError
@@ -54,33 +55,44 @@ def data_folder() -> Path:
 
 
 def missing_requirements() -> list[str]:
-    """The requirements of the installed package, extras aside, that this environment lacks."""
+    """The requirements of the installed package, extras aside, that this environment lacks or has in another
+    version.
+    """
     try:
         declared = importlib.metadata.requires("knowsam-lite") or []
     except importlib.metadata.PackageNotFoundError:  # a checkout on the path, not installed
         return []
     missing = []
-    for requirement in declared:
-        name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
-        if "extra ==" not in requirement:
-            try:
-                importlib.metadata.version(name)
-            except importlib.metadata.PackageNotFoundError:
-                missing.append(requirement.split(";")[0].strip())
+    for requirement in map(Requirement, declared):
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        try:
+            here = importlib.metadata.version(requirement.name)
+        except importlib.metadata.PackageNotFoundError:
+            here = ""
+        if not here or not requirement.specifier.contains(here, prereleases=True):
+            missing.append(f"{requirement.name}{requirement.specifier}")
     return missing
 
 
 def install(requirements: list[str]) -> None:
     """pip install, keeping torch, torchvision and numpy at their installed versions, if any.
 
-    Raises UserError if pip fails.
+    Raises UserError if pip fails, or if one of the three is too old.
     """
     kept = []
+    wanted = {Requirement(requirement).name: requirement for requirement in requirements}
     for name in ("torch", "torchvision", "numpy"):
         try:
-            kept.append(f"{name}=={importlib.metadata.version(name)}")
+            here = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
+        if name in wanted:
+            raise UserError(
+                f"found {name} {here}, expected {wanted[name]}: choose a newer runtime, or pip install "
+                f"'{wanted[name]}' and restart"
+            )
+        kept.append(f"{name}=={here}")
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder) / "constraints.txt"
         constraints.write_text("\n".join(kept), encoding="utf-8")

@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from knowsam_lite.course.alts import literals, numbered
 from knowsam_lite.course.builder import solution
 from knowsam_lite.course.instructor import checked, probing
 from knowsam_lite.course.marking import Task, tasks
@@ -61,10 +62,12 @@ def read_chapter(source: Path, root: Path, seed: int) -> Chapter:
     exercises = [(cell, after) for cell, after in pairwise(cells) if "blank" in cell.metadata]
     answers = dict(checked(after.source) for _, after in exercises)
     probes = {number: probing(number, hidden.source(source.stem[:2]), seed) for number in answers}
-    plain = [c for c in cells if "blank" not in c.metadata and not c.source.startswith("check")]
-    own = {
-        c.source.strip(): "" if "setup" in c.metadata.get("tags", []) else standing(c.source) for c in plain
-    }
+    own, texts = {}, 1
+    for cell in cells:
+        shown = numbered(cell.source, source.stem[:2], texts)  # as in the learner's notebook
+        texts += len(literals(cell.source))
+        if "blank" not in cell.metadata and not cell.source.startswith("check"):
+            own[shown.strip()] = "" if "setup" in cell.metadata.get("tags", []) else standing(cell.source)
     return Chapter(
         source.stem,
         tuple(task for cell in notebook.cells for task in tasks(cell.source)),

@@ -10,6 +10,7 @@ from pathlib import Path
 from knowsam_lite.errors import UserError
 
 LARGEST = 50 * 2**20  # bytes of a notebook; one with all its pictures takes less than one million
+ALIKE = (".zip", ".json", ".html")  # what a browser or a student makes of a notebook
 MENTIONED = re.compile(r"""(?:### Exercise |check\(["'])(\d\d)\.\d""")
 
 
@@ -41,13 +42,17 @@ def collect(folder: Path, known: Collection[str]) -> list[Submission]:
         if entry.name.startswith("."):
             continue
         if entry.is_dir() and not entry.is_symlink():
-            inside = [p.relative_to(entry) for p in sorted(entry.rglob("*.ipynb"))]
+            files = (p for p in sorted(entry.rglob("*")) if p.suffix.lower() == ".ipynb")
+            inside = [p.relative_to(entry) for p in files]
             shown = [entry / p for p in inside if not any(part.startswith(".") for part in p.parts)]
             found += [_read(entry.name, path, known) for path in shown]
             if not shown:
                 found.append(Submission(entry.name, entry, "", (), "there is no notebook in the folder"))
-        elif entry.suffix == ".ipynb":
+        elif entry.suffix.lower() == ".ipynb":
             found.append(_read(entry.stem, entry, known))
+        elif ".ipynb" in entry.name.lower() or entry.suffix.lower() in ALIKE:
+            fault = f"{entry.name} is no notebook by its name: if it is one, call it .ipynb"
+            found.append(Submission(entry.name.partition(".")[0], entry, "", (), fault))
     if not found:
         raise UserError(
             f"found nothing in {folder}, expected a notebook, or a folder, for each student: check it"

@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType
 from typing import Any
@@ -51,6 +51,14 @@ def at_most(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, handler)
         if left:
             signal.setitimer(signal.ITIMER_REAL, max(left - (time.monotonic() - began), 0.01))
+
+
+def made_once() -> None:
+    """Make one optimizer of each kind: with its first one PyTorch replaces the method `step` of the class."""
+    for kind in list(vars(torch.optim).values()):
+        if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer):
+            with suppress(Exception):  # the base class, and those that want other parameters
+                kind([torch.nn.Parameter(torch.zeros(1, 1))])
 
 
 class Originals:
@@ -113,6 +121,8 @@ class Worker:
         self.shell.run_cell(job["surroundings"], silent=True).raise_error()
         for name in job["answers"].values():
             self.shell.user_ns.pop(name, None)  # the chapter imports the library's after its exercise
+        self.seen: dict[str, Any] = {}  # exercise -> what its name was last, but for the library's own
+        made_once()
         with self.shell.builtin_trap:
             self.originals = Originals()
 
@@ -126,8 +136,9 @@ class Worker:
         for index, source in self.job["cells"]:
             self.cell(index, source)
         for number, name in self.job["answers"].items():
-            if number not in self.check.results and name in self.shell.user_ns:
-                self.judge(number, self.shell.user_ns[name])
+            answer = self.seen.get(number, self.shell.user_ns.get(name))
+            if number not in self.check.results and answer is not None:
+                self.judge(number, answer)
         self.write(whole=True, changed=self.changed())
 
     def cell(self, index: int, source: str) -> None:
@@ -137,6 +148,9 @@ class Worker:
         error = outcome.error_before_exec or outcome.error_in_exec
         if error is not None and not (isinstance(error, NotImplementedError) and not str(error)):
             self.write(cell=index, error=described(error)[:SAID])
+        for number, name in self.job["answers"].items():  # the chapter imports the library's in a later cell
+            if (answer := self.shell.user_ns.get(name)) is not None and not is_librarys(answer):
+                self.seen[number] = answer
 
     def judge(self, number: str, answer: Any) -> None:
         """Write down what the check says of an answer, and what the answer computes."""
@@ -191,6 +205,7 @@ def main() -> None:
     torch.set_num_threads(1)
     folder = Path(sys.argv[1])
     job = json.loads((folder / "job.json").read_text("utf8"))
+    (folder / "job.json").unlink()  # it holds the hidden tests and their seed
     worker = Worker(folder, job)
     limits = Limits(**job["limits"])
     worker.write(landlock=confine(folder, limits, job["alone"]))

@@ -70,9 +70,8 @@ def start(f: Callable[[nn.Module], Any]) -> Iterator[Tensor]:
             nn.init.constant_(parameter, 2.0)
         f(net)
         for p in net.parameters():
-            yield (
-                (50 * p[0].numel() * p.var()).round() / 50 if p.ndim == 4 and (p != 2.0).any() else p.detach()
-            )
+            drawn = p.ndim == 4 and bool((p != 2.0).any())  # by any generator, in any order
+            yield ((p[0].numel() * p.var() / 2 - 1).abs() < 0.06).detach() if drawn else p.detach()
 
 
 BEHAVIOR: dict[str, Callable[[Any], Iterator[Tensor]]] = {

@@ -142,12 +142,14 @@ def _asked(f: Losses) -> bool:
 
 @lru_cache(1)
 def _small_knowsam() -> KnowSAM:
-    """The whole method, small, in its initial state."""
+    """The whole method, small, in its initial state; SAM draws nothing, so it may be asked in any order."""
     config = Config(image_size=32, labeled="2", steps=10, device="cpu")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         nets = UNet(2, (8, 16, 32, 64), (0, 0, 0.1, 0.1)), VNet(2, (8, 16, 32, 64), (1, 1, 2, 2))
-        return KnowSAM(config, 2, *nets).train()
+        method = KnowSAM(config, 2, *nets).train()
+        method.teacher.eval()
+        return method
 
 
 def _is_knowsam(f: Losses) -> bool:
