@@ -17,6 +17,7 @@ from knowsam_lite.cli import main
 from knowsam_lite.commands.suggest import Options
 from knowsam_lite.config import Config
 from knowsam_lite.data import open_dataset
+from knowsam_lite.data.masks import Coding
 from knowsam_lite.data.prepare.recipe import Item
 from knowsam_lite.data.sets import coco as coco_files
 from knowsam_lite.data.sets import labelme as labelme_files
@@ -158,7 +159,7 @@ def test_polygons_give_back_the_mask_but_for_a_pixel_at_edges(seed, tmp_path):
     coco_files.read_annotations.cache_clear()
     drawn = {
         "labelme": next(labelme_files.read(item, names)).mask,
-        "coco": next(coco_files.read(item, tmp_path / "coco.json")).mask,
+        "coco": next(coco_files.read(item, tmp_path / "coco.json", Coding())).mask,
     }
     for kind, found in drawn.items():
         wrong = found != mask

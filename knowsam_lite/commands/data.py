@@ -115,8 +115,8 @@ def _own_recipe(options: OwnOptions) -> "tuple[Recipe, tuple[Path, ...]]":
             f"found {' and '.join('--' + name for name in [*forms, *beside])}, expected one form: give one"
         )
     if forms:
-        names = ("mask_suffix", "mask_prefix", "classes", "values", "ignore")
-        names += () if forms == ["coco"] else ("drawn_on",)
+        names = ["mask_suffix", "mask_prefix", "classes", "values", "ignore"]
+        names += [] if forms == ["coco"] else ["drawn_on"]
         given_too = [name for name in names if getattr(options, name) != getattr(OwnOptions(), name)]
         if given_too:
             raise UserError(

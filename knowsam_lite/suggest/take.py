@@ -79,9 +79,9 @@ def take_labels(root: Path, place: Path, split: str) -> Taken:
         labeled = _with_mask(root, data, record, corrected)
         if labeled.mask is not None and labeled.mask.exists():
             _require_same(data, labeled, classes, corrected)
-        there = record.mask is not None and record.mask.exists()
-        own = there and corrected.file.samefile(record.mask)
-        if there and (own or (root / "index.csv").exists()):
+        there = record.mask if record.mask is not None and record.mask.exists() else None
+        own = there is not None and corrected.file.samefile(there)
+        if there is not None and (own or (root / "index.csv").exists()):
             same.append(record.id)
         else:  # also a mask that was copied here by an import that was broken off before index.csv
             changes[record.id] = (replace(labeled, split=split), corrected)
