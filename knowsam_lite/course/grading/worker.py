@@ -55,11 +55,11 @@ def at_most(seconds: float) -> Iterator[None]:
 
 def made_once() -> None:
     """Make one optimizer of each kind: with its first one PyTorch replaces the method `step` of the class."""
-    kinds: list[Any] = list(vars(torch.optim).values())
-    for kind in kinds:
+    for kind in list(vars(torch.optim).values()):
         if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer):
+            make: Any = kind
             with suppress(Exception):  # the base class, and those that want other parameters
-                kind([torch.nn.Parameter(torch.zeros(1, 1))])
+                make([torch.nn.Parameter(torch.zeros(1, 1))])
 
 
 class Originals:
