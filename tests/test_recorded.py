@@ -119,7 +119,7 @@ def test_the_tables_of_the_comparison_are_those_of_the_committed_scores(blocks, 
 def test_the_runs_with_more_labels_are_those_of_the_committed_scores():
     told = (ROOT / "docs" / "starts.md").read_text("utf8")
     paths = sorted((ROOT / "docs" / "comparison" / "more").glob("*/*/*/scores.json"))
-    assert len(paths) == 7
+    assert len(paths) == 8
     for path in paths:
         last = json.loads(path.read_text("utf8"))["last"]
         views = {view: classes["mean"]["dice"] for view, classes in last["summary"].items()}
