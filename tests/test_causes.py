@@ -10,6 +10,7 @@ from knowsam_lite.compare.grid import grid
 from knowsam_lite.compare.results import read_blocks
 from knowsam_lite.config import Config
 from knowsam_lite.data import Synthetic, open_dataset
+from knowsam_lite.errors import UserError
 
 
 def square(*boxes: tuple[int, int, int, int], inside: int = 255, outside: int = 0):
@@ -97,7 +98,11 @@ def test_traits_are_measured_again_when_masks_have_changed(block, monkeypatch):
 
 def test_traits_are_kept_for_a_report_without_images(block, monkeypatch):
     of = read_traits(block)
-    monkeypatch.setattr("knowsam_lite.compare.causes.open_dataset", None)
+
+    def gone(*_: object) -> None:
+        raise UserError("found no folder")
+
+    monkeypatch.setattr("knowsam_lite.compare.causes.open_dataset", gone)
     again = read_traits(block)
     for name, values in of.items():
         np.testing.assert_array_equal(values, again[name])
