@@ -90,7 +90,7 @@ def take_labels(root: Path, place: Path, split: str) -> Taken:
     records = {record.id: record for record in data.records}
     records |= {identity: record for identity, (record, _) in changes.items()}
     for record in records.values():
-        _require_writable(record.image)
+        _require_writable(record.image, root)
     _require_groups(list(records.values()))
     _write(root, data, records, changes)
     names = [path.name for path in unchanged(list(dict.fromkeys(files)))]
@@ -189,10 +189,10 @@ def _require_upright(changes: Mapping[str, tuple[Record, Corrected]]) -> None:
             raise fault(record.image, message, 'declare "masks_drawn_on": "shown" in dataset.json')
 
 
-def _require_writable(image: Path) -> None:
-    """UserError for a file name that no table in UTF-8 can hold."""
+def _require_writable(image: Path, root: Path) -> None:
+    """UserError for a path below the root that no table in UTF-8 can hold."""
     try:
-        str(image).encode("utf-8")
+        image.relative_to(root).as_posix().encode("utf-8")
     except UnicodeEncodeError:
         raise fault(image, "found a file name that is not UTF-8, expected one", "rename the file") from None
 
