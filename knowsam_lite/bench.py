@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
+from torch.autograd import DeviceType
 from torch.utils.data import DataLoader
 
 from knowsam_lite.aggregation import HybridAggregation
@@ -185,7 +186,8 @@ def profile_step(shape: Shape, device: str = "auto", top: int = 12) -> str:
     with parts_named(trainer.method), profile(activities=activities) as seen:
         trainer.train_step(batch)
         wait(trainer.device)
-    rows = list(seen.key_averages())
+    # an operator's row has the time of its kernels; a GPU's own rows would count them once more
+    rows = [row for row in seen.key_averages() if row.device_type == DeviceType.CPU]
     own = {r.key: (r.self_device_time_total if cuda else r.self_cpu_time_total) / 1e6 for r in rows}
     parts = {
         r.key.removeprefix("part: "): (r.device_time_total if cuda else r.cpu_time_total) / 1e6

@@ -35,7 +35,7 @@ def exit_code(command: Callable[[], int]) -> int:
         except OSError as error:
             return _say(f"error: {_of_the_system(error)}", 2)
         except Exception as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             found = "error: found too little memory, expected room for this batch and image size"
             return _say(f"{found}: lower them, or close other programs", 2)
@@ -67,7 +67,8 @@ def _of_the_system(error: OSError) -> str:
     )
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a GPU or the CPU had no room left."""
     torch = sys.modules.get("torch")  # without it nothing ran on a GPU
     if torch is not None and isinstance(error, torch.cuda.OutOfMemoryError):
         return True

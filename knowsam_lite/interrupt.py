@@ -18,8 +18,10 @@ def ignore(*_: object) -> None:
 
 class Interrupt:
     """Ctrl-C asks for a stop after the current step; a second one stops at once. SIGTERM, which clusters and
-    torchrun send, asks as well, and waits.
+    torchrun send, asks as well, and waits, and so does SIGUSR2, by which submitit announces the end of a job.
     """
+
+    SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR2")  # the last is not on Windows
 
     def __init__(self) -> None:
         self.asked = False
@@ -34,7 +36,8 @@ class Interrupt:
         if threading.current_thread() is not threading.main_thread():  # only the main thread gets signals
             yield self
             return
-        before = {number: signal.signal(number, self.ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [getattr(signal, name) for name in self.SIGNALS if hasattr(signal, name)]
+        before = {number: signal.signal(number, self.ask) for number in numbers}
         try:
             yield self
         finally:

@@ -81,11 +81,9 @@ class Trainer:
         if config.compile:
             compile_students(self.method)
         speed_up(self.method, config.image_size, self.device, self.bf16)
-        if self.method.uses_unlabeled and config.batch_unlabeled < 1:
-            raise UserError(
-                f"found {config.batch_unlabeled} unlabelled images per batch, expected at least 1 for "
-                f"{self.method.name}: give more, or choose a method that learns from labels alone"
-            )
+        self.method.require_batch(
+            config.batch_labeled // ranks.size(), config.batch_unlabeled // ranks.size()
+        )
         cut = Tiles(dataset, config.tile) if config.tile else None
         self.batches = StepBatches(
             cut or dataset,
@@ -106,6 +104,11 @@ class Trainer:
         self.step, self.best, self.window = 0, -1.0, log.Window()
         self.began = time.perf_counter()  # of this session, see `fit`
 
+    @property
+    def precision(self) -> str:
+        """What the networks compute in here, which `config.precision` may have left to the device."""
+        return "bf16" if self.bf16 else "fp32"
+
     @cached_property
     def seen(self) -> Fingerprint:
         """What the data set holds, read once. Raises UserError if something needed is bad."""
@@ -113,7 +116,7 @@ class Trainer:
 
     def start(self) -> None:
         """Make a new run folder. Raises UserError if it cannot be written, holds a run or holds data."""
-        torch.manual_seed(self.config.seed + (ranks.rank() << 32))  # each process draws noise of its own
+        torch.manual_seed(ranks.own_seed(self.config.seed))
         if ranks.rank():
             return
         if (self.run / "last.pt").exists():
@@ -147,14 +150,20 @@ class Trainer:
         self.step, self.best = saved.step, saved.best
         if ranks.rank():
             return
-        kept = [json.dumps(row) for row in log.read_log(self.run) if row["step"] <= self.step]
+        rows = log.read_log(self.run)
+        before = {row.get("precision", self.precision) for row in rows if row["kind"] == "start"}
+        if before - {self.precision}:
+            print(f"Note: {self.run} was in {', '.join(before)} before, and goes on in {self.precision}.")
+        kept = [json.dumps(row) for row in rows if row["step"] <= self.step]
         write_text(self.run / "log.jsonl", "".join(f"{row}\n" for row in kept))
 
     def fit(self, progress: bool = True) -> bool:
         """Train to the end of the run; returns False if Ctrl-C stopped it early (all is saved then)."""
         config = self.config
         self.began = time.perf_counter()
-        self.write_row({"kind": "start", "step": self.step, **describe(self.device)})
+        ranks.as_first(self.method.state_dict().values())
+        about = {"precision": self.precision, **describe(self.device)}
+        self.write_row({"kind": "start", "step": self.step, **about})
         steps = range(self.step, config.steps)
         cuda = self.device.type == "cuda"
         workers = preparing(config.workers, cuda)

@@ -94,7 +94,7 @@ curves = show(
 # "round, wet and slightly redder" or "a bright spot in the upper left", and a network from nothing has no reason to
 # prefer the one. A semi-supervised method on top of it has to teach with answers like these: with 15 labels and
 # students from nothing the sixteen methods that were tried (187 polyps, 400 steps, one protocol) end between mean Dice
-# 0.26 and 0.36, and none can be told from labels alone
+# 0.26 and 0.35, and none can be told from labels alone
 # ([the table](https://github.com/knowsam-lite/knowsam-lite/blob/main/docs/comparison/scratch/README.md)). So: first the start,
 # then the method.
 #

@@ -175,6 +175,18 @@ def test_resume_takes_no_other_option_and_needs_a_run(capsys, tmp_path):
     assert "keeps its" in run(capsys, "train", "--resume", tmp_path, "--steps", 9)[2]
 
 
+def test_a_run_goes_on_where_its_device_is_not(capsys, tmp_path):
+    folder = make_folder(tmp_path / "data")
+    train(capsys, folder, tmp_path / "run")
+    path, log = tmp_path / "run/config.json", tmp_path / "run/log.jsonl"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"device": "cuda:77"}))
+    log.write_text(log.read_text().replace('"precision": "fp32"', '"precision": "bf16"'))
+    code, _, err = run(capsys, "train", "--resume", tmp_path / "run")
+    assert code == 2 and "found no device 'cuda:77'" in err and "--device auto" in err
+    code, out, _ = run(capsys, "train", "--resume", tmp_path / "run", "--device", "cpu", "--workers", 0)
+    assert code == 0 and "was in bf16 before, and goes on in fp32" in out
+
+
 def test_help_and_unknown_commands_need_no_torch(tmp_path):
     help_ = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "knowsam_lite", "--help"], capture_output=True, text=True

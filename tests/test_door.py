@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from unittest.mock import Mock
 
 import h5py
 import numpy as np
@@ -25,7 +26,9 @@ from knowsam_lite.data.sampler import StepBatches, all_alive, read_ahead
 from knowsam_lite.errors import UserError, exit_code
 from knowsam_lite.files import beside, in_shell, new_folder, write_aside, write_text
 from knowsam_lite.interrupt import Interrupt
+from knowsam_lite.methods import Supervised
 from knowsam_lite.runs import checkpoints
+from knowsam_lite.runs.checkpoints import Progress, save_last
 from knowsam_lite.training import Trainer
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's limits and descriptors")
@@ -319,6 +322,27 @@ def test_a_signal_to_the_whole_group_leaves_the_processes_that_prepare_batches_t
         assert len(helpers) == 2 and all(os.getpgid(one.pid) != os.getpgrp() for one in helpers)
         os.kill(os.getpid(), signal.SIGTERM)  # a group's signal reaches this process alone
         assert stop.asked and len(list(ahead)) == 28
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR2"), reason="no SIGUSR2")
+def test_the_signal_before_the_end_of_a_cluster_job_asks_to_stop():
+    with Interrupt().listening() as stop:
+        assert not stop.asked
+        os.kill(os.getpid(), signal.SIGUSR2)
+        assert stop.asked
+
+
+def test_a_full_gpu_is_not_said_to_be_a_broken_checkpoint(tmp_path):
+    method = Supervised(Config(method="supervised"), 2)
+    [optimizer] = method.optimizers()
+    save_last(tmp_path / "last.pt", method, [optimizer], Progress(1, 0.5, []))
+    for error, expected in (
+        (torch.cuda.OutOfMemoryError("full"), torch.cuda.OutOfMemoryError),
+        (KeyError("state"), UserError),
+    ):
+        optimizer.load_state_dict = Mock(side_effect=error)
+        with pytest.raises(expected):
+            checkpoints.load_last(tmp_path / "last.pt", method, [optimizer])
 
 
 @pytest.mark.parametrize(("saved", "here"), [(2, 1), (1, 2), (0, 1), (3, 0)])

@@ -6,9 +6,12 @@ from importlib.metadata import PackageNotFoundError
 import pytest
 import torch
 from helpers.base import tiny_teacher, two_stream_batch
+from timm.layers import BatchNormAct2d
+from torch import nn
 
 from knowsam_lite.config import Config
 from knowsam_lite.encoders import ENCODERS, PretrainedNet
+from knowsam_lite.encoders.nets import share_batchnorm
 from knowsam_lite.encoders.weights import in_order, timm_name
 from knowsam_lite.errors import UserError
 from knowsam_lite.methods import METHODS, KnowSAM, Supervised, SupervisedPair
@@ -166,3 +169,9 @@ def test_dtc_refuses_features_of_another_size_than_the_image(changes):
     METHODS["dtc"](config, 2)
     with pytest.raises(UserError, match="--decoder-a unet"):
         METHODS["dtc"](replace(config, **changes), 2)
+
+
+def test_batchnorms_of_several_gpus_keep_the_activation_that_timm_puts_into_them():
+    own = nn.Sequential(nn.Conv2d(3, 4, 1), BatchNormAct2d(4), nn.BatchNorm2d(4))
+    shared = share_batchnorm(own)
+    assert isinstance(shared[1].act, nn.ReLU) and isinstance(shared[2], nn.SyncBatchNorm)

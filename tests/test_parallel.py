@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,10 @@ from knowsam_lite.data.sampler import StepBatches
 from knowsam_lite.errors import UserError
 from knowsam_lite.methods import METHODS
 from knowsam_lite.parallel import ranks
-from knowsam_lite.parallel.start import own_device
+from knowsam_lite.parallel.start import joined, own_device
 from knowsam_lite.runs import checkpoints
 from knowsam_lite.runs.log import read_log
+from knowsam_lite.training import Trainer
 
 HERE = Path(__file__).resolve().parent
 PLAIN = ("plain:supervised_pair", "plain:mc", "plain:knowsam", "plain:ua_mt", "plain:dtc", "plain:mcf")
@@ -55,16 +57,19 @@ def finished(process: subprocess.Popen, seconds: float = 300) -> str:
     return text
 
 
+APART = "apart:supervised_pair"
+
+
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory):
     """The folder in which both processes left what they ended with."""
     folder = tmp_path_factory.mktemp("two")
-    finished(torchrun(HERE / "helpers" / "two_ranks.py", folder, *PLAIN, *METHODS))
+    finished(torchrun(HERE / "helpers" / "two_ranks.py", folder, *PLAIN, APART, *METHODS))
     yield folder
     shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("name", [*PLAIN, *METHODS])
+@pytest.mark.parametrize("name", [*PLAIN, APART, *METHODS])
 def test_both_processes_end_with_the_same_weights(ended, name):
     files = [ended / f"{name.replace(':', '_')}.{rank}.json" for rank in range(2)]
     first, second = (json.loads(file.read_text("utf8")) for file in files)
@@ -185,6 +190,57 @@ def test_predictions_of_several_processes_go_to_devices_of_their_own(monkeypatch
     assert (own_device("auto"), own_device("cpu")) == ("cuda:1", "cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert own_device("auto") == "auto"
+
+
+def test_each_rank_draws_noise_of_its_own_on_cpus_too(monkeypatch):
+    drawn = []
+    for rank in range(3):
+        monkeypatch.setattr(ranks, "rank", lambda rank=rank: rank)
+        drawn.append(torch.rand(8, generator=torch.Generator().manual_seed(ranks.own_seed(5))))
+    assert torch.equal(drawn[0], torch.rand(8, generator=torch.Generator().manual_seed(5)))
+    assert not any(torch.equal(drawn[i], drawn[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+
+
+def test_processes_on_the_cpu_need_no_gpu_of_their_own(monkeypatch):
+    def reached(_: str) -> None:
+        raise ValueError("rendezvous")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.distributed, "rendezvous", reached)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    for device, found in (("cpu", "rendezvous"), ("auto", "found 1 CUDA devices")):
+        with pytest.raises(UserError, match=found), joined(device):
+            pass
+
+
+def trainer_of_two(monkeypatch, out: Path, **changes: object) -> Trainer:
+    monkeypatch.setattr(ranks, "size", lambda: 2)
+    monkeypatch.setattr(ranks, "rank", lambda: 0)
+    config = replace(
+        Config(device="cpu", image_size=32, labeled="4", steps=2, val_every=2, out=out), **changes
+    )
+    return Trainer(Synthetic("dermoscopy", n=24, size=32), config)
+
+
+def test_who_is_gone_before_the_first_step_is_missed_before_it(monkeypatch, tmp_path):
+    def gone(_: bool) -> bool:
+        raise UserError("found no answer of another process")
+
+    trainer = trainer_of_two(monkeypatch, tmp_path / "run", method="supervised")
+    monkeypatch.setattr(ranks, "any_of", gone)
+    monkeypatch.setattr(trainer, "train_step", lambda batch: pytest.fail("a step began"))
+    with pytest.raises(UserError, match="no answer"):
+        trainer.fit(progress=False)
+
+
+@pytest.mark.parametrize("method", ["fixmatch", "unimatch", "bcp"])
+def test_a_process_has_two_images_to_paste_into_each_other(method, monkeypatch, tmp_path):
+    words = {"method": method, "batch_labeled": 2}
+    with pytest.raises(UserError, match="found 1 labelled and 2 unlabelled images per batch and process"):
+        trainer_of_two(monkeypatch, tmp_path / "run", batch_unlabeled=4, **words)
+    assert trainer_of_two(monkeypatch, tmp_path / "run", batch_unlabeled=2, method="mc", batch_labeled=2)
 
 
 def test_a_run_of_two_processes_is_not_resumed_by_one(monkeypatch, tmp_path):

@@ -11,10 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from knowsam_lite.cli import main
 from knowsam_lite.compare.claims import STOPPED, Claims
-from knowsam_lite.compare.grid import grid, load_grid, run_cell, save_grid
+from knowsam_lite.compare.grid import grid, load_grid, run_cell, run_grid, save_grid
 from knowsam_lite.compare.status import status
 from knowsam_lite.config import Config
 from knowsam_lite.runs.provenance import setting_differences
@@ -92,6 +93,53 @@ def test_a_cell_that_was_stopped_waits_and_has_not_failed(tmp_path, monkeypatch)
     done = subprocess.CompletedProcess([], STOPPED, "", "error: stopped, and saved")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
     assert "stopped" in run_cell(cell) and "1 waiting" in status([cell])
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR2"), reason="no SIGUSR2")
+def test_a_job_that_ends_starts_no_other_cell(tmp_path, monkeypatch):
+    """submitit answers the signal that announces the end of a job by leaving the process."""
+    cells = grid(Config(out=tmp_path), ["synthetic:dermoscopy"], ["4"], {"mc": {"method": "mc"}}, range(4))
+    tried = []
+
+    def stopped(cell, gpu):
+        tried.append(cell)
+        os.kill(os.getpid(), signal.SIGUSR2)
+        time.sleep(0.5)
+        return "stopped, and saved"
+
+    monkeypatch.setattr(sys.modules[grid.__module__], "run_cell", stopped)  # `grid` is a function, too
+    before = signal.signal(signal.SIGUSR2, lambda *_: sys.exit(1))
+    try:
+        with pytest.raises(SystemExit):
+            run_grid(cells, workers=1)
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert tried == cells[:1]
+
+
+@pytest.mark.parametrize(("named", "expected"), [(None, {"0", "1"}), ("7,GPU-b", {"7", "GPU-b"})])
+def test_each_worker_has_a_gpu_of_its_own(tmp_path, monkeypatch, named, expected):
+    base = Config(out=tmp_path)
+    cells = grid(base, ["synthetic:dermoscopy"], ["4"], {"mc": {"method": "mc"}}, range(6))
+    seen = []
+
+    def process(*_, env, **__):
+        seen.append(env.get("CUDA_VISIBLE_DEVICES"))
+        time.sleep(0.05)
+        return subprocess.CompletedProcess([], 2, "", "error: enough")
+
+    monkeypatch.setattr(subprocess, "run", process)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    if named:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    else:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert len(run_grid(cells, workers=2)) == 6 and set(seen) == expected
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    seen.clear()
+    run_grid(cells, workers=1)
+    assert set(seen) == {None}
 
 
 def test_what_another_took_over_is_not_given_back(tmp_path):

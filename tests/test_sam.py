@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.base import tiny_teacher
 from safetensors.torch import save_file
 from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
 
@@ -215,3 +216,14 @@ def test_noise_of_given_grids_is_added_up_and_scaled():
     rough = add_noise(z, flat, strength)
     torch.testing.assert_close(rough - z.detach(), (strength * z.std() * 1.5).detach().expand_as(z))
     assert not rough.requires_grad
+
+
+def test_positions_keep_their_precision_where_all_else_is_bf16(monkeypatch):
+    sam = tiny_teacher(2)
+    seen = []
+    monkeypatch.setattr(sam.mask_decoder, "forward", lambda *given: seen.append(given[1]))
+    embedding = torch.zeros(1, 8, 4, 4)
+    sam.decode(embedding, embedding, embedding)
+    with torch.autocast("cpu", torch.bfloat16):
+        sam.decode(embedding, embedding, embedding)
+    assert seen[1].dtype == torch.float32 and torch.equal(*seen)

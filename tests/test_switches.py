@@ -73,6 +73,13 @@ def test_compile_reaches_every_net_that_learns_and_leaves_the_names(usual, tmp_p
     assert_same(trainer.method.state_dict(), usual)
 
 
+def test_compile_reaches_a_net_of_several_decoders(tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda part: compiled.append(type(part).__name__))
+    Trainer(DATA, replace(SHORT, out=tmp_path, method="mc_net_plus", compile=True))
+    assert compiled == ["SharedEncoder"]
+
+
 def test_a_logger_of_ones_own_gets_every_row_of_the_log(tmp_path):
     rows = []
     trainer = trained(tmp_path / "run", rows.append)

@@ -34,19 +34,23 @@ def train(arguments: Sequence[str]) -> int:
             description="Train a method and score it on the test images. Before all others: --recipe "
             f"{'|'.join(RECIPES)} chooses the defaults below (lesson for synthetic images, else laptop); "
             "--minutes M fits the number of steps to a step's time on this machine; --resume RUN resumes an "
-            "interrupted run, with --data DATA if its data moved.",
+            "interrupted run, with --data DATA if its data moved, and this machine's --device and --workers.",
         )
         return _train(config, resume=False, minutes=chosen.minutes)
     moved = argparse.ArgumentParser(add_help=False)
     moved.add_argument("--data")
+    moved.add_argument("--device")
+    moved.add_argument("--workers", type=int)
     given, rest = moved.parse_known_args(rest)
     beside = [*(f"--{name}" for name in ("minutes", "recipe") if getattr(chosen, name) is not None), *rest]
     if beside:
         raise UserError(
-            f"found {' '.join(beside)} beside --resume, expected at most --data, where the data are now: a "
-            "resumed run keeps its configuration"
+            f"found {' '.join(beside)} beside --resume, expected at most --data, where the data are now, "
+            "--device and --workers: a resumed run keeps its configuration"
         )
-    return _train(_resumed(chosen.resume, given.data), resume=True)
+    config = _resumed(chosen.resume, given.data)
+    here = {name: value for name in ("device", "workers") if (value := getattr(given, name)) is not None}
+    return _train(replace(config, **here), resume=True)
 
 
 def _resumed(run: Path, data: str | None) -> "Config":
@@ -141,7 +145,7 @@ def _train(config: "Config", resume: bool, minutes: float | None = None) -> int:
     """Train alone, or as one of the processes that torchrun started, which all take the same steps."""
     from knowsam_lite.parallel.start import joined
 
-    with joined():
+    with joined(config.device):
         return _trained(config if minutes is None else _fitted(config, minutes), resume)
 
 

@@ -21,17 +21,17 @@ class Jobs:
 
 
 class Join:
-    """What one job does: it takes cells of the grid in `out` until none is left.
+    """What one job does: it takes cells of the grid in `out`, `workers` at a time, until none is left.
 
     After preemption SLURM starts it again, and it goes on where the saved cells stand.
     """
 
-    def __init__(self, out: Path):
-        self.out = out.absolute()
+    def __init__(self, out: Path, workers: int):
+        self.out, self.workers = out.absolute(), workers
 
     def __call__(self) -> list[str]:
         cells, _ = load_grid(self.out)
-        return run_grid(cells, workers=1)
+        return run_grid(cells, self.workers)
 
     def checkpoint(self) -> Any:
         """What submitit queues again when a job is preempted."""
@@ -63,4 +63,4 @@ def submit(out: Path, jobs: Jobs) -> list[Any]:
         if jobs.partition:
             executor.update_parameters(slurm_partition=jobs.partition)
     with executor.batch():
-        return [executor.submit(Join(out)) for _ in range(jobs.count)]
+        return [executor.submit(Join(out, max(jobs.gpus, 1))) for _ in range(jobs.count)]

@@ -10,9 +10,12 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import cycle
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
+import torch
 from tqdm.auto import tqdm
 
 from knowsam_lite.compare.claims import BUSY, STOPPED, Claims
@@ -72,8 +75,10 @@ def slug(name: str) -> str:
     return re.sub(r"[^\w.+-]+", "-", name.replace("%", "pct")).strip("-")
 
 
-def run_cell(cell: Cell) -> str:
+def run_cell(cell: Cell, gpu: str | None = None) -> str:
     """Train and score one cell in its own process, or resume it; returns its error, "" if none.
+
+    `gpu`: the only one that the process sees, as CUDA_VISIBLE_DEVICES names it; None changes nothing.
 
     A cell that another process trains, or has trained, is left to it.
     """
@@ -81,14 +86,16 @@ def run_cell(cell: Cell) -> str:
         return ""
     # AVX-512 would round its digits in another way; but bf16 is multiplied by its instructions.
     digits = {} if cell.config.precision == "bf16" else same_digits()
-    threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    own = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    if gpu is not None and cell.config.device == "auto":
+        own["CUDA_VISIBLE_DEVICES"] = gpu
     done = subprocess.run(
         [sys.executable, "-m", "knowsam_lite.compare.cell"],
         input=cell.config.to_json(),
         capture_output=True,
         text=True,
         errors="backslashreplace",
-        env={**digits, **os.environ, **threads},
+        env={**digits, **os.environ, **own},
     )
     failed = cell.config.out / "failed.txt"
     if done.returncode in (0, BUSY):
@@ -103,8 +110,15 @@ def run_cell(cell: Cell) -> str:
     return failure
 
 
+def gpus() -> list[str]:
+    """The GPUs that this process sees, as CUDA_VISIBLE_DEVICES names them."""
+    count, named = torch.cuda.device_count(), os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return named.split(",")[:count] if named else [str(i) for i in range(count)]
+
+
 def run_grid(cells: Sequence[Cell], workers: int) -> list[str]:
     """Run the cells that are not done, `workers` at a time, until all are; a failed one does not stop others.
+    Of several GPUs each worker has one, in turn.
 
     Other processes and machines may work on the same cells: each is trained by one at a time, and one whose
     process died is taken over. Returns a line for each failure. Raises UserError for fewer than one worker.
@@ -113,6 +127,17 @@ def run_grid(cells: Sequence[Cell], workers: int) -> list[str]:
         raise UserError(f"found {workers} workers, expected at least 1: change --workers")
     claims = Claims()
     failures: dict[Cell, str] = {}
+    places: SimpleQueue[str | None] = SimpleQueue()
+    for _, gpu in zip(range(workers), cycle(gpus() or [None]), strict=False):
+        places.put(gpu)
+
+    def run(cell: Cell) -> str:
+        gpu = places.get()
+        try:
+            return run_cell(cell, gpu)
+        finally:
+            places.put(gpu)
+
     with (
         ThreadPoolExecutor(workers) as pool,
         tqdm(desc="grid", total=len(cells), dynamic_ncols=True) as bar,
@@ -121,14 +146,16 @@ def run_grid(cells: Sequence[Cell], workers: int) -> list[str]:
             free = [cell for cell in waiting if not claims.owner(cell.config.out)]
             bar.update(len(cells) - len(waiting) - bar.n)
             try:
-                for cell, failure in zip(free, pool.map(run_cell, free), strict=True):
+                for cell, failure in zip(free, pool.map(run, free), strict=True):
                     if failure:
                         failures[cell] = f"{cell.config.out}: {failure}"
                     bar.update(cell.scores.exists())
                 if not free:
                     time.sleep(claims.beat)
-            except KeyboardInterrupt:  # the running cells receive it, too, and save; start no others
-                pool.shutdown(cancel_futures=True)
+            except (KeyboardInterrupt, SystemExit) as stop:  # by Ctrl-C, by submitit before a job ends
+                pool.shutdown(cancel_futures=True)  # the running cells were told, too, and save; no others
+                if isinstance(stop, SystemExit):
+                    raise
                 raise KeyboardInterrupt("the same command resumes the grid") from None
     return list(failures.values())
 

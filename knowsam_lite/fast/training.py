@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from knowsam_lite.aggregation import HybridAggregation
+from knowsam_lite.decoders import SharedEncoder
 from knowsam_lite.encoders import PretrainedNet
 from knowsam_lite.errors import UserError
 from knowsam_lite.fast.allocator import freed_memory_kept
@@ -55,7 +56,7 @@ def while_training(method: nn.Module) -> Iterator[None]:
 def compile_students(method: nn.Module) -> None:
     """Have PyTorch compile the networks that learn, in place, at their first use; their names stay."""
     for part in method.modules():
-        if isinstance(part, UNet | VNet | PretrainedNet | HybridAggregation):
+        if isinstance(part, UNet | VNet | SharedEncoder | PretrainedNet | HybridAggregation):
             part.compile()
 
 

@@ -39,6 +39,7 @@ class Method(nn.Module):
     name: ClassVar[str]
     uses_unlabeled: ClassVar[bool] = True
     published_aug: ClassVar[Literal["weak", "strong"]] = "strong"  # of the unlabelled images, see `Augment`
+    partners: bool = False  # whether it pastes images of one half of a batch into each other
     extra_views: int = 0  # of unlabelled images: 1 for `Batch.weak`, 2 for `Batch.strong`, too
     prediction_view: str = "fused"  # which of `views` is `predict`
 
@@ -88,6 +89,20 @@ class Method(nn.Module):
             raise UserError(
                 f"found {self.config.students} students, expected the paper's for {self.name}, which has "
                 "several decoders on one U-Net: use --students paper, or another method"
+            )
+
+    def require_batch(self, labeled: int, unlabeled: int) -> None:
+        """Raise UserError unless so many images of each half of a batch are enough for a process."""
+        if self.uses_unlabeled and unlabeled < 1:
+            raise UserError(
+                f"found {unlabeled} unlabelled images per batch, expected at least 1 for {self.name}: give "
+                "more, or choose a method that learns from labels alone"
+            )
+        if self.partners and min(labeled, unlabeled) < 2:
+            raise UserError(
+                f"found {labeled} labelled and {unlabeled} unlabelled images per batch and process, expected "
+                f"at least 2 of each for {self.name}, which pastes images of one half into each other: raise "
+                "--batch-labeled and --batch-unlabeled"
             )
 
     def left_out(self) -> tuple[str, ...]:

@@ -79,6 +79,7 @@ class BCP(Method):
     name = "bcp"
     published_aug = "weak"
     prediction_view = "U-Net"
+    partners = True
 
     def __init__(self, config: Config, num_classes: int):
         super().__init__(config, num_classes)

@@ -48,11 +48,14 @@ def signed_distances(y: Tensor, num_classes: int) -> Tensor:
     return torch.from_numpy(np.array(maps)).to(y.device)
 
 
-@whole_batch
 def distance_loss(d: Tensor, y: Tensor) -> Tensor:
     """Mean squared error of predicted distances `d` (N, C, H, W) over the known pixels of `y`."""
-    known = (y != UNKNOWN).unsqueeze(1)
-    error = (d - signed_distances(y, d.shape[1])).square() * known
+    return _over_known(d, signed_distances(y, d.shape[1]), (y != UNKNOWN).unsqueeze(1))
+
+
+@whole_batch
+def _over_known(d: Tensor, distances: Tensor, known: Tensor) -> Tensor:
+    error = (d - distances).square() * known
     return error.sum() / (known.sum() * d.shape[1]).clamp(min=1)
 
 

@@ -69,6 +69,7 @@ class FixMatch(Method):
 
     def __init__(self, config: Config, num_classes: int, net: nn.Module | None = None):
         super().__init__(config, num_classes)
+        self.partners = config.cutmix
         self.prediction_view = self.net_names()[0]
         self.net = self.make_net() if net is None else net
         self.average = copy.deepcopy(self.net).requires_grad_(False)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -29,6 +30,14 @@ def size() -> int:
 def rank() -> int:
     """The number of this process, from 0."""
     return dist.get_rank() if size() > 1 else 0
+
+
+def own_seed(seed: int) -> int:
+    """A seed for noise that differs from rank to rank; rank 0 has `seed` itself, from 0 to 2^32 - 1.
+
+    On CPUs PyTorch uses the lower 32 bits alone, so these differ.
+    """
+    return int(np.random.SeedSequence([seed, rank()]).generate_state(1)[0]) if rank() else seed
 
 
 @contextmanager
@@ -122,6 +131,19 @@ def average_buffers(tensors: Iterable[Tensor]) -> None:
         tensor.copy_(mean.view_as(tensor))
 
 
+def as_first(tensors: Iterable[Tensor]) -> None:
+    """Replace each tensor by that of rank 0, in place: networks that were made apart begin alike.
+
+    A rank that ended before is missed here, on the CPU, and not in the middle of a step on a GPU.
+    """
+    if size() == 1:
+        return
+    any_of(False)
+    with together():
+        for tensor in tensors:
+            dist.broadcast(tensor, src=0)
+
+
 def any_of(flag: bool) -> bool:
     """Whether `flag` is set on some rank; the same answer on all of them."""
     return flag if size() == 1 else bool(_reduced(torch.tensor([int(flag)])).item())
@@ -143,10 +165,3 @@ def interleaved(shares: Sequence[Sequence[Item]]) -> list[Item]:
     for number, share in enumerate(shares):
         whole[number :: len(shares)] = share
     return whole
-
-
-def wait_for_all() -> None:
-    """Return when every rank has come here."""
-    if size() > 1:
-        with together():
-            dist.barrier()

@@ -28,17 +28,18 @@ def own_device(name: str) -> str:
 
 
 @contextmanager
-def joined() -> Iterator[None]:
+def joined(device: str = "auto") -> Iterator[None]:
     """Within it this process is a rank, if torchrun started several; else nothing changes.
 
-    Gradients go through NCCL on CUDA, one device a rank, and through gloo on a CPU. Raises UserError if the
-    others cannot be reached or there are fewer devices than ranks here. Of all ranks that end with one, the
-    first raises it; the others exit with code 2 and say nothing.
+    `device`: as in `Config`. Gradients go through NCCL on CUDA, one device a rank, and through gloo on a CPU.
+    Raises UserError if the others cannot be reached or there are fewer devices than ranks here. Of all ranks
+    that end with one, the first raises it; the others exit with code 2 and say nothing.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
         return
-    if torch.cuda.is_available():
+    cuda = device != "cpu" and torch.cuda.is_available()
+    if cuda:
         place, devices = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
         if place >= devices:
             raise UserError(
@@ -47,7 +48,7 @@ def joined() -> Iterator[None]:
         torch.cuda.set_device(place)
     try:
         store, rank, size = next(dist.rendezvous("env://"))
-        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
         dist.init_process_group(backend, store=store, rank=rank, world_size=size)
     except (RuntimeError, ValueError) as error:
         raise UserError(

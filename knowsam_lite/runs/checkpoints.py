@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.optim import Optimizer
 
-from knowsam_lite.errors import UserError
+from knowsam_lite.errors import UserError, is_out_of_memory
 from knowsam_lite.files import write_aside
 from knowsam_lite.methods.base import Method
 from knowsam_lite.parallel import ranks
@@ -106,9 +106,9 @@ def load_last(path: Path, method: Method, optimizers: Sequence[Optimizer] | None
             for optimizer, state in zip(optimizers, content["optimizers"], strict=True):
                 optimizer.load_state_dict(state)
             set_random_state(content)
-    except UserError:
-        raise
     except Exception as error:  # torch, zipfile, pickle and JSON each raise their own errors
+        if isinstance(error, UserError) or is_out_of_memory(error):  # then the file is good
+            raise
         raise UserError(
             f"found an unreadable checkpoint {path}, expected one of this library: start again"
         ) from error

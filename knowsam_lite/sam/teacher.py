@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -74,7 +75,8 @@ class PromptedSam(nn.Module):
 
     def decode(self, embedding: Tensor, sparse: Tensor, dense: Tensor) -> Tensor:
         """Embedding (N, D, g, g), prompts (N, K, T, D) and (N, K, D, g, g) -> mask logits (N, K, 4g, 4g)."""
-        image_pe = self.prompt_encoder.get_dense_pe()
+        with torch.autocast(embedding.device.type, enabled=False):  # sines of large products
+            image_pe = self.prompt_encoder.get_dense_pe()
         return self.mask_decoder(embedding, image_pe, sparse, dense)
 
     def segment(

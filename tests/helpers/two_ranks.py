@@ -1,6 +1,7 @@
 """What one of several processes does in tests/test_parallel.py: trains and writes what it ended with.
 
-Run by torchrun: two_ranks.py FOLDER METHOD..., where a method named "plain:NAME" draws no noise.
+Run by torchrun: two_ranks.py FOLDER METHOD..., where a method named "plain:NAME" draws no noise, and one
+named "apart:NAME" begins with other weights in each process.
 """
 
 import hashlib
@@ -36,7 +37,8 @@ def train(name: str, out: Path) -> dict[str, torch.Tensor]:
 
     Without noise the optimizer is SGD: Adam makes a whole step of a gradient that is nothing but rounding.
     """
-    plain, name = name.startswith("plain:"), name.removeprefix("plain:")
+    plain, apart = (name.startswith(kind) for kind in ("plain:", "apart:"))
+    name = name.split(":")[-1]
     steps = 4 if plain else 1
     config = Config(
         method=name,
@@ -51,7 +53,7 @@ def train(name: str, out: Path) -> dict[str, torch.Tensor]:
         largest_component=False,
     )
     data = Synthetic("dermoscopy", n=16, size=32)
-    torch.manual_seed(0)
+    torch.manual_seed(ranks.rank() if apart else 0)
     trainer = Trainer(data, config, method_named(name).with_random_weights(config, data.num_classes))
     roughen = with_sam.roughen
     try:
