@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass, fields, replace
 from math import isfinite
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from knowsam_lite.errors import UserError
 
@@ -64,7 +64,7 @@ class Config:
     target_temperature: float = 1.0  # of knowsam_plus, soft: T of its KL
     target: Literal["sam", "ema", "both"] = "both"  # of knowsam_plus: whose answer is learned
     trust: Literal["alike", "agreement"] = "alike"  # of knowsam_plus, soft: an unlabelled image's weight
-    cutmix: bool = True  # of knowsam_plus, fixmatch: paste a rectangle between images
+    cutmix: bool = True  # of knowsam_plus, fixmatch, unimatch: paste a rectangle between images
     mix_too: bool = False  # of knowsam_plus: UGDA as well, from mix_start on
     largest_component: bool = True  # BCP's pseudo-labels: keep one component a class; off for many objects
 
@@ -80,8 +80,13 @@ class Config:
     logger: Literal["none", "tensorboard"] = "none"  # also there, besides log.jsonl
 
     def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
         for f in fields(self):
-            value = getattr(self, f.name)
+            value, words = getattr(self, f.name), get_args(hints[f.name])
+            if get_origin(hints[f.name]) is Literal and value not in words:
+                raise UserError(
+                    f"found {f.name} {value!r}, expected one of {', '.join(words)}: change --{f.name}"
+                )
             if isinstance(value, float) and not isfinite(value):
                 raise UserError(f"found {f.name} {value}, expected a number: change --{f.name}")
         for name in (
@@ -102,13 +107,15 @@ class Config:
             "encoder_rate",
             "teacher_learning_rate",
             "weight_decay",
-            "warm_up",
             "consistency_weight",
             "entropy_weight",
             "distillation_weight",
         ):
             if (value := getattr(self, name)) is not None and value < 0:
                 raise UserError(f"found {name} {value}, expected 0 or more: change --{name}")
+        for name in ("warm_up", "mix_start", "threshold", "labels_first"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"found {name} {getattr(self, name)}, expected 0 to 1: change --{name}")
         if self.seed >= 2**32:
             raise UserError(f"found seed {self.seed}, expected less than {2**32}: change --seed")
         for name in ("temperature", "target_temperature"):
@@ -118,7 +125,7 @@ class Config:
             raise UserError(
                 f"found tile {self.tile}, expected {LEAST_TILE} or more, or 0 for whole ones: change --tile"
             )
-        if not 1 <= self.mix_count <= self.mix_grid**2:
+        if self.mix_count > self.mix_grid**2:
             raise UserError(
                 f"found {self.mix_count} regions of {self.mix_grid**2}, expected at most all: lower mix_count"
             )

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 00 · The tour: the finished method in three minutes
+# # 00 · The tour: the finished method first
 #
 # {{badges}}
 #
@@ -13,7 +13,7 @@
 # | **You will** | score a segmentation; decide whom to label; ask SAM with a box, a point and a rough mask; train the whole method and its rival on the same eight labels; find out which network learns from which loss; use what is left when SAM has gone home |
 # | **You need** | PyTorch tensors, a network's forward pass, what a gradient is; nothing about SAM or semi-supervised learning |
 # | **Time** | {{time}} |
-# | **Cost** | a CPU is enough: about three minutes of computing on a core that does nothing else, nearly all of it in two training cells |
+# | **Cost** | a CPU is enough: three to nine minutes of computing, nearly all of it in two training cells |
 #
 # The next cell installs the package if it is missing and prints what you are working with. It is the same
 # in every chapter.
@@ -262,9 +262,8 @@ for name in z_few:
     print(f"  {name:<22} {mean_dice(z_few[name]):>9.2f} {mean_dice(z_all[name]):>11.2f}")
 
 # %% [markdown]
-# Read the row `fused`, which is the prediction. (After the ten steps of the budget `ci` nothing is learned
-# yet, and nearly all of this is 0.00.) A single subnet may even do worse with more labels in a run this
-# short: 150 steps of four images show it each of 8 images 75 times, and each of 40 only 15 times.
+# Read the row `fused`, which is the prediction. A single subnet may even do worse with more labels in a run
+# this short: 150 steps of four images show it each of 8 images 75 times, and each of 40 only 15 times.
 #
 # ## Step 2: whom to label?
 #
@@ -555,7 +554,7 @@ doubts = show(
 # ## The result first
 #
 # Train the whole method. Same 8 labels, same subnets, same steps, same seed as `few` above. What is new
-# are SAM and the 32 images without a label. Expect two to six minutes. (At `ci` this shows nothing either.)
+# are SAM and the 32 images without a label. Expect two to six minutes.
 
 # %% tags=["training"]
 knowsam = trained("knowsam", "8")
@@ -649,10 +648,9 @@ for values in ([0.0, 2.0], [5.0, 7.0], [0.0, 2.0, 1.0]):
 # The first two rows have the same probabilities, and so the same prompt. In the third the second class
 # still wins, but the others together have half as much: its prompt is small.
 #
-# **Who learns from whom?** All blocks train at the same time, from one sum of losses, in one backward
-# pass. If every loss reached every network, there would be chaos: SAM could make its answer easy to
-# imitate instead of right, and the students could send prompts that please SAM. So some roads are closed, by
-# `detach`. You need an instrument that finds out which.
+# **Who learns from whom?** All blocks train at the same time, in every step. If every loss reached every
+# network, there would be chaos: SAM could make its answer easy to imitate instead of right, and the students
+# could send prompts that please SAM. So some roads are closed, by `detach`. You need an instrument that finds out which.
 #
 # ### Exercise 00.4: who learns from a loss?
 #
@@ -749,9 +747,9 @@ for name, network in counted.items():
     print(f"{name:<10} {sum(p.numel() for p in network.parameters()) / 1e6:>6.1f} million parameters")
 
 # %% [markdown]
-# Each SAM is counted with its adapters and LPS. Of the 2.9 million that `sam_mini` has more than above, LPS
-# is 2.8; only the adapters are small. And `sam_vit_b`, the paper's, is twenty times as large as all that you
-# keep.
+# Each SAM is counted with its adapters and LPS. The 2.9 million that `sam_mini` has more than above are LPS
+# (2.8) and larger tables of positions, for 256 pixels instead of 64. And `sam_vit_b`, the paper's, is twenty
+# times as large as all that you keep.
 #
 # ### Exercise 00.5: from image to mask
 #

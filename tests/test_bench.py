@@ -153,6 +153,7 @@ def test_bad_input(words, message, capsys):
     assert message in capsys.readouterr().err
 
 
-def test_a_table_is_of_steps_alone(capsys):
-    assert main(["bench", "predict", "--table"]) == 2
-    assert "found --table with predict" in capsys.readouterr().err
+@pytest.mark.parametrize("option", ["--table", "--profile"])
+def test_what_is_of_steps_alone(option, capsys):
+    assert main(["bench", "predict", option]) == 2
+    assert f"found {option} with predict" in capsys.readouterr().err

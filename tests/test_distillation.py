@@ -7,6 +7,7 @@ import torch
 from helpers.base import check_method, small_net, tiny_teacher, two_stream_batch
 
 from knowsam_lite.config import Config
+from knowsam_lite.errors import UserError
 from knowsam_lite.losses import distillation_loss
 from knowsam_lite.methods import METHODS, SamDistillation, Supervised
 from knowsam_lite.methods import WITHOUT_SAM as PLAIN
@@ -81,3 +82,9 @@ def test_what_is_frozen_is_not_saved():
     saved = method.trained_state()
     assert {name.split(".")[0] for name in saved} == {"method", "teacher"}
     assert not any(name.endswith("pos_embed") for name in saved)
+
+
+@pytest.mark.parametrize("name", ["bcp", "fixmatch"])
+def test_a_plugged_method_still_needs_two_images_of_each_half(name):
+    with pytest.raises(UserError, match="at least 2 of each"):
+        METHODS[f"{name}+skd"](CONFIG, 2, tiny_teacher(2)).require_batch(1, 4)

@@ -57,6 +57,8 @@ def test_steps_are_fitted_to_minutes(tmp_path, capsys):
     [
         ("--encoder-rate -1", "found encoder_rate -1"),
         ("--threshold nan", "found threshold nan"),
+        ("--threshold 95", "found threshold 95"),
+        ("--mix-start 24", "found mix_start 24"),
         ("--learning-rate inf", "found learning_rate inf"),
         ("--temperature 0", "found temperature 0"),
         ("--seed 99999999999999999999", "found seed 99999999999999999999"),
@@ -69,6 +71,11 @@ def test_settings_that_mean_nothing_are_one_line(tmp_path, words, says, capsys):
     assert main(["train", *words.split(), "--device", "cpu", "--out", str(tmp_path / "run")]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {says}") and not (tmp_path / "run").exists()
+
+
+def test_a_word_that_a_setting_does_not_have_is_named():
+    with pytest.raises(UserError, match="found pseudo 'Soft', expected one of soft, hard"):
+        Config(pseudo="Soft")
 
 
 @pytest.mark.parametrize("text", ["[]", "3", '{"steps": "300"}', '{"steps": null}'])

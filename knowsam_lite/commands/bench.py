@@ -26,7 +26,7 @@ class Options:
     students: Literal["paper", "pretrained"] = "paper"  # the pretrained ones with random weights, too
     teacher_size: int | None = None  # pixels a side at which the teacher looks; default: image_size
     ugda: bool = False  # a step after UGDA has begun
-    rounds: int = 5  # repetitions; the median is reported
+    rounds: int = 5  # repetitions of step and predict; the median is reported
     threads: int | None = None  # of PyTorch; default: PyTorch's choice
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # of `step`; auto: bf16 only where the GPU has it
     device: str = "auto"
@@ -41,6 +41,8 @@ def bench(arguments: Sequence[str]) -> int:
     options = tyro.cli(Options, args=arguments, prog="knowsam-lite bench")
     if options.table:
         return table(options)
+    if options.profile and options.what != "step":
+        raise UserError(f"found --profile with {options.what}, expected step: leave it out")
     import torch
 
     from knowsam_lite import bench as timing

@@ -15,7 +15,7 @@ class Options:
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(help="folder that `train` wrote")]
     images: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(help="data set, or folder of images")]
     number: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 10  # images to choose
-    by: Literal["combined", "disagreement", "entropy", "sam", "diversity", "random"] = "combined"
+    by: Literal["random", "combined", "disagreement", "entropy", "sam", "diversity"] = "random"
     out: Path | None = None  # new folder for sheet, drafts and table; default: RUN/suggested
     which: Literal["last", "best"] = "last"  # last checkpoint, or the best on val
     seed: int = 0  # of --by random

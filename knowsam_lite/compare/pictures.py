@@ -1,6 +1,5 @@
 """The pictures of a grid: learning curves, and predictions of all methods side by side."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from knowsam_lite.compare.results import Block, Entry
 from knowsam_lite.data.records import cases_of
 from knowsam_lite.evaluation import at_native_size, predicted
 from knowsam_lite.figures import prediction_sheet, trends
+from knowsam_lite.runs.log import read_log
 from knowsam_lite.runs.run import load_run
 
 
@@ -25,8 +25,7 @@ def val_curve(entry: Entry) -> tuple[list[int], list[float]]:
     """Steps and Dice on val of the method's own prediction, mean over the seeds."""
     seeds = []
     for cell, scores in zip(entry.cells, entry.scores, strict=True):
-        lines = (cell.config.out / "log.jsonl").read_text(encoding="utf-8").splitlines()
-        val = [row for row in map(json.loads, lines) if row["kind"] == "val"]
+        val = [row for row in read_log(cell.config.out) if row["kind"] == "val"]
         seeds.append({row["step"]: row["dice"][scores["last"]["prediction"]] for row in val})
     steps = list(seeds[0])
     return steps, [float(np.mean([seed[step] for seed in seeds])) for step in steps]

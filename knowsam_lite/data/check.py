@@ -4,7 +4,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -91,11 +91,7 @@ def _unlisted(root: Path, records: list[Record]) -> list[Finding]:
 def _relative(root: Path, finding: Finding) -> Finding:
     file = Path(finding.file)
     inside = root != file and root in file.parents
-    return (
-        Finding(finding.severity, str(file.relative_to(root)), finding.message, finding.fix)
-        if inside
-        else finding
-    )
+    return replace(finding, file=str(file.relative_to(root))) if inside else finding
 
 
 def check_for_training(dataset: SegmentationData, labeled_ids: Collection[str]) -> Fingerprint:

@@ -85,12 +85,16 @@ class FixMatch(Method):
         with torch.no_grad():
             return confident(self.average(batch.weak), self.config.threshold)
 
+    def cut_mixed(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """CutMix among images (N, 3, H, W) and their labels (N, H, W); unchanged without `config.cutmix`."""
+        if not self.config.cutmix:
+            return x, y
+        inside = boxes(len(x), *x.shape[-2:]).to(x.device, non_blocking=True)
+        return pasted(inside, x), pasted(inside, y)
+
     def parts(self, batch: Batch, step: int) -> Iterator[dict[str, Tensor]]:
         n, y_u = batch.n_labeled, self.pseudo_labels(batch)
-        x_u = batch.x[n:]
-        if self.config.cutmix:
-            inside = boxes(len(x_u), *x_u.shape[-2:]).to(x_u.device, non_blocking=True)
-            x_u, y_u = pasted(inside, x_u), pasted(inside, y_u)
+        x_u, y_u = self.cut_mixed(batch.x[n:], y_u)
         z = self.net(torch.cat([batch.x[:n], x_u]))
         yield {
             "supervised": 0.25 * supervised_loss(z[:n], batch.y[:n]),

@@ -10,7 +10,7 @@ from knowsam_lite.data.sampler import Batch
 from knowsam_lite.encoders import PretrainedNet
 from knowsam_lite.errors import UserError
 from knowsam_lite.losses import dice_loss, supervised_loss
-from knowsam_lite.methods.fixmatch import FixMatch, boxes, pasted
+from knowsam_lite.methods.fixmatch import FixMatch
 from knowsam_lite.subnets import UNet, decode, encode
 
 DROPPED = 0.5  # share of the channels of every feature map that are set to zero
@@ -49,16 +49,12 @@ class UniMatch(FixMatch):
     def parts(self, batch: Batch, step: int) -> Iterator[dict[str, Tensor]]:
         assert batch.weak is not None and batch.strong is not None
         n, y_u = batch.n_labeled, self.pseudo_labels(batch)
-        images, labels = [], []
-        for view in (batch.x[n:], batch.strong):
-            inside = boxes(len(view), *view.shape[-2:]).to(view.device, non_blocking=True)
-            images.append(pasted(inside, view))
-            labels.append(pasted(inside, y_u))
-        z = self.net(torch.cat([batch.x[:n], *images]))
+        (x_1, y_1), (x_2, y_2) = (self.cut_mixed(view, y_u) for view in (batch.x[n:], batch.strong))
+        z = self.net(torch.cat([batch.x[:n], x_1, x_2]))
         z_l, z_1, z_2 = z.split([n, len(y_u), len(y_u)])
         yield {
             "supervised": 0.25 * supervised_loss(z_l, batch.y[:n]),
-            "pseudo": 0.125 * (dice_loss(z_1, labels[0]) + dice_loss(z_2, labels[1])),
+            "pseudo": 0.125 * (dice_loss(z_1, y_1) + dice_loss(z_2, y_2)),
         }
         z_f = with_changed_features(self.net, batch.weak, drop_channels)
         yield {"features": 0.25 * dice_loss(z_f, y_u)}

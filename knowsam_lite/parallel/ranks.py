@@ -100,6 +100,13 @@ def _reduced(x: Tensor) -> Tensor:
     return x
 
 
+def _means(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The mean of each tensor over the ranks, in one exchange for all of them."""
+    flat = _reduced(torch.cat([tensor.flatten() for tensor in tensors])).div_(size())
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    return [part.view_as(tensor) for part, tensor in zip(parts, tensors, strict=True)]
+
+
 def average_gradients(parameters: Sequence[Tensor]) -> None:
     """Replace each gradient by its mean over the ranks, in one exchange for all of them.
 
@@ -110,12 +117,9 @@ def average_gradients(parameters: Sequence[Tensor]) -> None:
         return
     there = _reduced(torch.tensor([p.grad is not None for p in parameters], dtype=torch.int32)).tolist()
     learned = [p for p, n in zip(parameters, there, strict=True) if n]
-    flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in learned])
-    with together():
-        dist.all_reduce(flat)
-    flat /= size()
-    for p, mean in zip(learned, flat.split([p.numel() for p in learned]), strict=True):
-        p.grad = mean.view_as(p)
+    means = _means([torch.zeros_like(p) if p.grad is None else p.grad for p in learned])
+    for p, mean in zip(learned, means, strict=True):
+        p.grad = mean
 
 
 def average_buffers(tensors: Iterable[Tensor]) -> None:
@@ -123,12 +127,8 @@ def average_buffers(tensors: Iterable[Tensor]) -> None:
     found = [tensor for tensor in tensors if tensor.is_floating_point()]
     if size() == 1 or not found:
         return
-    flat = torch.cat([tensor.flatten() for tensor in found])
-    with together():
-        dist.all_reduce(flat)
-    flat /= size()
-    for tensor, mean in zip(found, flat.split([t.numel() for t in found]), strict=True):
-        tensor.copy_(mean.view_as(tensor))
+    for tensor, mean in zip(found, _means(found), strict=True):
+        tensor.copy_(mean)
 
 
 def as_first(tensors: Iterable[Tensor]) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from knowsam_lite.errors import UserError
 from knowsam_lite.suggest.scores import SCORES
 
-WAYS = ("combined", *SCORES, "diversity", "random")
+WAYS = ("random", "combined", *SCORES, "diversity")
 SHORTLIST = 4  # times n images are most uncertain, from which n are taken
 
 

@@ -13,7 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -210,9 +210,7 @@ def _with_splits(items: Sequence[Item], val: float, test: float, seed: int) -> l
     test = 0.0 if any(item.split == "test" for item in items) else test
     open_groups = [item.group for item in items if not item.split]
     drawn = assign_splits(open_groups, val, test, seed) if open_groups else {}
-    return [
-        Item(item.id, item.group, item.split or drawn[item.group], item.image, item.masks) for item in items
-    ]
+    return [replace(item, split=item.split or drawn[item.group]) for item in items]
 
 
 def convert(item: Item, recipe: Recipe, size: Size, out: Path) -> _Converted:
