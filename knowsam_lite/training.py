@@ -161,7 +161,7 @@ class Trainer:
         """Train to the end of the run; returns False if Ctrl-C stopped it early (all is saved then)."""
         config = self.config
         self.began = time.perf_counter()
-        ranks.as_first(self.method.state_dict().values())
+        ranks.as_first(() if self.step else self.method.state_dict().values())
         about = {"precision": self.precision, **describe(self.device)}
         self.write_row({"kind": "start", "step": self.step, **about})
         steps = range(self.step, config.steps)
@@ -184,13 +184,15 @@ class Trainer:
                     row = self.log(time.perf_counter() - began)
                     bar.set_postfix(loss=f"{row:.3f}", best=f"{max(self.best, 0):.3f}")
                     began = time.perf_counter()
-                if self.step % config.val_every == 0 or self.step == config.steps:
+                planned = self.step % config.val_every == 0 or self.step == config.steps
+                if planned:
                     paused = time.perf_counter()
                     self.validate()
                     self.save()
                     began += time.perf_counter() - paused  # a step's time is that of training alone
                 if ranks.any_of(stop.asked):
-                    self.save()
+                    if not planned:
+                        self.save(between=True)
                     return False
         return True
 
@@ -245,22 +247,15 @@ class Trainer:
         self.window = log.Window()
         total = sum(losses.values())
         rate = self.optimizers[0].param_groups[0]["lr"]
-        row = {
-            "kind": "train",
-            "step": self.step,
-            "losses": losses,
-            "total": total,
-            "lr": rate,
-            "seconds": seconds / count,
-        }
-        self.write_row(row)
+        row = {"kind": "train", "step": self.step, "losses": losses, "total": total}
+        self.write_row({**row, "lr": rate, "seconds": seconds / count})
         return total
 
     def validate(self) -> None:
         """Score the val images, if there are any, and keep the best weights."""
         if not self.dataset.split("val"):
             return
-        self.share_statistics()
+        ranks.average_buffers(self.statistics().values())
         share = score_split(
             self.method,
             self.dataset,
@@ -282,19 +277,23 @@ class Trainer:
             if ranks.rank() == 0:
                 save_best(self.run / "best.safetensors", self.method, self.step)
 
-    def share_statistics(self) -> None:
-        """Give all processes the mean of their BatchNorms' statistics, each of its part of the images."""
+    def statistics(self) -> dict[str, Tensor]:
+        """The BatchNorms' statistics, which each process has of its part of the images."""
         trained = self.method.trained_state()
-        ranks.average_buffers(b for name, b in self.method.named_buffers() if name in trained)
+        return {name: b for name, b in self.method.named_buffers() if name in trained}
 
-    def save(self) -> None:
+    def save(self, between: bool = False) -> None:
         """Save the state after the last step, once every loss so far is known to be finite.
 
-        Logs this session's time and peak memory so far.
+        `between` validations, where a run that goes on would not share them, each process's statistics are
+        saved beside their mean. Logs this session's time and peak memory so far.
         """
         self.window.read()
-        self.share_statistics()
-        states = ranks.gathered(random_state())  # and no rank has met a loss that is not finite
+        own = random_state()
+        if between and ranks.size() > 1:
+            own["statistics"] = {name: b.cpu().clone() for name, b in self.statistics().items()}
+        ranks.average_buffers(self.statistics().values())
+        states = ranks.gathered(own)  # and no rank has met a loss that is not finite
         if ranks.rank():
             return
         progress = Progress(self.step, self.best, self.labeled_ids)

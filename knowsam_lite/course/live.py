@@ -54,8 +54,8 @@ class WatchedTrainer(Trainer):
         if row["kind"] == "train":
             self.count(row)
 
-    def save(self) -> None:
-        super().save()
+    def save(self, between: bool = False) -> None:
+        super().save(between)
         self.draw()
 
     def count(self, row: dict) -> None:

@@ -46,7 +46,8 @@ def random_state() -> dict[str, Any]:
     return {"random": torch.get_rng_state(), "random_cuda": on_gpus}
 
 
-def set_random_state(content: dict[str, Any]) -> None:
+def set_random_state(content: dict[str, Any]) -> dict[str, Any]:
+    """Restore what `random_state` saved of this process, and return it with all else that is its own."""
     others = content.get("others", [])
     if len(others) + 1 != ranks.size():
         raise UserError(
@@ -56,11 +57,12 @@ def set_random_state(content: dict[str, Any]) -> None:
     state = [content, *others][ranks.rank()]
     torch.set_rng_state(state["random"])
     if not torch.cuda.is_available():
-        return
+        return state
     if ranks.size() == 1:
         torch.cuda.set_rng_state_all(state["random_cuda"][: torch.cuda.device_count()])
     elif state["random_cuda"]:  # none in a run that began on CPUs
         torch.cuda.set_rng_state(state["random_cuda"][0])
+    return state
 
 
 def save_last(
@@ -72,7 +74,8 @@ def save_last(
 ) -> None:
     """Save everything needed to resume exactly: networks, optimizers, progress, random states.
 
-    `states`: `random_state` of each process that trains; by default of this one.
+    `states`: `random_state` of each process that trains, with its "statistics" if they are not yet the mean
+    of all; by default of this one.
     """
     own, *others = states or [random_state()]
     state = method.trained_state()
@@ -105,7 +108,8 @@ def load_last(path: Path, method: Method, optimizers: Sequence[Optimizer] | None
         if optimizers is not None:
             for optimizer, state in zip(optimizers, content["optimizers"], strict=True):
                 optimizer.load_state_dict(state)
-            set_random_state(content)
+            own = set_random_state(content)
+            method.load_state_dict(own.get("statistics", {}), strict=False)
     except Exception as error:  # torch, zipfile, pickle and JSON each raise their own errors
         if isinstance(error, UserError) or is_out_of_memory(error):  # then the file is good
             raise
