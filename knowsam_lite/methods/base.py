@@ -98,10 +98,8 @@ class Method(nn.Module):
                 f"found {unlabeled} unlabelled images per batch, expected at least 1 for {self.name}: give "
                 "more, or choose a method that learns from labels alone"
             )
-        pastes = any(
-            part.partners for part in self.modules() if isinstance(part, Method)
-        )  # or what is inside
-        if pastes and min(labeled, unlabeled) < 2:
+        methods = [part for part in self.modules() if isinstance(part, Method)]  # and what is plugged in
+        if any(method.partners for method in methods) and min(labeled, unlabeled) < 2:
             raise UserError(
                 f"found {labeled} labelled and {unlabeled} unlabelled images per batch and process, expected "
                 f"at least 2 of each for {self.name}, which pastes images of one half into each other: raise "
