@@ -162,7 +162,8 @@ def assemble(source: Path, root: Path, demo: bool = False) -> None:
     """Put what Sphinx reads into `source`, laid out as the repository is, so that links hold; with `demo`
     a page that shows the folder `demo` of the site.
     """
-    shutil.copytree(root / "docs", source / "docs", ignore=shutil.ignore_patterns("*.json"))
+    written = shutil.ignore_patterns("*.json", "table.md")  # a reader's `compare --report`
+    shutil.copytree(root / "docs", source / "docs", ignore=written)
     for card in (root / "knowsam_lite" / "weights").glob("*.md"):
         (source / "knowsam_lite" / "weights").mkdir(parents=True, exist_ok=True)
         shutil.copy(card, source / "knowsam_lite" / "weights")
